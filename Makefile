@@ -1,0 +1,114 @@
+# Everything runs in .venv and takes no Python package from outside it.
+#
+#   make serve                      install what serving needs, start the server      HOST PORT MODEL STORE
+#   make install                    the same without starting it
+#   make test  make check           tests; format, lint, types, import contracts and tests
+#   make bench                      the benchmark against the peers (peft, matplotlib)
+#   make ci-deps                    Debian packages that some tests want
+#   make constraints                resolve pyproject.toml anew and pin what came out
+#   make clean                      build output and caches;  make distclean: .venv too
+#
+# TORCH_INDEX_URL is where torch alone comes from. The default is PyTorch's own index of CPU builds; when it cannot be
+# reached, or is set to nothing, torch comes from the index that pip is configured for (on Linux that may be the CUDA
+# build: larger, and it serves on a CPU as well).
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+MODEL ?=
+STORE ?= .store
+TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
+ARGS ?=
+
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH PYTHONHOME
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := server prompt_store tuning cli pretraining benchmarks tests
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+.PHONY: help install serve test check format format-check lint types contracts bench ci-deps constraints clean distclean
+
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+
+# Stamps: each records that .venv holds what pyproject.toml and constraints.txt ask for.
+$(VENV)/stamp-venv:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/stamp-torch: constraints.txt | $(VENV)/stamp-venv
+	@if [ -n "$(TORCH_INDEX_URL)" ] && $(PIP) install --no-deps --retries 1 --timeout 20 \
+	    --index-url "$(TORCH_INDEX_URL)" -c constraints.txt torch; then :; else \
+	  echo "torch: not from '$(TORCH_INDEX_URL)'; taking it from pip's configured index"; \
+	  $(PIP) install -c constraints.txt torch; fi
+	touch $@
+
+$(VENV)/stamp-install: pyproject.toml constraints.txt $(VENV)/stamp-torch
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/stamp-dev: $(VENV)/stamp-install
+	$(PIP) install -c constraints.txt -e ".[test,check]"
+	touch $@
+
+$(VENV)/stamp-bench: $(VENV)/stamp-install
+	$(PIP) install -c constraints.txt -e ".[bench]"
+	touch $@
+
+install: $(VENV)/stamp-install
+
+serve: $(VENV)/stamp-install
+	$(BIN)/softprompt serve --host "$(HOST)" --port "$(PORT)" --store "$(STORE)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+
+test: $(VENV)/stamp-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: format-check lint types contracts test
+
+format: $(VENV)/stamp-dev
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+format-check: $(VENV)/stamp-dev
+	$(BIN)/ruff format --check $(SOURCES)
+
+lint: $(VENV)/stamp-dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/hadolint docker/*Dockerfile*
+
+types: $(VENV)/stamp-dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/stamp-dev
+	$(BIN)/lint-imports
+
+bench: $(VENV)/stamp-bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# Debian only; tests that want one of these say so and skip without it.
+ci-deps:
+	@if ! command -v apt-get >/dev/null; then echo "ci-deps: no apt-get here; install strace and xfsprogs yourself"; \
+	elif command -v strace >/dev/null && command -v mkfs.xfs >/dev/null; then echo "ci-deps: all there"; \
+	elif [ "$$(id -u)" != 0 ]; then echo "ci-deps: run as root: apt-get install strace xfsprogs"; \
+	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	    strace xfsprogs >/dev/null && echo "ci-deps: installed" \
+	  || echo "ci-deps: apt-get could not install strace and xfsprogs; the tests that want them will skip"; fi
+
+# A fresh environment resolves the ranges of pyproject.toml; what came out is pinned, transitive packages included.
+constraints:
+	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
+	build/resolve/bin/python -m pip install --quiet -e ".[bench,test,check]"
+	{ echo "# Written by 'make constraints': every package of every extra, as resolved from pyproject.toml."; \
+	  build/resolve/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.txt
+	rm -rf build/resolve
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find $(SOURCES) -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
