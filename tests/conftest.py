@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
+ABSENT = "no data sets: SOFTPROMPT_TEST_DATA is unset or wrong, and no shared/data stands beside the checkout"
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of public data sets (`data/`) and models (`models/`): SOFTPROMPT_TEST_DATA, else beside the checkout."""
+    """The folder of public data sets (`data/`) and models (`models/`); a skip, or in CI a failure, without it."""
     folder = Path(os.environ.get("SOFTPROMPT_TEST_DATA") or BESIDE)
     if (folder / "data").is_dir():
         return folder
-    reason = "no data sets: SOFTPROMPT_TEST_DATA names no folder with data/, and there is no shared/ beside the checkout"
     if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+        pytest.fail(ABSENT)
+    pytest.skip(ABSENT)
