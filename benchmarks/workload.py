@@ -1,0 +1,84 @@
+"""The mixed workload: many tasks, each a few pseudo-tokens, their requests interleaved on one random-weight base.
+
+Weights and ids mean nothing; only shapes do. Decoding one id reads every weight once whatever the batch holds, so the
+work of a step hardly grows with the number of sequences in it: what is measured is how well requests of *different*
+tasks share those reads. Knows no peer.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+SEED = 20261123
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The Llama shape of the base, tied embeddings, bfloat16. The default has 135 million weights."""
+
+    layers: int = 30
+    hidden: int = 576
+    heads: int = 9
+    kv_heads: int = 3
+    feed_forward: int = 1536
+    vocabulary: int = 49_152
+    context: int = 1024
+
+    def write(self, folder: Path) -> Path:
+        """The checkpoint's folder, written once: random weights, no end-of-sequence id."""
+        name = f"llama-{self.layers}x{self.hidden}-{self.heads}-{self.kv_heads}-{self.feed_forward}-{self.vocabulary}"
+        checkpoint = folder / name
+        if not (checkpoint / "model.safetensors").is_file():
+            torch.manual_seed(SEED)
+            AutoModelForCausalLM.from_config(self._config(), dtype=torch.bfloat16).save_pretrained(checkpoint)
+        return checkpoint
+
+    def _config(self) -> LlamaConfig:
+        return LlamaConfig(
+            vocab_size=self.vocabulary,
+            hidden_size=self.hidden,
+            intermediate_size=self.feed_forward,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            max_position_embeddings=self.context,
+            tie_word_embeddings=True,
+            initializer_range=0.06,  # wide enough that bfloat16 rounding seldom changes the best id
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request: the input's ids, for the soft prompt of `task`."""
+
+    task: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """`tasks` soft prompts of `length` rows; inputs of `input_tokens` ids, each answered by exactly `new_tokens`."""
+
+    shape: Shape = Shape()
+    tasks: int = 32
+    length: int = 20
+    input_tokens: int = 64
+    new_tokens: int = 64
+
+    def rows(self) -> npt.NDArray[np.float32]:
+        """float32 [tasks, length, hidden], as large as the base's own embeddings."""
+        draws = np.random.default_rng(SEED).standard_normal((self.tasks, self.length, self.shape.hidden))
+        return (0.06 * draws).astype(np.float32)
+
+    def jobs(self, count: int) -> list[Job]:
+        """Task i mod `tasks` for request i: neighbours in a batch are never of one task while tasks last."""
+        draw = np.random.default_rng(SEED + 1)
+        ids = draw.integers(3, self.shape.vocabulary, (count, self.input_tokens))
+        return [Job(index % self.tasks, tuple(row)) for index, row in enumerate(ids.tolist())]
