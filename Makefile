@@ -4,13 +4,14 @@
 #   make install                    the same without starting it
 #   make test  make check           tests; format, lint, types, import contracts and tests
 #   make bench                      the benchmark against the peers (peft, matplotlib)
+#   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
 #   make ci-deps                    Debian packages that some tests want
 #   make constraints                resolve pyproject.toml anew and pin what came out
 #   make clean                      build output and caches;  make distclean: .venv too
 #
-# TORCH_INDEX_URL is where torch alone comes from. The default is PyTorch's own index of CPU builds; when it cannot be
-# reached, or is set to nothing, torch comes from the index that pip is configured for (on Linux that may be the CUDA
-# build: larger, and it serves on a CPU as well).
+# TORCH_INDEX_URL is one more index that torch may come from. The default is PyTorch's own index of CPU builds: its
+# "+cpu" version is preferred to the plain one. When it cannot be reached, or is set to nothing, torch comes from the
+# index that pip is configured for; on Linux that may be the CUDA build, which is larger and serves on a CPU as well.
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -26,11 +27,11 @@ unexport PYTHONPATH PYTHONHOME
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := server prompt_store tuning cli pretraining benchmarks tests
+SOURCES := server prompt_store tuning cli pretraining benchmarks tests docker
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install serve test check format format-check lint types contracts bench ci-deps constraints clean distclean
+.PHONY: help install serve test check format format-check lint types contracts bench replay ci-deps constraints clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -41,10 +42,8 @@ $(VENV)/stamp-venv:
 	touch $@
 
 $(VENV)/stamp-torch: constraints.txt | $(VENV)/stamp-venv
-	@if [ -n "$(TORCH_INDEX_URL)" ] && $(PIP) install --no-deps --retries 1 --timeout 20 \
-	    --index-url "$(TORCH_INDEX_URL)" -c constraints.txt torch; then :; else \
-	  echo "torch: not from '$(TORCH_INDEX_URL)'; taking it from pip's configured index"; \
-	  $(PIP) install -c constraints.txt torch; fi
+	$(PIP) install --no-deps $(if $(TORCH_INDEX_URL),--retries 1 --timeout 20 --extra-index-url "$(TORCH_INDEX_URL)") \
+	  -c constraints.txt torch
 	touch $@
 
 $(VENV)/stamp-install: pyproject.toml constraints.txt $(VENV)/stamp-torch
@@ -89,6 +88,10 @@ contracts: $(VENV)/stamp-dev
 bench: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# What `docker build` and `docker run` would do, without a daemon. Linux, as root.
+replay: $(VENV)/stamp-dev
+	$(BIN)/python docker/replay.py $(ARGS)
+
 # Debian only; tests that want one of these say so and skip without it.
 ci-deps:
 	@if ! command -v apt-get >/dev/null; then echo "ci-deps: no apt-get here; install strace and xfsprogs yourself"; \
@@ -103,7 +106,7 @@ constraints:
 	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
 	build/resolve/bin/python -m pip install --quiet -e ".[bench,test,check]"
 	{ echo "# Written by 'make constraints': every package of every extra, as resolved from pyproject.toml."; \
-	  build/resolve/bin/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.txt
+	  build/resolve/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.txt
 	rm -rf build/resolve
 
 clean:
