@@ -51,7 +51,7 @@ $(VENV)/stamp-install: pyproject.toml constraints.txt $(VENV)/stamp-torch
 	touch $@
 
 $(VENV)/stamp-dev: $(VENV)/stamp-install
-	$(PIP) install -c constraints.txt -e ".[test,check]"
+	$(PIP) install -c constraints.txt -e ".[bench,test,check]"
 	touch $@
 
 $(VENV)/stamp-bench: $(VENV)/stamp-install

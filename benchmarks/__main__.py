@@ -16,11 +16,9 @@ from typing import Any
 
 from benchmarks.measure import Order
 from benchmarks.report import agreement, best, ratios, table, write
-from benchmarks.workload import Shape, Workload
+from benchmarks.workload import TINY, Workload
 
 HERE = Path(__file__).resolve().parent
-TINY = Workload(Shape(2, 48, 3, 1, 96, 512, 256), tasks=3, length=4, input_tokens=6, new_tokens=5)
-"""Shows in seconds that everything runs; its figures mean nothing."""
 
 
 def arguments() -> argparse.Namespace:
