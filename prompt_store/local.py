@@ -1,0 +1,222 @@
+"""A local directory as a place for objects: what is acknowledged survives a power cut, what is not leaves no trace.
+
+An object is written to a temporary file, fsynced, linked to its name (which fails if the name is taken) and the
+directory fsynced; new directories are fsynced into their parents. A marker file tells a store from an empty mount
+point. Knows no tasks. Needs hard links and flock: any local file system of Linux or macOS.
+"""
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from prompt_store.errors import StoreFull, StoreUnavailable
+from prompt_store.objects import Exists, Missing, Unconfirmed
+
+MARKER = "softprompt-store.json"
+MARKER_TEXT = b'{"format":1}\n'
+TEMPORARY = ".tmp"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK})
+ATTEMPTS = 8
+"""Each is spent only if another process swept the temporary file away between its creation and its lock."""
+SETTLED = 2.0
+"""Seconds. A directory changed later than this before it was listed may change again within the same time stamp."""
+
+
+class LocalObjects:
+    """Objects below `root`. Any number of threads and processes may share it."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the store in `root`, or make one where there is nothing; remove what dead writers left behind."""
+        self.root = root
+        self._lock = threading.Lock()
+        self._durable: set[Path] = set()
+        self._listings: dict[str, tuple[int, list[str]]] = {}
+        with _translated():
+            self._open()
+            self._sweep()
+
+    def get(self, key: str) -> bytes:
+        """Read the whole file: never mapped, as a file cut short under a mapping kills the process."""
+        with _translated():
+            try:
+                return (self.root / key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                self._check_marker()
+                raise Missing(key) from None
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write, fsync, link, fsync the directory. Raises Exists, Unconfirmed, StoreFull or StoreUnavailable."""
+        path = self.root / key
+        with _translated():
+            self._check_marker()
+            self._make_directory(path.parent)
+            with self._temporary(data) as temporary:
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    # Its writer may not have come to this line yet, and our caller is going to rely on it.
+                    self.confirm(key)
+                    raise Exists(key) from None
+                try:
+                    _sync_directory(path.parent)
+                except OSError:
+                    # A failed fsync is not repeated: the kernel may have dropped the pages and would report success.
+                    raise Unconfirmed(key) from None
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Put whole bytes in the place of damaged ones, in one step."""
+        path = self.root / key
+        with _translated(), self._temporary(data) as temporary:
+            temporary.replace(path)
+            _sync_directory(path.parent)
+
+    def confirm(self, key: str) -> None:
+        """Fsync the directories from the object up to the root."""
+        with _translated():
+            for folder in Path(key).parents:
+                _sync_directory(self.root / folder)
+
+    def keys(self, prefix: str, after: str = "") -> Iterator[str]:
+        """All objects of one folder and those below it, read folder by folder."""
+        for key in self._names(prefix):
+            if not key.endswith("/"):
+                yield from (key,) if key > after else ()
+            elif key > after or after.startswith(key):
+                yield from self.keys(key, after)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """One directory's names, remembered until its time stamp moves: a page costs a bisection, not a scan."""
+        with _translated():
+            try:
+                changed = (self.root / prefix).stat().st_mtime_ns
+                with self._lock:
+                    remembered = self._listings.get(prefix)
+                if remembered is not None and remembered[0] == changed:
+                    return remembered[1]
+                with os.scandir(self.root / prefix) as found:
+                    names = sorted(entry.name for entry in found if entry.is_dir())
+            except FileNotFoundError:
+                self._check_marker()
+                return []
+            if time.time() - changed / 1e9 > SETTLED:
+                with self._lock:
+                    self._listings[prefix] = (changed, names)
+            return names
+
+    def _open(self) -> None:
+        """The marker is made once, in a directory that holds nothing else, and demanded ever after."""
+        if not (self.root / MARKER).exists():
+            _make_directories(self.root)
+            names = {path.name for path in self.root.iterdir() if not path.name.startswith(".")} - {"lost+found"}
+            if names and MARKER not in names:
+                raise StoreUnavailable(f"the directory holds {len(names)} names but no {MARKER}: not a store")
+            (self.root / TEMPORARY).mkdir(exist_ok=True)
+            with suppress(FileExistsError), self._temporary(MARKER_TEXT) as temporary:
+                os.link(temporary, self.root / MARKER)
+            _sync_directory(self.root)
+        if (self.root / MARKER).read_bytes() != MARKER_TEXT:
+            raise StoreUnavailable("the store is of another format than this server reads")
+        (self.root / TEMPORARY).mkdir(exist_ok=True)
+
+    def _names(self, prefix: str) -> list[str]:
+        """Keys directly in a folder, sub-folders with their slash: so they sort as the keys below them do."""
+        with _translated():
+            try:
+                with os.scandir(self.root / prefix) as found:
+                    return sorted(prefix + entry.name + "/" * entry.is_dir() for entry in found)
+            except FileNotFoundError:
+                self._check_marker()
+                return []
+
+    def _check_marker(self) -> None:
+        """An empty mount point is not an empty store."""
+        if not (self.root / MARKER).exists():
+            raise StoreUnavailable("the directory of the store has lost its marker: unmounted or removed")
+
+    def _make_directory(self, folder: Path) -> None:
+        """Make `folder` and its parents, each fsynced into its own parent once per process."""
+        if folder == self.root or folder in self._durable:
+            return
+        self._make_directory(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        _sync_directory(folder.parent)
+        with self._lock:
+            self._durable.add(folder)
+
+    @contextmanager
+    def _temporary(self, data: bytes) -> Iterator[Path]:
+        """A fsynced file holding `data`, locked so that a sweep leaves it alone, removed at the end."""
+        path, file = self._locked_file()
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(file, view) :]
+            os.fsync(file)
+            yield path
+        finally:
+            with suppress(OSError):
+                path.unlink()
+            os.close(file)
+
+    def _locked_file(self) -> tuple[Path, int]:
+        for _ in range(ATTEMPTS):
+            path = self.root / TEMPORARY / uuid4().hex
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                if os.fstat(file).st_nlink:
+                    return path, file
+            os.close(file)
+        raise StoreUnavailable("temporary files are swept away as fast as they are made")
+
+    def _sweep(self) -> None:
+        """Remove temporary files that no living process has locked, whatever their age and whoever made them."""
+        with os.scandir(self.root / TEMPORARY) as found:
+            for entry in found:
+                with suppress(FileNotFoundError, BlockingIOError, PermissionError):
+                    file = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        Path(entry.path).unlink()
+                    finally:
+                        os.close(file)
+
+
+def _make_directories(folder: Path) -> None:
+    """Like mkdir -p, each new directory fsynced into its parent."""
+    if folder.is_dir():
+        return
+    _make_directories(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_directory(folder.parent)
+
+
+def _sync_directory(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Faults of the system in the words of the store, without paths."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StoreFull("the store has no space left, or no inodes") from error
+        raise StoreUnavailable(
+            f"the store cannot be used: {errno.errorcode.get(error.errno or 0, 'unknown')}"
+        ) from error

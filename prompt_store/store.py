@@ -1,0 +1,234 @@
+"""The versions of every task: publish, patch, roll back, delete, list, load. The promises of design/30 are kept here.
+
+A version is a manifest, `tasks/<task>!/<version>.json`, and a prompt file, `blobs/<digest>.safetensors`; both are only
+ever created. Blobs go first, so a manifest never names a missing one. Synchronous; any number of threads and processes.
+Knows no HTTP and no model.
+"""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from prompt_store.errors import (
+    Corrupt,
+    PreconditionFailed,
+    PromptError,
+    StoreUnavailable,
+    TaskDeleted,
+    TaskNotFound,
+    VersionDeleted,
+    VersionNotFound,
+)
+from prompt_store.local import LocalObjects
+from prompt_store.metadata import Kind
+from prompt_store.objects import Exists, MemoryObjects, Missing, Objects, Unconfirmed
+from prompt_store.prompt import PromptFile, build, digest_of, parse
+from prompt_store.task import Task, is_task_id
+from prompt_store.versions import Change, Versions
+
+log = logging.getLogger(__name__)
+
+OP_ID = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class Store:
+    """Versions of tasks in a place for objects. Every method may raise StoreUnavailable."""
+
+    def __init__(self, objects: Objects) -> None:
+        """Nothing is read: start-up does not grow with the store."""
+        self._objects = objects
+        self._versions = Versions(objects)
+
+    @classmethod
+    def open(cls, location: str) -> "Store":
+        """`memory://` or a directory, which is made if it is absent. ValueError for a place that is not supported."""
+        if location == "memory://":
+            return cls(MemoryObjects())
+        if "://" in location:
+            raise ValueError("the store must be a directory or memory://; buckets are not supported yet")
+        return cls(LocalObjects(Path(location).absolute()))
+
+    def publish(  # noqa: PLR0913 - the two preconditions of HTTP and the id of the operation
+        self,
+        name: str,
+        file: PromptFile,
+        *,
+        verified: bool,
+        op_id: str,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> tuple[Task, bool]:
+        """Keep `file` as the newest version. (task, False) when it is the current one already.
+
+        `if_match` is the digest that must be current; `if_none_match` demands that there is none. Raises
+        PreconditionFailed, OperationConflict, StoreFull, OutcomeUnknown.
+        """
+        _check_names(name, op_id)
+        fields = {"bytes": len(file.data), "metadata": file.metadata, "verified": verified}
+        change = Change("publish", file.digest, fields, over_damage=if_match is None and not if_none_match)
+
+        def decide(newest: Task | None) -> Change | Task:
+            current = newest if newest is not None and newest.digest is not None else None
+            _check_match(current, if_match)
+            if if_none_match and current is not None:
+                raise PreconditionFailed(current)
+            self._keep(file)
+            return current if current is not None and current.digest == file.digest else change
+
+        return self._versions.append(name, op_id, change, decide)
+
+    def patch(self, name: str, patch: Any, *, op_id: str, if_match: str | None = None) -> tuple[Task, bool]:
+        """Publish the current tensors with merged metadata (RFC 7396). Raises PromptError for what cannot be merged."""
+        _check_names(name, op_id)
+        done = self._versions.done(name, op_id)
+        if done is not None and done.event == "publish":
+            return self._versions.confirmed(done, op_id), True
+        while True:
+            task = self.current(name)
+            _check_match(task, if_match)
+            file = self.load(task)
+            changed = build(file.prompt, file.metadata.patched(patch))
+            try:
+                return self.publish(name, changed, verified=task.verified, op_id=op_id, if_match=task.digest)
+            except PreconditionFailed:
+                # Someone published between our reading and our writing: merge into theirs, unless told not to.
+                if if_match is not None:
+                    raise
+
+    def rollback(self, name: str, version: int, op_id: str) -> tuple[Task, bool]:
+        """A new version with the content of `version`; (task, False) when that is the current content.
+
+        Raises VersionDeleted when `version` is a tombstone, Corrupt when its file is not what it was.
+        """
+        _check_names(name, op_id)
+        source = self.get(name, version)
+        self.blob(source)
+        fields = {"bytes": source.bytes, "metadata": source.metadata, "verified": source.verified}
+        change = Change("rollback", source.digest, {**fields, "source_version": version}, over_damage=True)
+
+        def decide(newest: Task | None) -> Change | Task:
+            return newest if newest is not None and newest.digest == source.digest else change
+
+        return self._versions.append(name, op_id, change, decide)
+
+    def delete(self, name: str, op_id: str, if_match: str | None = None) -> Task:
+        """Put a tombstone on top. Nothing is removed. Raises TaskNotFound, TaskDeleted, PreconditionFailed."""
+        _check_names(name, op_id)
+        change = Change("delete", None, {})
+
+        def decide(newest: Task | None) -> Change:
+            if newest is None:
+                raise TaskNotFound("there is no such task")
+            if newest.digest is None:
+                raise TaskDeleted(newest)
+            _check_match(newest, if_match)
+            return change
+
+        return self._versions.append(name, op_id, change, decide)[0]
+
+    def current(self, name: str) -> Task:
+        """The newest version. Raises TaskNotFound, TaskDeleted, Corrupt: never an older version instead."""
+        _check_names(name)
+        newest = self._versions.newest(name)
+        if newest is None:
+            raise TaskNotFound("there is no such task")
+        if newest.digest is None:
+            raise TaskDeleted(newest)
+        return newest
+
+    def get(self, name: str, version: int) -> Task:
+        """One version, tombstones too. Raises TaskNotFound, VersionNotFound, Corrupt."""
+        _check_names(name)
+        try:
+            return self._versions.read(name, version)
+        except Missing:
+            if not self._versions.numbers(name):
+                raise TaskNotFound("there is no such task") from None
+            raise VersionNotFound("the task has no such version") from None
+
+    def versions(self, name: str) -> list[Task]:
+        """Every version, newest first; one whose manifest is corrupt is left out and logged. Raises TaskNotFound."""
+        _check_names(name)
+        numbers = self._versions.numbers(name)
+        if not numbers:
+            raise TaskNotFound("there is no such task")
+        return list(self._versions.readable(name, reversed(numbers)))
+
+    def list(
+        self,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+        order: Literal["asc", "desc"] = "asc",
+        kind: Kind | None = None,
+        search: str = "",
+    ) -> tuple[list[Task], bool]:
+        """One page of tasks by the ASCII order of their ids, and whether more follow. `search` is a prefix.
+
+        Costs one directory scan of the names (remembered while no task is added), a bisection, and for each row one
+        scan of its versions and one manifest; rows that are deleted or of another kind are read and left out.
+        """
+        page: list[Task] = []
+        for name in self._versions.names(after, order, search):
+            try:
+                task = self._versions.newest(name)
+            except Corrupt as error:
+                log.warning("task %s is left out of a listing: %s", name, error)
+                continue
+            if task is None or task.metadata is None or kind not in {None, task.metadata.kind}:
+                continue
+            if len(page) == limit:
+                return page, True
+            page.append(task)
+        return page, False
+
+    def load(self, task: Task) -> PromptFile:
+        """The prompt file of a version, size and digest verified. Raises Corrupt."""
+        try:
+            return parse(self.blob(task))
+        except PromptError:
+            raise Corrupt("the stored file is of a form that this server cannot read") from None
+
+    def blob(self, task: Task) -> bytes:
+        """The stored bytes of a version, verified. Raises Corrupt, VersionDeleted for a tombstone."""
+        if task.digest is None:
+            raise VersionDeleted(f"version {task.version} is a tombstone")
+        try:
+            data = self._objects.get(_blob_key(task.digest))
+        except Missing:
+            raise Corrupt("the stored file is missing") from None
+        if len(data) != task.bytes or digest_of(data) != task.digest:
+            raise Corrupt("the stored file does not match its digest")
+        return data
+
+    def _keep(self, file: PromptFile) -> None:
+        """Keep the blob. One that is there is compared, and mended if it was damaged: its name says its bytes."""
+        key = _blob_key(file.digest)
+        try:
+            try:
+                self._objects.create(key, file.data)
+            except Exists:
+                if self._objects.get(key) != file.data:
+                    log.warning("a damaged prompt file is mended by an upload of the same digest")
+                    self._objects.replace(key, file.data)
+        except (Unconfirmed, Missing):
+            # No manifest names the blob yet: nothing was changed.
+            raise StoreUnavailable("the prompt file could not be kept") from None
+
+
+def _check_match(current: Task | None, if_match: str | None) -> None:
+    if if_match is not None and (current is None or current.digest != if_match):
+        raise PreconditionFailed(current)
+
+
+def _check_names(name: str, op_id: str = "-") -> None:
+    """The last line of defence: these two become part of a path and of a manifest."""
+    if not is_task_id(name):
+        raise TaskNotFound("no task can have this name")
+    if not OP_ID.fullmatch(op_id):
+        raise ValueError("an operation id has 1 to 255 visible ASCII characters")
+
+
+def _blob_key(digest: str) -> str:
+    return f"blobs/{digest}.safetensors"

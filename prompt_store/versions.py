@@ -1,0 +1,138 @@
+"""The manifests of every task: which versions there are, and how the next one is won. Knows no blobs and no files.
+
+A manifest is only ever created, so of two writers that want the same number one finds it taken and looks again.
+"""
+
+import logging
+import re
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from prompt_store import manifest
+from prompt_store.errors import Corrupt, OperationConflict, OutcomeUnknown, StoreUnavailable
+from prompt_store.objects import Exists, Missing, Objects, Unconfirmed
+from prompt_store.task import MAX_VERSION, Event, Task, is_task_id
+
+log = logging.getLogger(__name__)
+
+RECENT = 100
+"""Versions back to which an operation id is looked for: what bounds the cost of a change."""
+MANIFEST = re.compile(r"([0-9]{8})\.json")
+ROOT = "tasks/"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the next version is to hold. `over_damage`: it may follow a version whose manifest cannot be read."""
+
+    event: Event
+    digest: str | None
+    fields: dict[str, Any]
+    over_damage: bool = False
+
+
+Decide = Callable[[Task | None], Change | Task]
+"""Sees the newest version (None: none, or none that can be read); returns a version to leave things as they are."""
+
+
+class Versions:
+    """Manifests in a place for objects."""
+
+    def __init__(self, objects: Objects) -> None:
+        """Nothing is read."""
+        self._objects = objects
+
+    def numbers(self, name: str) -> list[int]:
+        """Version numbers, ascending. Names of another form are not ours to judge."""
+        folder = f"{ROOT}{name}!/"
+        matches = (MANIFEST.fullmatch(key.removeprefix(folder)) for key in self._objects.keys(folder))
+        return [int(match[1]) for match in matches if match and int(match[1]) >= 1]
+
+    def read(self, name: str, version: int) -> Task:
+        """One version. Raises Missing or Corrupt."""
+        return manifest.read(self._objects.get(_key(name, version)), name, version)
+
+    def newest(self, name: str) -> Task | None:
+        """The version of the highest number: never an older one in its place. Raises Corrupt."""
+        numbers = self.numbers(name)
+        try:
+            return self.read(name, numbers[-1]) if numbers else None
+        except Missing:
+            raise Corrupt("a manifest vanished") from None
+
+    def readable(self, name: str, numbers: Iterable[int]) -> Iterator[Task]:
+        """Those versions that can be read; the others are logged."""
+        for number in numbers:
+            try:
+                yield self.read(name, number)
+            except (Corrupt, Missing) as error:
+                log.warning("version %d of task %s is left out: %s", number, name, error)
+
+    def done(self, name: str, op_id: str) -> Task | None:
+        """The version that an operation made already, when its answer was lost."""
+        recent = self.numbers(name)[-RECENT:]
+        return next((task for task in self.readable(name, reversed(recent)) if task.op_id == op_id), None)
+
+    def confirmed(self, task: Task, op_id: str) -> Task:
+        """`task`, kept for good: whoever wrote a version that can be seen may have died before its last fsync."""
+        try:
+            self._objects.confirm(_key(task.name, task.version))
+        except StoreUnavailable:
+            raise OutcomeUnknown(op_id) from None
+        return task
+
+    def append(self, name: str, op_id: str, change: Change, decide: Decide) -> tuple[Task, bool]:
+        """Win the next number; (task, False) when `decide`, asked on every attempt, leaves things as they are."""
+        while True:
+            done = self.done(name, op_id)
+            if done is not None:
+                if (done.event, done.digest) != (change.event, change.digest):
+                    raise OperationConflict("the operation id was used for another change")
+                return self.confirmed(done, op_id), True
+            numbers = self.numbers(name)
+            decision = decide(self._newest_for(name, numbers, change))
+            if isinstance(decision, Task):
+                return self.confirmed(decision, op_id), False
+            task = _next(name, op_id, numbers[-1] if numbers else None, decision)
+            try:
+                self._objects.create(_key(name, task.version), manifest.write(task))
+            except Exists:
+                continue
+            except Unconfirmed:
+                raise OutcomeUnknown(op_id) from None
+            return task, True
+
+    def names(self, after: str | None, order: Literal["asc", "desc"], search: str) -> Iterator[str]:
+        """Task names from where a page begins; `!` sorts before every character of an id, so folders sort as ids."""
+        folders = self._objects.folders(ROOT)
+        low, high = bisect_left(folders, search), bisect_right(folders, search + "\x7f") if search else len(folders)
+        if after is not None and order == "asc":
+            low = max(low, bisect_right(folders, after + "!"))
+        elif after is not None:
+            high = min(high, bisect_left(folders, after + "!"))
+        numbers = range(low, high) if order == "asc" else range(high - 1, low - 1, -1)
+        names = (folders[number].removesuffix("!") for number in numbers if folders[number].endswith("!"))
+        return (name for name in names if is_task_id(name))
+
+    def _newest_for(self, name: str, numbers: Sequence[int], change: Change) -> Task | None:
+        try:
+            return self.read(name, numbers[-1]) if numbers else None
+        except Corrupt:
+            if change.over_damage:
+                return None
+            raise
+
+
+def _next(name: str, op_id: str, previous: int | None, change: Change) -> Task:
+    version = 1 if previous is None else previous + 1
+    if version > MAX_VERSION:
+        raise StoreUnavailable("the task has no version number left")
+    blank = Task(name, version, change.event, change.digest, 0, None, False, int(time.time()), op_id, previous, None)
+    return replace(blank, **change.fields)
+
+
+def _key(name: str, version: int) -> str:
+    return f"{ROOT}{name}!/{version:08d}.json"
