@@ -1,0 +1,105 @@
+"""One step of the schedule as tensors: ids, positions, pseudo-token rows, which logits are wanted, and the plan.
+
+Knows sequences and the vocabulary's end; not the model.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from server.engine.attention import Plan, Segment
+from server.engine.scheduler import Chunk, Step
+from server.engine.sequence import Sequence
+
+SPAN = 32
+"""Positions read by the decode attention are rounded up to this, so that shapes repeat from step to step."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """`wanted[i]` is the sequence that row `logit_rows[i]` of the step's output predicts the next id for.
+
+    ids, positions: int64 [1, N]; a pseudo-token's id is 0 and its embedding is replaced by a row: `rows` lists
+    (index on the row, tensor [p, d], row).
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    rows: list[tuple[int, torch.Tensor, int]]
+    logit_rows: torch.Tensor
+    wanted: list[Sequence]
+    plan: Plan
+
+
+@dataclass(slots=True)
+class _Row:
+    ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    rows: list[tuple[int, torch.Tensor, int]] = field(default_factory=list)
+    logit_rows: list[int] = field(default_factory=list)
+    wanted: list[Sequence] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+
+    def want(self, sequence: Sequence, count: int = 1) -> None:
+        """Logits of the last `count` tokens added so far."""
+        end = len(self.ids)
+        self.logit_rows.extend(range(end - count, end))
+        self.wanted.extend([sequence] * count)
+
+    def add_prefill(self, chunk: Chunk) -> None:
+        sequence, first = chunk.sequence, len(self.ids)
+        for token in sequence.ids[chunk.start : chunk.start + chunk.count]:
+            if token < 0 and sequence.resident is not None:
+                self.rows.append((len(self.ids), sequence.resident.rows, ~token))
+            self.ids.append(max(token, 0))
+        end = chunk.start + chunk.count
+        self.positions.extend(range(chunk.start, end))
+        self.segments.append(Segment(sequence.slot, first, chunk.count, chunk.start))
+        if end == sequence.prompt_length:
+            self.want(sequence)
+
+    def add_branches(self, chunk: Chunk) -> None:
+        sequence, first = chunk.sequence, len(self.ids)
+        branches = [c[:-1] for c in sequence.request.continuations[chunk.start : chunk.start + chunk.count]]
+        for branch in branches:
+            self.ids.extend(branch)
+            self.positions.extend(range(sequence.fed, sequence.fed + len(branch)))
+        count = len(self.ids) - first
+        lengths = tuple(len(branch) for branch in branches)
+        self.segments.append(Segment(sequence.slot, first, count, sequence.fed, lengths))
+        self.want(sequence, count)
+
+
+def build(step: Step, device: torch.device) -> Batch:
+    """The tensors of one forward pass: decodes first, in slot order, then the chunks."""
+    row = _Row()
+    for sequence in step.decodes:
+        row.ids.append(sequence.ids[-1])
+        row.positions.append(sequence.fed)
+        row.want(sequence)
+    decodes = len(row.ids)
+    for chunk in step.prefills:
+        if chunk.branches:
+            row.add_branches(chunk)
+        else:
+            row.add_prefill(chunk)
+    slots = [sequence.slot for sequence in step.decodes]
+    high = max(slots, default=-1) + 1
+    longest = max(row.positions[:decodes], default=0) + 1
+    plan = Plan(
+        decodes=decodes,
+        slots=torch.tensor(slots, dtype=torch.int64, device=device),
+        positions=torch.tensor(row.positions[:decodes], dtype=torch.int64, device=device),
+        high=high,
+        span=-(-longest // SPAN) * SPAN,
+        dense=high == decodes,
+        segments=row.segments,
+    )
+    return Batch(
+        ids=torch.tensor([row.ids], device=device),
+        positions=torch.tensor([row.positions], device=device),
+        rows=row.rows,
+        logit_rows=torch.tensor(row.logit_rows, dtype=torch.int64, device=device),
+        wanted=row.wanted,
+        plan=plan,
+    )

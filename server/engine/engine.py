@@ -1,0 +1,214 @@
+"""The engine: one thread, one model, one batch. inbox -> scheduler -> runner -> events.
+
+`submit`, `cancel`, `load`, `drop` may be called from any thread and return at once; every accepted request ends in
+exactly one terminal event on its sink. Knows soft prompts by digest; no HTTP, no tasks, no text.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+
+import torch
+
+from server.engine.kv import KVCache
+from server.engine.model import BaseModel
+from server.engine.progress import Progress
+from server.engine.request import Closed, Failed, Finished, Prompt, QueueFull, Request, Sink
+from server.engine.residency import Residency, Resident
+from server.engine.runner import Runner
+from server.engine.scheduler import HeadSink, Scheduler
+from server.engine.sequence import Sequence
+from server.engine.settings import Counters, EngineSettings, Snapshot
+
+log = logging.getLogger(__name__)
+
+MAX_CRASHES = 3
+"""Steps that may raise one after another before the engine declares itself dead."""
+
+
+class Engine:
+    """Serves one base. `healthy` turns False, for good, when forward passes keep raising."""
+
+    def __init__(self, base: BaseModel, settings: EngineSettings) -> None:
+        shape = base.shape
+        self.base = base
+        self.max_total_tokens = min(settings.max_total_tokens or shape.context, shape.context)
+        self._position_bytes = KVCache.bytes_per_position(shape.layers, shape.kv_heads, shape.head_dim, base.dtype)
+        slots = min(settings.max_batch, settings.kv_budget // (self._position_bytes * self.max_total_tokens))
+        if slots < 1:
+            needed = self._position_bytes * self.max_total_tokens
+            raise ValueError(f"one sequence of {self.max_total_tokens} tokens needs a K/V budget of {needed} bytes")
+        self._settings = settings
+        self._runner = Runner(base, slots, self.max_total_tokens)
+        self._residency = Residency(settings.prompt_budget)
+        self._scheduler = Scheduler(slots, settings.max_batch_tokens, self._residency)
+        self._counters = Counters()
+        self._progress = Progress(self._scheduler, self._runner.kv, self._residency, base.eos_ids, self._counters)
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._incoming = 0
+        self._wake = threading.Condition()
+        self._sequences: dict[Hashable, Sequence] = {}
+        self._closing: float | None = None
+        self._crashes = 0
+        self.healthy = True
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.base.shape.vocabulary
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, deadline: float = 30.0) -> None:
+        """Refuses new requests, finishes what it has for at most `deadline` seconds, fails the rest, stops."""
+        with self._wake:
+            self._closing = time.monotonic() + deadline
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, request: Request, sink: Sink) -> None:
+        """Raises QueueFull or Closed; else the events of the request arrive on `sink` from the engine's thread."""
+        with self._wake:
+            if self._closing is not None or not self.healthy:
+                raise Closed
+            if self._incoming + len(self._scheduler.waiting) >= self._settings.max_waiting:
+                raise QueueFull
+            self._incoming += 1
+            self._inbox.append(lambda: self._accept(request, sink))
+            self._wake.notify()
+
+    def cancel(self, request_id: Hashable) -> None:
+        """Ends a request within one step; unknown or ended ids are nothing."""
+        self._tell(lambda: self._cancel(request_id))
+
+    def load(self, prompt: Prompt) -> None:
+        """Make a soft prompt resident ahead of its first request: its head joins the next batch."""
+        self._tell(lambda: self._scheduler.load(self._resident(prompt), HeadSink()))
+
+    def drop(self, digest: str) -> None:
+        """Forget a soft prompt; sequences that use it finish with it."""
+        self._residency.drop(digest)
+
+    def resident(self, digest: str) -> Prompt | None:
+        return self._residency.peek(digest)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            running=len(self._scheduler.slots),
+            waiting=self._incoming + len(self._scheduler.waiting),
+            slots=self._scheduler.slots.count,
+            resident_prompts=len(self._residency),
+            resident_bytes=self._residency.bytes,
+            kv_bytes=self._position_bytes * self._runner.kv.positions * self._scheduler.slots.count,
+            counters=replace(self._counters),
+        )
+
+    def _tell(self, command: Callable[[], None]) -> None:
+        with self._wake:
+            self._inbox.append(command)
+            self._wake.notify()
+
+    def _accept(self, request: Request, sink: Sink) -> None:
+        self._incoming -= 1
+        sequence = Sequence(request, sink)
+        if request.prompt is not None:
+            sequence.resident = self._resident(request.prompt)
+            sequence.resident.users += 1
+            self._scheduler.load(sequence.resident, HeadSink())
+        self._sequences[request.id] = sequence
+        self._scheduler.add(sequence)
+
+    def _resident(self, prompt: Prompt) -> Resident:
+        """The soft prompt's place in memory; outside the table, and so never shared, when the budget is taken."""
+        found = self._residency.take(prompt.digest)
+        if found is not None:
+            return found
+        size = len(prompt.head) * self._position_bytes
+        rows = None if prompt.rows is None else self.base.rows_tensor(prompt.rows)
+        size += 0 if rows is None else rows.nbytes
+        resident = Resident(prompt, size, rows)
+        resident.shared = len(prompt.head) < self.max_total_tokens and self._residency.add(resident)
+        return resident
+
+    def _cancel(self, request_id: Hashable) -> None:
+        sequence = self._sequences.get(request_id)
+        if sequence is not None and not sequence.done:
+            self._progress.end(sequence, Finished("cancelled", sequence.cached_tokens))
+
+    @torch.inference_mode()
+    def _run(self) -> None:
+        if self._settings.threads is not None:
+            torch.set_num_threads(self._settings.threads)
+        try:
+            while self._wait():
+                self._expire()
+                self._advance()
+                self._forget_done()
+        finally:
+            self._stop()
+
+    def _wait(self) -> bool:
+        """Until there is something to do; obeys the inbox. False when the engine is to stop."""
+        with self._wake:
+            while not (self._inbox or self._sequences or self._scheduler.busy):
+                if self._closing is not None:
+                    return False
+                self._wake.wait()
+        self._obey()
+        return self.healthy
+
+    def _obey(self) -> None:
+        with self._wake:
+            commands = list(self._inbox)
+            self._inbox.clear()
+        for command in commands:
+            command()
+        self._forget_done()
+
+    def _advance(self) -> None:
+        step = self._scheduler.schedule()
+        if not step:
+            return
+        try:
+            self._progress.apply(step, self._runner.run(step))
+            self._crashes = 0
+        except Exception:  # whatever a model raises must end these requests, not the others
+            log.exception("a forward pass raised")
+            self._crashed(step.sequences())
+
+    def _stop(self) -> None:
+        """The last word: nothing more is accepted, and whatever is left gets its terminal event."""
+        with self._wake:
+            self._closing = self._closing or 0.0
+            self.healthy = False
+        self._obey()
+        for sequence in self._sequences.values():
+            if not sequence.done:
+                self._progress.end(sequence, Failed("internal", "the engine has stopped"))
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for sequence in list(self._sequences.values()):
+            deadline = sequence.request.deadline
+            if deadline is not None and now >= deadline:
+                self._progress.end(sequence, Failed("timeout", "the request's time was up"))
+            elif self._closing is not None and now >= self._closing:
+                self._progress.end(sequence, Failed("draining", "the server is shutting down"))
+        self._forget_done()
+
+    def _forget_done(self) -> None:
+        for request_id in [key for key, sequence in self._sequences.items() if sequence.done]:
+            del self._sequences[request_id]
+
+    def _crashed(self, victims: list[Sequence]) -> None:
+        """The requests of this pass fail; after `MAX_CRASHES` in a row all do, and the engine stops."""
+        self._crashes += 1
+        self.healthy = self._crashes < MAX_CRASHES
+        for sequence in victims if self.healthy else [*victims, *self._sequences.values()]:
+            if not sequence.done:
+                self._progress.fail(sequence, Failed("internal", "the forward pass failed"))

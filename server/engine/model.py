@@ -1,0 +1,196 @@
+# ruff: noqa: N818 - what happened reads better than SomethingError
+"""The frozen base: an unmodified transformers model, loaded once, refused by name where it cannot be served.
+
+Knows checkpoints, dtypes and embeddings; no requests. Only safetensors weights, never code from a checkpoint.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
+
+from prompt_store.base import read_base
+from prompt_store.errors import BaseDamaged
+from prompt_store.metadata import Base
+from server.engine.packing import pack, packing_works
+
+FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""`model_type`s whose answers are proved equal to transformers' own, token for token."""
+
+SMALL_BYTES = 256 * 2**20
+"""A base whose float32 weights stay below this is served in float32 on a CPU: exact, and it costs little."""
+
+_FILES = ["*.safetensors", "*.json", "tokenizer.model", "*.txt"]
+
+
+class BadBase(Exception):
+    """The base cannot be served; the message names the file or the setting, and what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the K/V cache needs to know of a base."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    context: int
+
+
+def locate(model: str, revision: str | None = None) -> Path:
+    """A directory as it is, or a Hub id's snapshot (safetensors and tokenizer files only)."""
+    path = Path(model)
+    if path.is_dir():
+        return path
+    if path.exists() or model.startswith((".", "/")):
+        raise BadBase(f"--model {model}: not a directory")
+    return Path(snapshot_download(model, revision=revision, allow_patterns=_FILES))
+
+
+def check_directory(path: Path) -> dict[str, Any]:
+    """The raw config of a checkpoint that can be loaded without running anybody's code. Raises BadBase."""
+    config_file = path / "config.json"
+    if not config_file.is_file():
+        raise BadBase(f"{config_file} is missing: not a model directory")
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    if "auto_map" in config:
+        raise BadBase(f"{config_file} wants code of its own (auto_map): never run")
+    if config.get("is_encoder_decoder"):
+        raise BadBase(f"{config.get('model_type')} is an encoder-decoder; decoder-only bases are served")
+    if config.get("model_type") not in FAMILIES:
+        raise BadBase(f"model_type {config.get('model_type')} is not served; these are: {', '.join(FAMILIES)}")
+    if not any(path.glob("*.safetensors")):
+        raise BadBase(f"{path} holds no *.safetensors weights (pickled weights are never read)")
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        for shard in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())):
+            if not (path / shard).is_file():
+                raise BadBase(f"{path / shard} is missing, {index.name} names it")
+    return dict(config)
+
+
+def shape_of(config: PreTrainedConfig) -> Shape:
+    heads = int(config.num_attention_heads)
+    return Shape(
+        layers=int(config.num_hidden_layers),
+        hidden=int(config.hidden_size),
+        heads=heads,
+        kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+        head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+        vocabulary=int(config.vocab_size),
+        context=int(config.max_position_embeddings),
+    )
+
+
+def choose_device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise BadBase("--device cuda: torch sees no CUDA device")
+    return torch.device(wanted)
+
+
+def choose_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtype:
+    """`auto`: bfloat16, except float32 for a small base on a CPU or a CPU without bfloat16 arithmetic."""
+    if wanted != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+    if device.type != "cpu":
+        return torch.bfloat16
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 - torch has no public name for it
+    return torch.bfloat16 if native and parameters * 4 > SMALL_BYTES else torch.float32
+
+
+def _eos_ids(path: Path, config: PreTrainedConfig) -> frozenset[int]:
+    """Every end-of-sequence id of the generation config, else the model config's."""
+    found = config.eos_token_id
+    if (path / "generation_config.json").is_file():
+        generation = GenerationConfig.from_pretrained(path)
+        found = generation.eos_token_id if generation.eos_token_id is not None else found
+    if found is None:
+        return frozenset()
+    return frozenset(found if isinstance(found, Iterable) else [found])
+
+
+def parameters_in(path: Path) -> int:
+    """Number of weights, from the safetensors headers alone."""
+    total = 0
+    for file in path.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                total += torch.Size(entry["shape"]).numel()
+    return total
+
+
+class BaseModel:
+    """The model on its device, its shape, its end ids and its identity (`base`)."""
+
+    def __init__(self, model: nn.Module, config: PreTrainedConfig, base: Base, eos_ids: frozenset[int]) -> None:
+        self.model = model.eval().requires_grad_(requires_grad=False)
+        self.config = config
+        self.base = base
+        self.eos_ids = eos_ids
+        self.shape = shape_of(config)
+        self.embedding = model.get_input_embeddings()  # type: ignore[operator]
+        parameter = next(model.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.packed = 0
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "auto", dtype: str = "auto", packed: bool = True) -> "BaseModel":
+        """Reads `path` (see `locate`). Raises BadBase with the reason when it cannot be served."""
+        check_directory(path)
+        try:
+            base = read_base(path, path.resolve().name)
+        except BaseDamaged as error:
+            raise BadBase(str(error)) from error
+        where = choose_device(device)
+        chosen = choose_dtype(dtype, where, parameters_in(path))
+        try:
+            config = AutoConfig.from_pretrained(path)
+            model = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=chosen, use_safetensors=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise BadBase(f"{path}: {error}") from error
+        for parameter in model.parameters():  # a copy: the file may be truncated while a mapping of it is read
+            parameter.data = parameter.data.clone()
+        nn.Module.to(model, where)
+        loaded = cls(model, config, base, _eos_ids(path, config))
+        if packed and where.type == "cpu" and packing_works(chosen):
+            loaded.packed = pack(loaded.model)
+        return loaded
+
+    def rows_tensor(self, rows: Any) -> torch.Tensor:
+        """Pseudo-token rows float32 [p, d] as the model's block 0 receives them."""
+        return torch.as_tensor(rows).to(self.device, self.dtype)
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """int64 [1, N] -> [1, N, d], after any embedding scale of the family."""
+        embedded: torch.Tensor = self.embedding(ids)
+        return embedded
+
+    def logits(self, embedded: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """One forward pass over a packed row; float32 logits [R, V] of the wanted `rows`."""
+        output = self.model(inputs_embeds=embedded, position_ids=positions, use_cache=False, logits_to_keep=rows)
+        logits: torch.Tensor = output.logits[0].float()
+        return logits
+
+    @torch.inference_mode()
+    def nearest(self, rows: Any, k: int) -> list[list[tuple[int, float]]]:
+        """For each row, the `k` ids whose embeddings have the highest cosine with it, best first."""
+        table = torch.nn.functional.normalize(self.embedding.weight.float(), dim=-1)
+        wanted = torch.nn.functional.normalize(torch.as_tensor(rows).to(self.device).float(), dim=-1)
+        best = torch.topk(wanted @ table.T, min(k, table.shape[0]), dim=-1)
+        pairs: Sequence[tuple[list[int], list[float]]] = list(
+            zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        )
+        return [list(zip(ids, cosines, strict=True)) for ids, cosines in pairs]

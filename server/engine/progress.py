@@ -1,0 +1,122 @@
+"""What follows from a forward pass: ids become events, ended sequences leave, heads become shared.
+
+Knows sequences, slots and the end ids; runs nothing and waits for nothing.
+"""
+
+import math
+
+from server.engine.kv import KVCache
+from server.engine.request import Failed, Finished, Scored, TokenEvent
+from server.engine.residency import Residency
+from server.engine.runner import Outcome
+from server.engine.sampler import Choice
+from server.engine.scheduler import Chunk, Scheduler, Step
+from server.engine.sequence import Sequence
+from server.engine.settings import Counters
+
+_NON_FINITE = Failed("non_finite", "the soft prompt or the base gave numbers that are not finite")
+
+
+class Progress:
+    """Moves sequences on. Every way out of the engine goes through `end`."""
+
+    def __init__(
+        self, scheduler: Scheduler, kv: KVCache, residency: Residency, eos_ids: frozenset[int], counters: Counters
+    ) -> None:
+        self._scheduler = scheduler
+        self._kv = kv
+        self._residency = residency
+        self._eos_ids = eos_ids
+        self._counters = counters
+
+    def apply(self, step: Step, outcomes: list[Outcome]) -> None:
+        """After the pass: count, move on, and hand out what each outcome says."""
+        self._count(step)
+        for sequence in step.decodes:
+            sequence.fed += 1
+        for chunk in step.prefills:
+            if not chunk.branches:
+                chunk.sequence.fed += chunk.count
+        for outcome in outcomes:
+            if outcome.choice is not None:
+                self._chosen(outcome.sequence, outcome.choice)
+            else:
+                self._scored(outcome.sequence, outcome.scores)
+
+    def end(self, sequence: Sequence, event: Finished | Scored | Failed) -> None:
+        self._scheduler.finish(sequence)
+        sequence.end(event)
+        if isinstance(event, Failed):
+            self._counters.failed += 1
+        else:
+            self._counters.finished += 1
+
+    def fail(self, sequence: Sequence, event: Failed) -> None:
+        """Ends a sequence whose slot cannot be trusted; with a head, all who wait for it."""
+        if sequence.slot >= 0:
+            self._kv.clear(sequence.slot)
+        resident, head = sequence.resident, self._scheduler.is_head(sequence)
+        self.end(sequence, event)
+        if head and resident is not None:
+            self._residency.drop(resident.prompt.digest)
+            for waiting in [s for s in self._scheduler.waiting if s.resident is resident]:
+                self.end(waiting, event)
+
+    def _chosen(self, sequence: Sequence, choice: Choice) -> None:
+        if not choice.finite:
+            self.fail(sequence, _NON_FINITE)
+        elif sequence.resident is not None and self._scheduler.is_head(sequence):
+            sequence.resident.kv = self._kv.copy_out(sequence.slot, sequence.fed)
+            self.end(sequence, Finished("length", 0))
+        else:
+            self._generated(sequence, choice)
+
+    def _generated(self, sequence: Sequence, choice: Choice) -> None:
+        sampling = sequence.request.sampling
+        event = TokenEvent(sequence.generated, choice.id, choice.logprob, choice.top)
+        sequence.ids.append(choice.id)
+        sequence.sink.put(event)
+        self._counters.generated += 1
+        if choice.id in self._eos_ids and not sampling.ignore_eos:
+            self.end(sequence, Finished("eos", sequence.cached_tokens))
+        elif sequence.generated >= sampling.max_new_tokens:
+            self.end(sequence, Finished("length", sequence.cached_tokens))
+
+    def _scored(self, sequence: Sequence, scores: tuple[float, ...]) -> None:
+        continuations = sequence.request.continuations
+        if not all(math.isfinite(score) for score in scores):
+            self.fail(sequence, _NON_FINITE)
+            return
+        if not sequence.scores:
+            sequence.scores = list(scores)
+        else:
+            for index, score in enumerate(scores, start=sequence.branch):
+                sequence.scores[index] += score
+            sequence.branch += len(scores)
+        while sequence.branch < len(continuations) and len(continuations[sequence.branch]) == 1:
+            sequence.branch += 1
+        if sequence.branch == len(continuations):
+            self.end(sequence, Scored(tuple(sequence.scores), sequence.cached_tokens))
+
+    def _count(self, step: Step) -> None:
+        counters = self._counters
+        if step.prefills:
+            counters.prefill_forwards += 1
+        else:
+            counters.decode_forwards += 1
+        for chunk in step.prefills:
+            self._count_chunk(chunk)
+        digests = {s.resident.prompt.digest for s in step.sequences() if s.resident is not None}
+        counters.most_digests = max(counters.most_digests, len(digests))
+
+    def _count_chunk(self, chunk: Chunk) -> None:
+        sequence, counters = chunk.sequence, self._counters
+        if chunk.branches:
+            return
+        fed = sequence.ids[chunk.start : chunk.start + chunk.count]
+        if self._scheduler.is_head(sequence):
+            counters.head_ids_fed += len(fed)
+        else:
+            rows = sum(1 for token in fed if token < 0)
+            counters.rows_fed += rows
+            counters.ids_fed += len(fed) - rows

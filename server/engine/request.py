@@ -1,0 +1,111 @@
+# ruff: noqa: N818 - what happened reads better than SomethingError
+"""What goes into the engine and what comes out: frozen requests in, a stream of events up.
+
+Knows no HTTP, no task names and no tensors: a soft prompt is a digest, rows and the ids its requests begin with.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How ids are chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off.
+
+    `logprobs`: None computes none, n >= 0 gives the chosen id's and the n best ids' (natural logs of the raw logits).
+    Choice `choice` of a request draws its noise from (seed, choice, step) alone.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    choice: int = 0
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """A soft prompt as the engine sees it: `rows` float32 [p, d] (None without pseudo-tokens) under its `digest`.
+
+    `head` are the ids its requests are expected to begin with, row i written ~i: they are prefilled once. It is a
+    hint: every request is compared with it id by id and shares just what it has in common.
+    """
+
+    digest: str
+    rows: npt.NDArray[np.float32] | None
+    head: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """`ids`: text ids, and ~i for row i of `prompt.rows`. `deadline`: seconds of `time.monotonic()`, or None.
+
+    With `continuations` nothing is generated: each is scored after `ids`, all over one shared prefill.
+    """
+
+    id: Hashable
+    ids: tuple[int, ...]
+    sampling: Sampling = Sampling()
+    prompt: Prompt | None = None
+    deadline: float | None = None
+    continuations: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One generated id, EOS included; `logprob` is None and `top` empty unless the request asked for logprobs."""
+
+    index: int
+    id: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The terminal event of a generation. `cached_tokens` counts text ids whose K/V was there already."""
+
+    reason: Literal["eos", "length", "cancelled"]
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The terminal event of a scoring: the sum of natural-log probabilities of each continuation."""
+
+    logprobs: tuple[float, ...]
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The terminal event of a request that could not be answered; `message` names no input."""
+
+    code: Literal["timeout", "non_finite", "internal", "draining"]
+    message: str
+
+
+Event = TokenEvent | Finished | Scored | Failed
+
+
+class Sink(Protocol):
+    """Where a request's events go, from the engine's thread. `queue.SimpleQueue` is one."""
+
+    def put(self, event: Event, /) -> None: ...
+
+
+class QueueFull(Exception):
+    """`submit` refused: as many requests wait already as the settings allow."""
+
+
+class Closed(Exception):
+    """`submit` refused: the engine is draining or has stopped."""

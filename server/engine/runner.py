@@ -1,0 +1,93 @@
+"""One step, run: slots prepared, one forward pass of the base, and what it says about each sequence.
+
+Knows tensors and sequences; decides nothing: the scheduler says who runs, the engine what follows.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from server.engine.attention import PackedAttention
+from server.engine.batch import SPAN, Batch, build
+from server.engine.kv import KVCache
+from server.engine.model import BaseModel
+from server.engine.sampler import Choice, Wish, choose
+from server.engine.scheduler import Step
+from server.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of a sequence that got logits: a chosen id, or while scoring one sum of logs per continuation fed."""
+
+    sequence: Sequence
+    choice: Choice | None = None
+    scores: tuple[float, ...] = ()
+
+
+class Runner:
+    """Owns the K/V cache of `slots` x `positions` and the attention function of one base."""
+
+    def __init__(self, base: BaseModel, slots: int, positions: int) -> None:
+        shape = base.shape
+        self.base = base
+        like = torch.empty(0, dtype=base.dtype, device=base.device)
+        rounded = -(-positions // SPAN) * SPAN
+        self.kv = KVCache((shape.layers, 2, slots, shape.kv_heads, rounded, shape.head_dim), like)
+        self._attention = PackedAttention(self.kv)
+        base.model.set_attn_implementation(self._attention.name)  # type: ignore[operator]
+
+    def run(self, step: Step) -> list[Outcome]:
+        """One forward pass; afterwards the K/V of everything fed lies in the sequences' slots."""
+        for move in step.moves:
+            self.kv.move(move)
+        for sequence in step.admitted:
+            if sequence.fed and sequence.resident is not None:
+                self.kv.copy_in(sequence.slot, sequence.resident.kv, sequence.fed)
+        batch = build(step, self.base.device)
+        self._attention.plan = batch.plan
+        logits = self.base.logits(self._embed(batch), batch.positions, batch.logit_rows)
+        return self._outcomes(step, batch.wanted, logits)
+
+    def _embed(self, batch: Batch) -> torch.Tensor:
+        embedded = self.base.embed(batch.ids)
+        if batch.rows:
+            index = torch.tensor([at for at, _, _ in batch.rows], device=embedded.device)
+            rows = torch.stack([tensor[row] for _, tensor, row in batch.rows])
+            embedded[0].index_copy_(0, index, rows)
+        return embedded
+
+    def _outcomes(self, step: Step, wanted: list[Sequence], logits: torch.Tensor) -> list[Outcome]:
+        generating = [row for row, sequence in enumerate(wanted) if not sequence.scoring]
+        wishes = [Wish(wanted[r].request.sampling, wanted[r].generated, wanted[r].ids) for r in generating]
+        some = logits if len(generating) == len(wanted) else logits[generating]
+        chosen = choose(some, wishes) if generating else []
+        outcomes = [Outcome(wanted[r], choice=c) for r, c in zip(generating, chosen, strict=True)]
+        row = len(step.decodes)
+        for chunk in step.prefills:
+            sequence = chunk.sequence
+            continuations = sequence.request.continuations
+            if chunk.branches:
+                part = continuations[chunk.start : chunk.start + chunk.count]
+                count = sum(len(c) - 1 for c in part)
+                outcomes.append(Outcome(sequence, scores=_later_ids(logits[row : row + count], part)))
+                row += count
+            elif chunk.start + chunk.count == sequence.prompt_length:
+                if sequence.scoring:
+                    outcomes.append(Outcome(sequence, scores=_first_ids(logits[row], continuations)))
+                row += 1
+        return outcomes
+
+
+def _first_ids(row: torch.Tensor, continuations: tuple[tuple[int, ...], ...]) -> tuple[float, ...]:
+    """Log-probability of each continuation's first id after the prompt; logits [V]."""
+    firsts = torch.tensor([c[0] for c in continuations], device=row.device)
+    return tuple(torch.log_softmax(row.double(), -1)[firsts].tolist())
+
+
+def _later_ids(rows: torch.Tensor, continuations: tuple[tuple[int, ...], ...]) -> tuple[float, ...]:
+    """Sum of the log-probabilities of each continuation's ids after its first; logits [sum(len - 1), V]."""
+    targets = [token for c in continuations for token in c[1:]]
+    picked = torch.log_softmax(rows, -1).gather(-1, torch.tensor(targets, device=rows.device)[:, None])[:, 0]
+    pieces = picked.double().split([len(c) - 1 for c in continuations])
+    return tuple(float(piece.sum()) for piece in pieces)

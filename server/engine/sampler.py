@@ -1,0 +1,114 @@
+"""From logits to ids: a row's choice depends on its own logits, settings, seed and step, never on its neighbours.
+
+Order of the settings: repetition penalty, temperature, top-k, top-p, min-p. Knows rows of logits; no sequences.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from server.engine.request import Sampling
+
+CANDIDATES = 1024
+"""Top-k and top-p look at this many best ids first; a row that needs more is sorted whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one row of logits is to be turned into: `step` counts generated ids, `seen` feeds the penalty."""
+
+    sampling: Sampling
+    step: int
+    seen: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`finite` False: the row held NaN or an infinity, `id` means nothing."""
+
+    id: int
+    finite: bool
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def uniform(seed: int, choice: int, step: int) -> float:
+    """The one random number of a sampled id, in [0, 1): 53 bits of BLAKE2b over (seed, choice, step)."""
+    digest = hashlib.blake2b(b"%d/%d/%d" % (seed, choice, step), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
+
+def choose(logits: torch.Tensor, wishes: Sequence[Wish]) -> list[Choice]:
+    """logits float32 [R, V], one wish a row."""
+    best, ids = logits.max(-1)  # NaN wins a maximum, so the best value tells whether the row is sound
+    chosen, finite = ids.tolist(), torch.isfinite(best).tolist()
+    for row, wish in enumerate(wishes):
+        sampling = wish.sampling
+        if not finite[row] or (sampling.temperature == 0 and sampling.repetition_penalty == 1):
+            continue
+        scores = logits[row] if sampling.repetition_penalty == 1 else _penalised(logits[row], wish)
+        chosen[row] = _draw(scores, wish) if sampling.temperature > 0 else int(scores.argmax())
+    return _with_logprobs(logits, wishes, chosen, finite)
+
+
+def _penalised(row: torch.Tensor, wish: Wish) -> torch.Tensor:
+    """Keskar et al. (arXiv 1909.05858): seen ids' logits divided by the penalty where positive, else multiplied."""
+    seen = torch.tensor(sorted({token for token in wish.seen if token >= 0}), device=row.device)
+    if not len(seen):
+        return row
+    values = row[seen]
+    penalty = wish.sampling.repetition_penalty
+    return row.index_copy(0, seen, torch.where(values > 0, values / penalty, values * penalty))
+
+
+def _draw(row: torch.Tensor, wish: Wish) -> int:
+    """Inverse transform over the ids that the settings leave, in float64."""
+    sampling = wish.sampling
+    scaled = (row.double() - row.max()) / sampling.temperature
+    if sampling.top_k == 0 and sampling.top_p >= 1.0:
+        weights, ids = scaled.exp(), None
+    else:
+        weights, ids = _top(scaled, sampling)
+    if sampling.min_p > 0:
+        weights = torch.where(weights >= sampling.min_p * weights.max(), weights, 0.0)
+    total = weights.cumsum(0)
+    point = uniform(sampling.seed, sampling.choice, wish.step) * total[-1]
+    index = min(int(torch.searchsorted(total, point, right=True)), len(total) - 1)
+    return index if ids is None else int(ids[index])
+
+
+def _top(scaled: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+    """(weights, ids) of the best ids, descending, that top-k and then top-p leave; the best one always stays."""
+    size = len(scaled)
+    few = min(size, CANDIDATES)
+    top = torch.topk(scaled, few)
+    total = scaled.exp().sum() if sampling.top_k == 0 else None
+    if few < size and (sampling.top_k > few or (total is not None and top.values.exp().sum() < sampling.top_p * total)):
+        top = torch.topk(scaled, size)
+    keep = sampling.top_k if 0 < sampling.top_k < size else size
+    weights, ids = top.values[:keep].exp(), top.indices[:keep]
+    if sampling.top_p < 1.0:
+        before = weights.cumsum(0) - weights
+        weights = torch.where(before < sampling.top_p * (weights.sum() if total is None else total), weights, 0.0)
+    return weights, ids
+
+
+def _with_logprobs(logits: torch.Tensor, wishes: Sequence[Wish], chosen: list[int], finite: list[bool]) -> list[Choice]:
+    """Natural logs of the raw logits, for the rows that asked and no others."""
+    found = [Choice(token, ok) for token, ok in zip(chosen, finite, strict=True)]
+    asked = [row for row, wish in enumerate(wishes) if wish.sampling.logprobs is not None and finite[row]]
+    if not asked:
+        return found
+    rows = torch.log_softmax(logits[asked], -1)
+    most = max(wishes[row].sampling.logprobs or 0 for row in asked)
+    top = torch.topk(rows, most) if most else None
+    for index, row in enumerate(asked):
+        count = wishes[row].sampling.logprobs or 0
+        pairs: tuple[tuple[int, float], ...] = ()
+        if top is not None:
+            best_ids, best = top.indices[index, :count].tolist(), top.values[index, :count].tolist()
+            pairs = tuple(zip(best_ids, best, strict=True))
+        found[row] = Choice(chosen[row], finite=True, logprob=float(rows[index, chosen[row]]), top=pairs)
+    return found

@@ -1,0 +1,70 @@
+"""A request while it runs: what has been fed, where its keys and values lie, what it has produced.
+
+Knows no tensors. Transitions are verbs on the sequence; who runs when is the scheduler's.
+"""
+
+from dataclasses import dataclass, field
+
+from server.engine.request import Event, Request, Sink
+from server.engine.residency import Resident
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """`ids` are all ids known so far; the first `fed` of them have keys and values in `slot`."""
+
+    request: Request
+    sink: Sink
+    resident: Resident | None = None
+    slot: int = -1
+    fed: int = 0
+    cached_tokens: int = 0
+    ids: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    branch: int = 0
+    """Scoring: the first continuation whose later ids have not been fed yet."""
+    done: bool = False
+
+    def __post_init__(self) -> None:
+        self.ids = list(self.request.ids)
+
+    @property
+    def prompt_length(self) -> int:
+        return len(self.request.ids)
+
+    @property
+    def generated(self) -> int:
+        return len(self.ids) - self.prompt_length
+
+    @property
+    def decoding(self) -> bool:
+        """One id is left to feed and it was generated: the sequence is in its decode phase."""
+        return self.generated > 0
+
+    @property
+    def scoring(self) -> bool:
+        return bool(self.request.continuations)
+
+    @property
+    def prefilled(self) -> bool:
+        return self.fed >= self.prompt_length
+
+    def share(self, head: tuple[int, ...]) -> int:
+        """How many leading ids can be taken from `head`'s keys and values; the last id is always fed itself."""
+        limit = min(len(head), self.prompt_length - 1)
+        shared = next((i for i in range(limit) if head[i] != self.ids[i]), limit)
+        return max(shared, 0)
+
+    def admit(self, slot: int, shared: int) -> None:
+        self.slot = slot
+        self.fed = shared
+        self.cached_tokens = sum(1 for token in self.ids[:shared] if token >= 0)
+
+    def end(self, event: Event) -> None:
+        """Exactly one terminal event: a second one is a bug of the engine, not of the caller."""
+        if self.done:
+            raise RuntimeError("a request has ended twice")
+        self.done = True
+        if self.resident is not None:
+            self.resident.users -= 1
+        self.sink.put(event)

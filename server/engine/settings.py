@@ -1,0 +1,52 @@
+"""The engine's bounds, each of which holds by construction, and the counters that show what it did."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """`max_total_tokens`: positions of one sequence, soft prompt and answer included (None: the base's context).
+
+    `max_batch`: sequences that run at once, fewer when `kv_budget` bytes hold fewer slots. `max_batch_tokens`: ids
+    of one forward pass. `prompt_budget`: bytes of resident soft prompts. `threads`: None leaves torch's own number.
+    """
+
+    max_total_tokens: int | None = None
+    max_batch: int = 64
+    max_batch_tokens: int = 512
+    max_waiting: int = 1024
+    kv_budget: int = 4 * 2**30
+    prompt_budget: int = 512 * 2**20
+    threads: int | None = None
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the start: `decode_forwards` fed generated ids only, `prefill_forwards` held a prefill chunk.
+
+    `ids_fed` counts text ids of requests, `rows_fed` pseudo-tokens, `head_ids_fed` everything fed once for a task's
+    shared head. `most_digests`: the most soft prompts that one forward pass ever held.
+    """
+
+    decode_forwards: int = 0
+    prefill_forwards: int = 0
+    ids_fed: int = 0
+    rows_fed: int = 0
+    head_ids_fed: int = 0
+    generated: int = 0
+    finished: int = 0
+    failed: int = 0
+    most_digests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The engine at one moment: what runs, what waits, what is in memory (bytes)."""
+
+    running: int
+    waiting: int
+    slots: int
+    resident_prompts: int
+    resident_bytes: int
+    kv_bytes: int
+    counters: Counters

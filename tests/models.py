@@ -1,0 +1,112 @@
+"""Small random bases for tests: every family, with weights scaled up so that other inputs give other answers.
+
+A random model of the usual initialisation repeats one id whatever it is fed; then every oracle agrees with everything.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+VOCABULARY = 384
+CONTEXT = 256
+FAMILIES = ("llama", "qwen3", "gpt2", "mistral", "qwen2")
+
+_TEXT = (
+    "play some jazz, please. what is the weather in Paris tomorrow? book a table for two at seven. "
+    "the food was great and the service was slow. add this song to my list. who wrote the book? "
+) * 4
+
+
+def tokenizer() -> Tokenizer:
+    """Byte-level BPE of `VOCABULARY` ids with <s> (put in front), </s> and <pad>."""
+    built = Tokenizer(models.BPE())
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    built.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    built.train_from_iterator(
+        [_TEXT],
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=["<s>", "</s>", "<pad>"],
+            initial_alphabet=alphabet,
+            show_progress=False,
+        ),
+    )
+    built.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return built
+
+
+def _config(family: str) -> tuple[type[PreTrainedModel], Any]:
+    common: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "vocab_size": VOCABULARY}
+    if family == "gpt2":
+        return GPT2LMHeadModel, GPT2Config(n_embd=64, n_layer=3, n_head=4, n_positions=CONTEXT, **common)
+    shape: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": family != "mistral",
+        **common,
+    }
+    if family == "llama":
+        return LlamaForCausalLM, LlamaConfig(**shape)
+    if family == "qwen2":
+        return Qwen2ForCausalLM, Qwen2Config(**shape)
+    if family == "qwen3":
+        return Qwen3ForCausalLM, Qwen3Config(**shape, head_dim=24)  # a head size that is not hidden / heads
+    if family == "mistral":
+        return MistralForCausalLM, MistralConfig(**shape, sliding_window=24)  # shorter than the sequences
+    raise KeyError(family)
+
+
+def random_model(family: str = "llama", seed: int = 0) -> PreTrainedModel:
+    """float32, weights scaled so that greedy answers differ from input to input."""
+    kind, config = _config(family)
+    torch.manual_seed(seed)
+    model: PreTrainedModel = kind(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:
+                scale = 1.0 if "embed" in name or "wte" in name else 2.0 / parameter.shape[-1] ** 0.5
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    return model
+
+
+def save(folder: Path, family: str = "llama", seed: int = 0) -> Path:
+    """A checkpoint directory as a user would have it: safetensors, config, tokenizer."""
+    model = random_model(family, seed)
+    model.save_pretrained(folder)
+    tokenizer().save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def rows(length: int, hidden: int = 64, seed: int = 0) -> torch.Tensor:
+    """A random soft prompt, float32 [length, hidden], at the scale of the random bases' embeddings."""
+    return torch.randn(length, hidden, generator=torch.Generator().manual_seed(1000 + seed))

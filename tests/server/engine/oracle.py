@@ -1,0 +1,87 @@
+"""The oracle of the engine: transformers' own `generate`, one request at a time, and brute-force scores."""
+
+import queue
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import GenerationConfig, PreTrainedModel
+
+from server.engine.engine import Engine
+from server.engine.request import Event, Failed, Finished, Request, Scored, TokenEvent
+
+PATIENCE = 120.0
+
+
+def embedded(model: PreTrainedModel, ids: tuple[int, ...], rows: torch.Tensor | None) -> torch.Tensor:
+    """[1, N, d]: what block 0 receives for ids where ~i stands for row i."""
+    table = cast("nn.Embedding", model.get_input_embeddings())
+    found = table(torch.tensor([max(token, 0) for token in ids]))
+    for at, token in enumerate(ids):
+        if token < 0 and rows is not None:
+            found[at] = rows[~token]
+    return cast("torch.Tensor", found[None])
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel, ids: tuple[int, ...], rows: torch.Tensor | None, new: int, *, stop_at_eos: bool = False
+) -> list[int]:
+    """Greedy ids after `ids`, from `inputs_embeds` alone."""
+    config = GenerationConfig(
+        max_new_tokens=new, do_sample=False, pad_token_id=2, eos_token_id=1 if stop_at_eos else -1
+    )
+    inputs = embedded(model, ids, rows)
+    mask = torch.ones(inputs.shape[:2], dtype=torch.int64)
+    out = model.generate(inputs_embeds=inputs, attention_mask=mask, generation_config=config)
+    return [int(token) for token in out[0]]
+
+
+@torch.inference_mode()
+def logits(model: PreTrainedModel, ids: tuple[int, ...], rows: torch.Tensor | None) -> torch.Tensor:
+    """float32 [N, V]."""
+    found: torch.Tensor = model(inputs_embeds=embedded(model, ids, rows)).logits[0].float()
+    return found
+
+
+def score(
+    model: PreTrainedModel, ids: tuple[int, ...], rows: torch.Tensor | None, continuation: tuple[int, ...]
+) -> float:
+    """Sum of the natural logs of `continuation`'s probabilities after `ids`."""
+    table = torch.log_softmax(logits(model, ids + continuation, rows), -1)
+    return sum(float(table[len(ids) - 1 + i, token]) for i, token in enumerate(continuation))
+
+
+def events(sink: "queue.SimpleQueue[Event]") -> list[Event]:
+    """Everything up to and with the terminal event."""
+    found: list[Event] = []
+    while not found or isinstance(found[-1], TokenEvent):
+        found.append(sink.get(timeout=PATIENCE))
+    return found
+
+
+def ask_all(engine: Engine, requests: list[Request]) -> list[list[Event]]:
+    """All at once; each request's events."""
+    sinks: list[queue.SimpleQueue[Event]] = [queue.SimpleQueue() for _ in requests]
+    for request, sink in zip(requests, sinks, strict=True):
+        engine.submit(request, sink)
+    return [events(sink) for sink in sinks]
+
+
+def ask(engine: Engine, request: Request) -> list[Event]:
+    return ask_all(engine, [request])[0]
+
+
+def ids_of(found: list[Event]) -> list[int]:
+    assert isinstance(found[-1], Finished), found[-1]
+    return [event.id for event in found if isinstance(event, TokenEvent)]
+
+
+def scores_of(found: list[Event]) -> tuple[float, ...]:
+    assert isinstance(found[-1], Scored), found[-1]
+    return found[-1].logprobs
+
+
+def failure_of(found: list[Event]) -> str:
+    assert isinstance(found[-1], Failed), found[-1]
+    return found[-1].code

@@ -1,0 +1,133 @@
+"""Every answer equals transformers' own, alone, token for token, in float32: the promise of design/40."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from server.engine.engine import Engine
+from server.engine.model import BaseModel
+from server.engine.request import Prompt, Request, Sampling
+from server.engine.settings import EngineSettings
+from tests import models
+from tests.server.engine import oracle
+
+NEW = 12
+
+
+class Bench:
+    """A running engine, and the same base in transformers' hands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.reference: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        base = BaseModel.load(folder, device="cpu", dtype="float32")
+        self.engine = Engine(base, EngineSettings(max_batch=64, max_batch_tokens=96, threads=1))
+        self.engine.start()
+        self.hidden = base.shape.hidden
+        self.serial = itertools.count()
+
+    def prompt(self, length: int, seed: int, head: tuple[int, ...] = ()) -> Prompt:
+        rows = models.rows(length, self.hidden, seed)
+        leading = (*(~i for i in range(length)), 0, *head)
+        return Prompt(f"{seed}/{length}/{head}", rows.numpy(), leading)
+
+    def request(self, ids: tuple[int, ...], prompt: Prompt | None, new: int = NEW) -> Request:
+        return Request(next(self.serial), ids, Sampling(max_new_tokens=new, ignore_eos=True), prompt)
+
+    def alone(self, request: Request) -> list[int]:
+        rows = None if request.prompt is None or request.prompt.rows is None else torch.tensor(request.prompt.rows)
+        return oracle.generate(self.reference, request.ids, rows, request.sampling.max_new_tokens)
+
+
+@pytest.fixture(scope="module", params=models.FAMILIES)
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    found = Bench(models.save(tmp_path_factory.mktemp("base"), request.param))
+    yield found
+    found.engine.close()
+
+
+def text(seed: int, length: int) -> tuple[int, ...]:
+    return tuple(random.Random(seed).randrange(3, models.VOCABULARY) for _ in range(length))
+
+
+def mixed(bench: Bench, count: int) -> list[Request]:
+    """Six tasks: rows in front (two), rows and text in front, rows behind text, text alone, the bare model."""
+    front, other = bench.prompt(5, 1), bench.prompt(20, 2)
+    with_text = bench.prompt(3, 3, text(99, 7))
+    behind = bench.prompt(4, 4)
+    behind = Prompt(behind.digest, behind.rows, (0, *text(98, 3)))
+    literal = Prompt("literal", None, (0, *text(97, 9)))
+    found = []
+    for i in range(count):
+        own = text(i, 4 + i % 13)
+        found.append(
+            [
+                bench.request((*front.head, *own), front),
+                bench.request((*other.head, *own), other),
+                bench.request((*with_text.head, *own), with_text),
+                bench.request((*behind.head, *own, ~0, ~1, *own[:2], ~2, ~3), behind),
+                bench.request((*literal.head, *own), literal),
+                bench.request((0, *own), None),
+            ][i % 6]
+        )
+    return found
+
+
+def test_mixed_requests_answer_as_alone(bench: Bench) -> None:
+    """64 requests of 6 tasks in flight give exactly the ids that transformers gives to each alone."""
+    requests = mixed(bench, 64)
+    wanted = [bench.alone(request) for request in requests]
+    assert len({tuple(ids) for ids in wanted}) > 48, "the references must differ, or every engine would pass"
+    got = [oracle.ids_of(found) for found in oracle.ask_all(bench.engine, requests)]
+    assert got == wanted
+
+
+def test_a_second_round_over_cached_heads_answers_the_same(bench: Bench) -> None:
+    """Requests that find their task's head in memory get the same ids as those that had it computed."""
+    first = [oracle.ids_of(found) for found in oracle.ask_all(bench.engine, mixed(bench, 12))]
+    second = [oracle.ids_of(found) for found in oracle.ask_all(bench.engine, mixed(bench, 12))]
+    assert first == second
+
+
+def test_another_soft_prompt_is_another_answer(bench: Bench) -> None:
+    """The same text under two soft prompts of one length differs, so swapping prompts could not go unnoticed."""
+    one, two = bench.prompt(5, 1), bench.prompt(5, 7)
+    own = text(5, 8)
+    answers = [oracle.ids_of(oracle.ask(bench.engine, bench.request((*p.head, *own), p))) for p in (one, two)]
+    assert answers[0] != answers[1]
+
+
+def test_a_long_input_is_fed_in_chunks_exactly(bench: Bench) -> None:
+    """An input longer than a pass's token budget, chunked among others, answers as alone."""
+    prompt = bench.prompt(5, 1)
+    requests = [bench.request((*prompt.head, *text(i, 190)), prompt, 12) for i in range(3)] + mixed(bench, 6)
+    wanted = [bench.alone(request) for request in requests]
+    assert [oracle.ids_of(found) for found in oracle.ask_all(bench.engine, requests)] == wanted
+
+
+def test_a_request_that_leaves_the_head_early_shares_only_what_it_has_in_common(bench: Bench) -> None:
+    """The head is a hint: other ids in its middle are fed, not taken from the cache."""
+    prompt = bench.prompt(6, 8, text(96, 6))
+    requests = [
+        bench.request((*prompt.head[:cut], *text(40 + cut, 5)), prompt) for cut in range(7, len(prompt.head) + 1)
+    ]
+    wanted = [bench.alone(request) for request in requests]
+    assert [oracle.ids_of(found) for found in oracle.ask_all(bench.engine, requests)] == wanted
+
+
+def test_continuations_score_as_brute_force(bench: Bench) -> None:
+    """Labels of one and of several ids get the sum of logs that a forward pass over prompt and label gives."""
+    prompt = bench.prompt(5, 1)
+    ids = (*prompt.head, *text(11, 9))
+    labels = (text(20, 1), text(21, 3), text(22, 1), text(23, 5), text(24, 2), *(text(50 + i, 12) for i in range(12)))
+    request = Request("score", ids, prompt=prompt, continuations=labels)
+    rows = torch.tensor(prompt.rows)
+    wanted = [oracle.score(bench.reference, ids, rows, label) for label in labels]
+    others = mixed(bench, 12)
+    found = oracle.ask_all(bench.engine, [*others, request])
+    assert oracle.scores_of(found[-1]) == pytest.approx(wanted, abs=1e-3)
+    assert [oracle.ids_of(f) for f in found[:-1]] == [bench.alone(r) for r in others]
