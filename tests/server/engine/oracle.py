@@ -1,7 +1,7 @@
 """The oracle of the engine: transformers' own `generate`, one request at a time, and brute-force scores."""
 
 import queue
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def generate(
     )
     inputs = embedded(model, ids, rows)
     mask = torch.ones(inputs.shape[:2], dtype=torch.int64)
-    out = model.generate(inputs_embeds=inputs, attention_mask=mask, generation_config=config)
+    out = cast("Any", model).generate(inputs_embeds=inputs, attention_mask=mask, generation_config=config)
     return [int(token) for token in out[0]]
 
 
