@@ -1,0 +1,57 @@
+"""docs/: what the documents list is what the code has, and every link leads somewhere."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.config import Settings
+from server.errors import table
+from server.parameters import Parameters
+from tests.checkout import ROOT, files, text
+
+DOCUMENTS = [file for file in files() if file.suffix == ".md"]
+
+
+def rows(document: str) -> Iterator[list[str]]:
+    """The cells of every table row, without backticks."""
+    for line in (ROOT / "docs" / document).read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip().replace("`", "") for cell in line.strip("|").split(" | ")]
+
+
+def test_the_error_table_is_the_codes() -> None:
+    """docs/errors.md has one row for each code that can be answered, and no other."""
+    documented = [tuple(row[:4]) for row in rows("errors.md")]
+    assert documented == [
+        (code, str(status), type_, "yes" if again else "no") for code, status, type_, again in table()
+    ]
+    assert all(row[4].strip() for row in rows("errors.md"))
+
+
+def test_every_parameter_is_documented() -> None:
+    """docs/parameters.md has a row for each parameter of a request, in the schema's order."""
+    assert [row[0] for row in rows("parameters.md")] == list(Parameters.model_fields)
+
+
+def test_every_setting_is_documented() -> None:
+    """docs/operations.md has a row for each setting of the server, with its variable."""
+    found = {row[0] for row in rows("operations.md") if row[0].startswith("SOFTPROMPT_")}
+    assert found == {f"SOFTPROMPT_{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=str)
+def test_links_lead_somewhere(file: Path) -> None:
+    """A relative link in a document names a file that is there."""
+    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text(file))
+    assert not [target for target in targets if not (ROOT / file.parent / target).exists()]
+
+
+def test_decisions_are_numbered_and_dated() -> None:
+    """Decisions count up from 0001, each with a date and a line in the list."""
+    folder = ROOT / "docs" / "decisions"
+    pages = sorted(page.name for page in folder.glob("[0-9]*.md"))
+    assert [int(page[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    assert all(re.search(r"^\d{4}-\d\d-\d\d", (folder / page).read_text(), re.MULTILINE) for page in pages)
+    assert all(page in (folder / "README.md").read_text() for page in pages)
