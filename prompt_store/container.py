@@ -44,7 +44,7 @@ class Tensor:
     @classmethod
     def from_float32(cls, array: NDArray[np.float32], dtype: DType = "F32") -> "Tensor":
         """Round to nearest even. Raises `overflows_dtype` where a finite value has no finite counterpart."""
-        values = np.ascontiguousarray(array, np.dtype("<f4"))
+        values = np.asarray(array, np.dtype("<f4"), order="C")
         if dtype == "BF16":
             bits = values.view("<u4")
             # Adding half a unit to a NaN could carry into the sign: NaNs keep their upper half, quieted.
@@ -102,11 +102,12 @@ def parse_header(data: bytes, limit: int = HEADER_LIMIT) -> Header:
     length = header_length(data, limit)
     if len(data) < 8 + length:
         raise bad_header(f"the header claims {length} bytes, {len(data) - 8} follow")
-    if data[8:9] != b"{":
-        raise bad_header("not a safetensors file: the header does not begin with a brace")
+    text = data[8 : 8 + length].rstrip(b" ")
+    if not (text.startswith(b"{") and text.endswith(b"}")):
+        raise bad_header("not a safetensors file: the header is not a JSON object padded with spaces")
     try:
         fields = json.loads(
-            data[8 : 8 + length].rstrip(b" ").decode("utf-8"),
+            text.decode("utf-8"),
             object_pairs_hook=_unique,
             parse_constant=_refuse_number,
             parse_float=_refuse_number,
