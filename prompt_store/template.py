@@ -22,8 +22,8 @@ Tokenize = Callable[[str, bool], list[int]]
 PART = re.compile(
     r"(?P<literal>(?:[^{}]|\{\{|\}\})+)|\{soft:(?P<soft>[1-9][0-9]{0,5})\}|\{(?P<field>[A-Za-z_][A-Za-z0-9_]*)\}"
 )
-PROBES = ("", "a", "A", " a", " The", "1", ".", "\n")
-"""Values as unlike each other as the first characters of real inputs are: what no value changes, requests share."""
+PROBES = ("", " a", " The", "A", "1", ".", "\n", *"abcdefghijklmnopqrstuvwxyz")
+"""Values as unlike each other as the beginnings of real inputs are: what none of them changes, requests share."""
 
 
 @dataclass(frozen=True, slots=True)
