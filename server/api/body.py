@@ -1,0 +1,116 @@
+"""A request's body: its media type, its size, its deadline, and the model it is read into.
+
+Knows the protocol's headers; not what the body means.
+"""
+
+import asyncio
+import difflib
+from typing import Any, TypeVar
+
+from anyio.to_thread import run_sync
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.requests import Request
+
+from server.api.strict_json import loads
+from server.errors import Invalid, Late, TooLarge, Unsupported
+
+INLINE_BYTES = 16 * 2**10
+"""A body this small is decoded on the loop: a thread would cost more."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def media_type(request: Request) -> str:
+    """The type without parameters; "" when there is none. Raises Unsupported for a charset that is not UTF-8."""
+    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().partition("=")
+        if name.lower() == "charset" and value.strip('" ').lower() not in {"utf-8", "utf8"}:
+            raise Unsupported("unsupported_media_type", "bodies are UTF-8")
+    return kind.strip().lower()
+
+
+async def read_bytes(request: Request, limit: int, seconds: float) -> bytes:
+    """The whole body. Raises TooLarge, before reading where the length is announced, Late at the
+    deadline, ClientDisconnect when the rest will never come."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        fault = Late("body_timeout", f"the body did not arrive within {seconds:g} seconds")
+        fault.headers["Connection"] = "close"
+        raise fault from None
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> TooLarge:
+    fault = TooLarge("body_too_large", f"a body of this kind may have {limit} bytes")
+    fault.headers["Connection"] = "close"
+    return fault
+
+
+async def read_json(request: Request, *types: str) -> Any:
+    """The body's JSON value; `types` are the media types that may hold it, application/json if none is named."""
+    settings = request.app.state.settings
+    allowed = types or ("application/json",)
+    if media_type(request) not in allowed:
+        raise Unsupported("unsupported_media_type", f"the body must be {' or '.join(allowed)}")
+    body = await read_bytes(request, settings.max_body_bytes, settings.receive_seconds)
+    return loads(body) if len(body) <= INLINE_BYTES else await run_sync(loads, body)
+
+
+def validated(model: type[Model], value: Any) -> Model:
+    """`value` as `model`. Raises Invalid for the first thing that is wrong with it."""
+    if not isinstance(value, dict):
+        raise Invalid("invalid_request", "the body must be a JSON object")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_input=False)[0], model) from None
+
+
+def invalid(error: ErrorDetails, model: type[BaseModel]) -> Invalid:
+    """One of pydantic's errors in our words. Names of unknown fields are the client's and not repeated."""
+    location = list(error["loc"])
+    if error["type"] != "extra_forbidden":
+        return Invalid("invalid_request", error["msg"], path(location) or None)
+    *parents, unknown = location
+    known = fields_at(model, parents)
+    close = difflib.get_close_matches(str(unknown)[:64], known, 1, 0.5)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return Invalid("unknown_field", f"unknown field; {hint}", path(parents) or None)
+
+
+def path(location: list[int | str]) -> str:
+    """Like `requests[3].inputs`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def fields_at(model: type[BaseModel], parents: list[int | str]) -> list[str]:
+    """The names that are known where an unknown one was found."""
+    for part in parents:
+        field = model.model_fields.get(str(part)) if isinstance(part, str) else None
+        inner = _model_in(field.annotation) if field else None
+        model = inner or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model inside `Model`, `Model | None` or `list[Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    arguments = getattr(annotation, "__args__", ())
+    return next((found for argument in arguments if (found := _model_in(argument))), None)

@@ -1,0 +1,192 @@
+"""/generate, /generate_stream, /classify and /render: from HTTP to the request path and back, and nothing else."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api import wire
+from server.api.answers import Classified, ClassifiedMany, Generated, GeneratedMany, Rendered, StreamEvent
+from server.api.auth import Access, needs
+from server.api.body import read_json, validated
+from server.api.disconnect import while_connected
+from server.api.errors import documented
+from server.api.openapi import accepts, streams
+from server.api.schemas import (
+    ClassifyItem,
+    ClassifyMany,
+    GenerateItem,
+    GenerateMany,
+    GenerateOne,
+    RenderOne,
+)
+from server.api.sse import EventStream
+from server.classify import Question, classify
+from server.errors import KNOWN, Broken, Invalid, as_fault
+from server.generate import Answer, Item, Room, answer, check_room, generate, render
+from server.publish import Desk
+from server.writing import Piece
+
+router = APIRouter(tags=["generate"])
+FAILURES = (404, 408, 413, 415)
+
+Many = TypeVar("Many", bound=BaseModel)
+
+
+@router.post(
+    "/generate",
+    summary="Continue a text, with a task's soft prompt or without",
+    response_model=Generated | GeneratedMany,
+    responses={**streams(StreamEvent), **documented(*FAILURES)},
+    openapi_extra=accepts(GenerateOne, GenerateMany),
+)
+@needs(Access.GENERATE)
+async def generate_route(request: Request) -> Response:
+    body = await read_json(request)
+    if _is_many(body):
+        return await _many(request, validated(GenerateMany, body).requests, _answered)
+    one = validated(GenerateOne, body)
+    return await (_stream(request, one) if one.stream else _one(request, one, _answered))
+
+
+@router.post(
+    "/generate_stream",
+    summary="The same as server-sent events, one for each token",
+    response_class=EventStream,
+    responses={**streams(StreamEvent), **documented(*FAILURES)},
+    openapi_extra=accepts(GenerateOne),
+)
+@needs(Access.GENERATE)
+async def generate_stream_route(request: Request) -> Response:
+    return await _stream(request, validated(GenerateOne, await read_json(request)))
+
+
+@router.post(
+    "/classify",
+    summary="Which label fits best behind the prompt",
+    response_model=Classified | ClassifiedMany,
+    responses=documented(*FAILURES),
+    openapi_extra=accepts(ClassifyItem, ClassifyMany),
+)
+@needs(Access.GENERATE)
+async def classify_route(request: Request) -> Response:
+    body = await read_json(request)
+    if _is_many(body):
+        return await _many(request, validated(ClassifyMany, body).requests, _classified)
+    return await _one(request, validated(ClassifyItem, body), _classified)
+
+
+@router.post(
+    "/render",
+    summary="What would be sent to the model; nothing is generated",
+    response_model=Rendered,
+    responses=documented(*FAILURES),
+    openapi_extra=accepts(RenderOne),
+)
+@needs(Access.GENERATE)
+async def render_route(request: Request) -> Response:
+    asked = validated(RenderOne, await read_json(request))
+    room = _room(request)
+    served = await room.tasks.served(asked.task, asked.version, asked.min_version)
+    composed = await run_sync(render, served, asked.inputs, room.tokenizer, asked.truncate)
+    context = room.running.engine.max_total_tokens
+    check_room(composed, 0, context)
+    return wire.answer(wire.rendered(served, composed, context, truncated=asked.truncate is not None))
+
+
+def _room(request: Request) -> Room:
+    desk: Desk = request.app.state.desk
+    return desk.room
+
+
+def _is_many(body: Any) -> bool:
+    return isinstance(body, dict) and "requests" in body
+
+
+def _item(asked: GenerateItem, *, streamed: bool = False) -> Item:
+    return Item(
+        id=secrets.token_hex(8),
+        inputs=asked.inputs,
+        task=asked.task,
+        version=asked.version,
+        min_version=asked.min_version,
+        truncate=asked.truncate,
+        parameters=asked.parameters,
+        streamed=streamed,
+    )
+
+
+async def _answered(asked: GenerateItem, room: Room) -> wire.Json:
+    return wire.generated(await answer(_item(asked), room), room.tokenizer)
+
+
+async def _classified(asked: ClassifyItem, room: Room) -> wire.Json:
+    labels = None if asked.labels is None else tuple(asked.labels)
+    question = Question(secrets.token_hex(8), asked.inputs, asked.task, asked.version, asked.min_version, labels)
+    return wire.classified(await classify(question, room))
+
+
+async def _one(request: Request, asked: Many, work: Callable[[Many, Room], Awaitable[wire.Json]]) -> Response:
+    async def answered() -> wire.Json:
+        return await work(asked, _room(request))
+
+    return wire.answer(await while_connected(request.receive, answered()))
+
+
+async def _many(request: Request, asked: list[Many], work: Callable[[Many, Room], Awaitable[wire.Json]]) -> Response:
+    """All at once; what an item raises stands in its place."""
+
+    async def item(one: Many) -> wire.Json:
+        try:
+            return await work(one, _room(request))
+        except KNOWN as error:
+            return wire.error(as_fault(error))
+
+    async def all_items() -> list[wire.Json]:
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(item(one)) for one in asked]
+        return [task.result() for task in running]
+
+    return wire.answer({"responses": await while_connected(request.receive, all_items())})
+
+
+async def _stream(request: Request, asked: GenerateOne) -> Response:
+    if (asked.parameters.n or 1) > 1:
+        raise Invalid("invalid_request", "several choices cannot be streamed", "parameters.n")
+    events = _events(_item(asked, streamed=True), _room(request))
+
+    async def first() -> wire.Json:
+        return await anext(events)
+
+    started = await while_connected(request.receive, first())
+    return EventStream(started, events, request.app.state.settings.write_seconds)
+
+
+async def _events(item: Item, room: Room) -> AsyncGenerator[wire.Json, None]:
+    """One event a token. What goes wrong after the first one can only be told in an event."""
+    begun = False
+    try:
+        async with aclosing(generate(item, room)) as steps:
+            async for step in steps:
+                yield _event(step, room)
+                begun = True
+    except KNOWN as error:
+        if not begun:
+            raise
+        yield wire.error(as_fault(error))
+
+
+def _event(step: Piece | Answer, room: Room) -> wire.Json:
+    if isinstance(step, Piece):
+        return wire.stream_event(step)
+    pieces = step.choices[0].pieces
+    if not pieces:
+        raise Broken("internal", "the generation ended without a token")
+    return wire.stream_event(pieces[-1], wire.generated(step, room.tokenizer))

@@ -1,0 +1,98 @@
+"""In front of everything: what is refused before it is routed, the request id, and the one log line.
+
+Knows the protocol; no routes, no keys. The path is taken as it was sent: nothing of ours needs percent-decoding, and
+what was encoded must not turn into a separator.
+"""
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.api.errors import fault_response
+from server.config import Settings, is_loopback
+from server.errors import ExpectationFailed, Fault, HeadersTooLarge, Invalid, Unsupported, UrlTooLong
+from server.telemetry import logger
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+HOST = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+class Guard:
+    """Wraps the application."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        request_id = _request_id(scope)
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+            scope["path"] = scope["raw_path"].decode("latin-1")
+            scope["root_path"] = ""
+            fault = self._fault(scope)
+            try:
+                await (self._app if fault is None else fault_response(fault))(scope, receive, answer)
+            finally:
+                took = round((time.monotonic() - started) * 1000, 1)
+                logger().info("request", method=_method(scope), route=_route(scope), status=status, ms=took)
+
+    def _fault(self, scope: Scope) -> Fault | None:
+        """The first thing wrong with the request line and the headers."""
+        settings = self._settings
+        headers = scope["headers"]
+        if len(scope["raw_path"]) + len(scope["query_string"]) > settings.max_url_bytes:
+            return UrlTooLong("url_too_long", f"a URL may have {settings.max_url_bytes} bytes")
+        size = sum(len(name) + len(value) for name, value in headers)
+        if len(headers) > settings.max_headers or size > settings.max_header_bytes:
+            limits = f"{settings.max_headers} headers of {settings.max_header_bytes} bytes together"
+            return HeadersTooLarge("headers_too_large", f"a request may have {limits}")
+        if not self._host_is_ours([value for name, value in headers if name == b"host"]):
+            return Invalid("invalid_request", "the Host header is missing, doubled or not one of this server")
+        for name, value in headers:
+            if name == b"content-encoding":
+                return Unsupported("unsupported_content_encoding", "bodies are taken as they are, without an encoding")
+            if name == b"expect" and value.lower() != b"100-continue":
+                return ExpectationFailed("expectation_failed", "only 100-continue can be expected")
+        return None
+
+    def _host_is_ours(self, hosts: list[bytes]) -> bool:
+        match = HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
+        if match is None:
+            return False
+        name = match["name"].lower()
+        if self._settings.allowed_hosts:
+            return name in {host.lower() for host in self._settings.allowed_hosts}
+        return is_loopback(name) or not is_loopback(self._settings.host)
+
+
+def _request_id(scope: Scope) -> bytes:
+    """The client's, when it is a plain one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+            return bytes(value)
+    return secrets.token_hex(16).encode()
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in {"GET", "PUT", "POST", "PATCH", "DELETE"} else "other"
+
+
+def _route(scope: Scope) -> str:
+    """The route's template: the path itself is input."""
+    return str(getattr(scope.get("route"), "path", "none"))

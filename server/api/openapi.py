@@ -1,0 +1,89 @@
+"""The OpenAPI document: FastAPI's own, plus the bodies that we read ourselves, less what we never answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from server.api.answers import StreamEvent
+from server.api.schemas import (
+    ClassifyItem,
+    ClassifyMany,
+    GenerateMany,
+    GenerateOne,
+    RenderOne,
+    RollbackBody,
+    TaskPatch,
+    TextTask,
+)
+
+REF = "#/components/schemas/{model}"
+BODIES: tuple[type[BaseModel], ...] = (
+    GenerateOne,
+    GenerateMany,
+    ClassifyItem,
+    ClassifyMany,
+    RenderOne,
+    RollbackBody,
+    TaskPatch,
+    TextTask,
+)
+STREAMED: tuple[type[BaseModel], ...] = (StreamEvent,)
+UNSAID = ("HTTPValidationError", "ValidationError")
+DESCRIPTION = "One frozen language model, many tasks: each a soft prompt and a template, mixed in one batch."
+
+
+def accepts(*models: type[BaseModel], others: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A required JSON body that is one of `models`; `others` are further media types."""
+    refs = [_ref(model) for model in models]
+    schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}, **(others or {})}}}
+
+
+def binary(description: str) -> dict[str, Any]:
+    return {"schema": {"type": "string", "format": "binary", "description": description}}
+
+
+def streams(event: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """A stream whose every `data:` line is `event`."""
+    text = f"`data: ` and one {event.__name__} as JSON, an empty line, and so on"
+    return {200: {"description": "The answer", "content": {"text/event-stream": {"schema": _said(event, text)}}}}
+
+
+def _said(event: type[BaseModel], text: str) -> dict[str, Any]:
+    return {"type": "string", "description": text, "contentSchema": _ref(event)}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """Every route with every answer it gives."""
+    built = get_openapi(
+        title="softprompt", version=app.version, description=DESCRIPTION, routes=app.routes, tags=app.openapi_tags
+    )
+    schemas = built.setdefault("components", {}).setdefault("schemas", {})
+    models = (*BODIES, *STREAMED)
+    _, bodies = models_json_schema([(model, "validation") for model in models], ref_template=REF)
+    schemas.update(bodies["$defs"])
+    for name in UNSAID:
+        schemas.pop(name, None)
+    for methods in built["paths"].values():
+        for operation in methods.values():
+            _tell_the_truth(operation)
+    built["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    built["security"] = [{"key": []}]
+    return built
+
+
+def _tell_the_truth(operation: dict[str, Any]) -> None:
+    """FastAPI documents its own validation answer, which never leaves this server; every answer has an id."""
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422", "")):
+        del responses["422"]
+    for response in responses.values():
+        response.setdefault("headers", {})["x-request-id"] = {"schema": {"type": "string"}}

@@ -1,0 +1,135 @@
+"""Is it alive, is it ready, what is it: the probes, /info, /version and the OpenAPI document."""
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from prompt_store.metadata import MAX_LABELS, MAX_LENGTH
+from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
+from server.api import wire
+from server.api.answers import Health, Info, VersionAnswer
+from server.api.auth import Access, needs
+from server.api.errors import documented
+from server.api.openapi import document
+from server.api.schemas import MAX_REQUESTS
+from server.errors import Unavailable
+from server.lookup import SERVED_KINDS
+from server.parameters import MAX_CHOICES, MAX_LOGPROBS, MAX_TIMEOUT_MS
+from server.publish import Desk
+
+router = APIRouter(tags=["operations"])
+VERSION = version("softprompt-server")
+OK = {"status": "ok"}
+
+
+def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def check_alive(request: Request) -> None:
+    """Raises Unavailable once the engine's thread has given up: only a restart helps."""
+    if not _desk(request).room.running.engine.healthy:
+        raise Unavailable("engine_failed", "the engine has stopped")
+
+
+def check_ready(request: Request) -> None:
+    """Raises Unavailable as long as new requests should go elsewhere."""
+    check_alive(request)
+    if request.app.state.lifecycle.draining:
+        raise Unavailable("draining", "the server is shutting down")
+
+
+@router.get("/livez", summary="Is the process worth keeping?", response_model=Health, responses=documented())
+@needs(Access.OPEN)
+async def livez(request: Request) -> Response:
+    check_alive(request)
+    return wire.answer(OK)
+
+
+@router.get("/readyz", summary="Should requests come here?", response_model=Health, responses=documented())
+@needs(Access.OPEN)
+async def readyz(request: Request) -> Response:
+    check_ready(request)
+    return wire.answer(OK)
+
+
+@router.get("/startupz", summary="Has it started?", response_model=Health, responses=documented())
+@needs(Access.OPEN)
+async def startupz() -> Response:
+    return wire.answer(OK)
+
+
+@router.get("/health", summary="The same as /readyz", response_model=Health, responses=documented())
+@needs(Access.OPEN)
+async def health(request: Request) -> Response:
+    check_ready(request)
+    return wire.answer(OK)
+
+
+@router.get("/ping", summary="The same as /readyz, for who has a key", response_model=Health, responses=documented())
+@needs(Access.GENERATE)
+async def ping(request: Request) -> Response:
+    check_ready(request)
+    return wire.answer(OK)
+
+
+@router.get("/version", summary="The server's version", response_model=VersionAnswer, responses=documented())
+@needs(Access.GENERATE)
+async def version_route() -> Response:
+    return wire.answer({"version": VERSION})
+
+
+@router.get("/info", summary="What is served, and every bound", response_model=Info, responses=documented())
+@needs(Access.GENERATE)
+async def info(request: Request) -> Response:
+    engine = _desk(request).room.running.engine
+    base = engine.base
+    return wire.answer(
+        {
+            "model": base.base.name,
+            "fingerprint": base.base.fingerprint,
+            "dtype": str(base.dtype).removeprefix("torch."),
+            "device": str(base.device),
+            "max_total_tokens": engine.max_total_tokens,
+            "kinds": sorted(SERVED_KINDS),
+            "version": VERSION,
+            "vocabulary": engine.vocab_size,
+            "limits": _limits(request),
+            "engine": asdict(engine.snapshot()),
+        }
+    )
+
+
+@router.get(
+    "/openapi.json",
+    summary="This document",
+    response_class=Response,
+    responses={200: {"description": "OpenAPI 3.1", "content": {"application/json": {}}}, **documented()},
+)
+@needs(Access.GENERATE)
+async def openapi(request: Request) -> Response:
+    return wire.answer(document(request.app))
+
+
+def _limits(request: Request) -> dict[str, Any]:
+    settings = request.app.state.settings
+    from_settings = (
+        "max_batch", "max_waiting", "kv_budget", "prompt_budget", "max_norm", "max_upload_bytes", "max_body_bytes",
+        "max_header_bytes", "max_headers", "max_url_bytes", "receive_seconds", "write_seconds", "drain_seconds",
+    )  # fmt: skip
+    return {
+        "max_requests": MAX_REQUESTS,
+        "max_choices": MAX_CHOICES,
+        "max_logprobs": MAX_LOGPROBS,
+        "max_stops": MAX_STOPS,
+        "max_stop_characters": MAX_STOP_CHARACTERS,
+        "max_timeout_ms": MAX_TIMEOUT_MS,
+        "max_labels": MAX_LABELS,
+        "max_prompt_length": MAX_LENGTH,
+        **{name: getattr(settings, name) for name in from_settings},
+    }

@@ -1,0 +1,128 @@
+"""The bodies of our own routes, as pydantic models: what OpenAPI shows is what is checked.
+
+Knows shapes and bounds; no tasks, no engine.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from prompt_store.metadata import MAX_LABEL_CHARACTERS, MAX_LABELS
+from prompt_store.task import MAX_VERSION
+from server.parameters import WHOLE, Given, Parameters, Strict
+
+MAX_REQUESTS = 256
+TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+Version = Annotated[int, Field(ge=1, le=MAX_VERSION), WHOLE]
+Truncate = Annotated[int, Field(ge=1, le=2**31), WHOLE]
+Name = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+def _inputs(value: Any) -> Any:
+    fits = isinstance(value, str) or (isinstance(value, dict) and all(isinstance(text, str) for text in value.values()))
+    if not fits:
+        raise PydanticCustomError("inputs", "inputs must be a string or an object of strings")
+    return value
+
+
+def _distinct(labels: list[str]) -> list[str]:
+    if len(set(labels)) != len(labels):
+        raise PydanticCustomError("labels", "a label stands twice")
+    return labels
+
+
+Inputs = Annotated[
+    Any,
+    BeforeValidator(_inputs),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}),
+]
+Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARACTERS)]
+Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS), AfterValidator(_distinct)]
+
+
+class Asked(Strict):
+    """What every question to a task names. `task` absent or `base`: the bare model."""
+
+    task: Given[Name] = None
+    inputs: Inputs
+    version: Given[Version] = None
+    min_version: Given[Version] = None
+
+
+class GenerateItem(Asked):
+    """One generation."""
+
+    parameters: Parameters = Field(default_factory=Parameters)
+    truncate: Given[Truncate] = None
+
+
+class GenerateOne(GenerateItem):
+    """One generation, streamed on demand."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"task": "intent", "inputs": "play some jazz", "parameters": {"max_new_tokens": 8}}]
+        }
+    )
+
+    stream: bool = False
+
+
+class GenerateMany(Strict):
+    """Several generations of any tasks, answered in order."""
+
+    requests: Annotated[list[GenerateItem], Field(min_length=1, max_length=MAX_REQUESTS)]
+
+
+class ClassifyItem(Asked):
+    """One classification; `labels` absent: the task's own."""
+
+    labels: Given[Labels] = None
+
+
+class ClassifyMany(Strict):
+    """Several classifications of any tasks, answered in order."""
+
+    requests: Annotated[list[ClassifyItem], Field(min_length=1, max_length=MAX_REQUESTS)]
+
+
+class RenderOne(Asked):
+    """What would be sent."""
+
+    truncate: Given[Truncate] = None
+
+
+class RollbackBody(Strict):
+    """Which version's content comes back."""
+
+    version: Version
+
+
+class TextTask(Strict):
+    """A task without tensors; what a field may hold in detail is checked where prompt files are."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"kind": "text", "template": "Text: {text}\nIntent:", "labels": ["play", "stop"]}]
+        }
+    )
+
+    kind: Literal["text"] = "text"
+    template: str
+    target_delimiter: Given[str] = None
+    labels: list[str] | None = None
+    defaults: Given[dict[str, Any]] = None
+    description: str | None = None
+    metrics: Given[dict[str, float]] = None
+
+
+class TaskPatch(Strict):
+    """RFC 7396: null puts a field's default back, `defaults` merge key by key."""
+
+    template: str | None = None
+    target_delimiter: str | None = None
+    labels: list[str] | None = None
+    defaults: dict[str, Any] | None = None
+    description: str | None = None

@@ -1,0 +1,126 @@
+"""Builds every object once: base, tokenizer, engine, store, routes. Starts and stops the engine."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp
+
+from prompt_store.errors import TaskNotFound
+from prompt_store.store import Store
+from server.api import errors, generate, ops, tasks
+from server.api.auth import Keys, authorize
+from server.api.guard import Guard
+from server.config import EMBEDDED_BASE, EMBEDDED_TASKS, Settings
+from server.engine.engine import Engine
+from server.engine.model import BadBase, BaseModel, locate
+from server.engine.settings import EngineSettings
+from server.generate import Room
+from server.lookup import Tasks
+from server.publish import Desk, publish_folder
+from server.running import Running
+from server.tokenizer import Tokenizer
+
+ROUTERS: Sequence[APIRouter] = (generate.router, tasks.router, ops.router)
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """`draining`: what runs may finish, and new requests had better go elsewhere."""
+
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What came up: the desk, and which of the packaged tasks were published."""
+
+    desk: Desk
+    packaged: list[str]
+
+
+@asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator[Started]:
+    """Everything below HTTP, running. Raises BadBase, BaseDamaged, OSError or ValueError, which name what is wrong."""
+    base, tokenizer = await run_sync(load_base, settings)
+    engine = Engine(base, _engine_settings(settings))
+    store = await run_sync(Store.open, settings.store)
+    engine.start()
+    try:
+        room = Room(Tasks(store, engine, tokenizer, settings), Running(engine), tokenizer)
+        desk = Desk(room, settings)
+        packaged = []
+        if settings.embedded and await run_sync(is_empty, store, EMBEDDED_TASKS):
+            packaged = await publish_folder(EMBEDDED_TASKS, desk)
+        yield Started(desk, packaged)
+    finally:
+        await run_sync(engine.close, settings.drain_seconds)
+
+
+def load_base(settings: Settings) -> tuple[BaseModel, Tokenizer]:
+    """The base and its tokenizer, which must not know more ids than the base has rows."""
+    if settings.model is None and not (EMBEDDED_BASE / "config.json").is_file():
+        raise BadBase("this installation has no embedded base: name one with --model")
+    path = EMBEDDED_BASE if settings.model is None else locate(settings.model, settings.revision)
+    base = BaseModel.load(path, device=settings.device, dtype=settings.dtype)
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.size > base.shape.vocabulary:
+        raise BadBase(f"{path}: the tokenizer has {tokenizer.size} ids, the base {base.shape.vocabulary} rows")
+    return base, tokenizer
+
+
+def is_empty(store: Store, packaged: Path) -> bool:
+    """No task, and no history of a packaged one: whoever deleted them does not want them back."""
+    if store.list(limit=1)[0]:
+        return False
+    for path in packaged.glob("*.safetensors"):
+        try:
+            store.versions(path.stem)
+        except TaskNotFound:
+            continue
+        return False
+    return True
+
+
+def _engine_settings(settings: Settings) -> EngineSettings:
+    return EngineSettings(
+        max_total_tokens=settings.max_total_tokens,
+        max_batch=settings.max_batch,
+        max_waiting=settings.max_waiting,
+        kv_budget=settings.kv_budget,
+        prompt_budget=settings.prompt_budget,
+        threads=settings.threads,
+    )
+
+
+def build(desk: Desk, lifecycle: Lifecycle) -> ASGIApp:
+    """The application: every route of ours behind the guard and the keys."""
+    app = FastAPI(
+        title="softprompt",
+        version=ops.VERSION,
+        openapi_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(authorize)],
+    )
+    app.state.desk = desk
+    app.state.settings = desk.settings
+    app.state.lifecycle = lifecycle
+    app.state.keys = Keys(desk.settings)
+    app.state.methods = methods_of
+    errors.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return Guard(app, desk.settings)
+
+
+def routes() -> list[APIRoute]:
+    return [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+
+
+def methods_of(path: str) -> list[str]:
+    """What the routes of a path answer to: the Allow header of a 405."""
+    return sorted({method for route in routes() if route.path_regex.match(path) for method in route.methods or ()})

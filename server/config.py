@@ -1,0 +1,126 @@
+"""Every setting of the server, frozen, checked once at the start. The only reader of the environment.
+
+A command-line option wins over its SOFTPROMPT_* variable, which wins over the default. Knows nothing of what is built
+from it.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "SOFTPROMPT_"
+EMBEDDED_BASE = Path(__file__).parent / "default" / "base"
+EMBEDDED_TASKS = Path(__file__).parent / "default" / "tasks"
+MIN_KEY = 16
+OPEN_TO_STRANGERS = "an address that others reach needs SOFTPROMPT_API_KEY or SOFTPROMPT_ADMIN_KEY"
+LOOPBACK_NAMES = ("localhost",)
+
+Keys = Annotated[tuple[SecretStr, ...], NoDecode]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`; a name that is no address is taken as reachable from elsewhere."""
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Settings(BaseSettings):
+    """Of one server. Raises pydantic's ValidationError with one line per fault."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=False)
+
+    model: str | None = None
+    revision: str | None = None
+    store: str = ".store"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    insecure: bool = False
+
+    max_total_tokens: int | None = Field(default=None, ge=2)
+    max_batch: int = Field(default=64, ge=1, le=4096)
+    max_waiting: int = Field(default=1024, ge=1)
+    kv_budget: Bytes = 4 * 2**30
+    prompt_budget: Bytes = 512 * 2**20
+
+    api_key: Keys = ()
+    admin_key: Keys = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    require_fingerprint: bool = False
+    max_norm: float = Field(default=1e6, gt=0, allow_inf_nan=False)
+
+    max_upload_bytes: Bytes = 64 * 2**20
+    max_body_bytes: Bytes = 4 * 2**20
+    max_header_bytes: Bytes = 32 * 2**10
+    max_headers: int = Field(default=100, ge=1)
+    max_url_bytes: Bytes = 8 * 2**10
+    receive_seconds: float = Field(default=30.0, gt=0, le=3600)
+    write_seconds: float = Field(default=30.0, gt=0, le=3600)
+    drain_seconds: float = Field(default=30.0, gt=0, le=3600)
+    freshness_seconds: float = Field(default=1.0, ge=0, le=60)
+    """For how long a task's current version may be remembered before the store is asked again."""
+
+    @field_validator("api_key", "admin_key", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("api_key", "admin_key")
+    @classmethod
+    def _long_enough(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in keys:
+            if len(key.get_secret_value()) < MIN_KEY:
+                raise ValueError(f"a key needs at least {MIN_KEY} characters")
+        return keys
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> Self:
+        if not is_loopback(self.host) and not self.closed and not self.insecure:
+            raise ValueError(
+                "an address that others reach needs SOFTPROMPT_API_KEY or SOFTPROMPT_ADMIN_KEY, or --insecure"
+            )
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """Setting either key closes both."""
+        return bool(self.api_key or self.admin_key)
+
+    @property
+    def embedded(self) -> bool:
+        return self.model is None
+
+
+class ClientSettings(BaseSettings):
+    """Where the command line's client finds a server, and with which key."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    url: str = "http://127.0.0.1:8000"
+    api_key: SecretStr | None = None
+    admin_key: SecretStr | None = None
+
+    @property
+    def key(self) -> str | None:
+        """The first of the keys, an admin key before any other."""
+        chosen = self.admin_key or self.api_key
+        return chosen.get_secret_value().split(",")[0].strip() if chosen else None
+
+
+def unknown_variables() -> list[str]:
+    """Names of SOFTPROMPT_* variables that nothing reads: a mistyped limit must not be ignored."""
+    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *ClientSettings.model_fields)}
+    return sorted(
+        name for name in os.environ if name.startswith(PREFIX) and name not in known | {"SOFTPROMPT_TEST_DATA"}
+    )

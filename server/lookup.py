@@ -1,0 +1,201 @@
+"""From a task's name to what the engine needs of it. Remembers, for a moment, which version is current.
+
+Knows the store and the engine's memory; no HTTP, no request. The store is asked in a thread, and a store that is down
+leaves what is resident served.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from anyio.to_thread import run_sync
+
+from prompt_store.errors import (
+    PromptError,
+    StoreUnavailable,
+    TaskDeleted,
+    TaskNotFound,
+    VersionNotFound,
+    VersionNotVisible,
+)
+from prompt_store.metadata import Metadata
+from prompt_store.prompt import PromptFile, check_fits
+from prompt_store.store import Store
+from prompt_store.task import Task, is_task_id
+from prompt_store.template import Template, head
+from server.config import Settings
+from server.engine.engine import Engine
+from server.engine.request import Prompt
+from server.errors import Unavailable
+from server.tokenizer import Tokenizer
+
+SERVED_KINDS = frozenset({"text", "embeddings"})
+MAX_REMEMBERED = 10_000
+VISIBLE_SECONDS = 1.0
+"""How long a request waits for a version that another server has published."""
+POLL_SECONDS = 0.05
+BARE = "base"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A version of a task, ready to run. The bare model is one too: no task, no soft prompt, its inputs as they are."""
+
+    task: Task | None
+    metadata: Metadata
+    template: Template
+    prompt: Prompt | None
+
+    @property
+    def name(self) -> str:
+        return self.task.name if self.task else BARE
+
+    @property
+    def length(self) -> int:
+        """Number of pseudo-tokens."""
+        return self.metadata.length
+
+
+_BARE = Served(None, Metadata("text", 0, "{input}", ""), Template.parse("{input}", "text", 0), None)
+
+
+def engine_prompt(file: PromptFile, template: Template, tokenizer: Tokenizer) -> Prompt:
+    """A prompt file as the engine takes it."""
+    rows = file.prompt.tensors["embeddings"].float32() if file.prompt.kind == "embeddings" else None
+    ids = head(template, tokenizer.encode, tokenizer.bos)
+    return Prompt(file.digest, None if rows is None else np.ascontiguousarray(rows), ids)
+
+
+class Tasks:
+    """`find` answers which version; `served` brings it into memory as well."""
+
+    def __init__(self, store: Store, engine: Engine, tokenizer: Tokenizer, settings: Settings) -> None:
+        self.store = store
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._current: OrderedDict[str, tuple[Task, float]] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[Prompt]] = {}
+
+    async def served(self, name: str | None, version: int | None = None, min_version: int | None = None) -> Served:
+        if name is None or name == BARE:
+            return _BARE
+        return await self._bring(await self.find(name, version, min_version))
+
+    async def warm(self, task: Task) -> None:
+        """Bring a version into memory ahead of its first request."""
+        served = await self._bring(task)
+        if served.prompt is not None:
+            self._engine.load(served.prompt)
+
+    async def _bring(self, task: Task) -> Served:
+        metadata = self.fitting(task)
+        template = Template.parse(metadata.template, metadata.kind, metadata.length)
+        return Served(task, metadata, template, await self._prompt(task, template))
+
+    async def find(self, name: str, version: int | None = None, min_version: int | None = None) -> Task:
+        """The current version, or the one asked for. Raises StoreError: a deleted task has no versions to run."""
+        if not is_task_id(name):
+            raise TaskNotFound("no task can have this name")
+        current = await self._visible(name, min_version)
+        if version is None or version == current.version:
+            return current
+        found = await run_sync(self.store.get, name, version)
+        if found.event == "delete":
+            raise VersionNotFound("that version is a tombstone")
+        return found
+
+    def written(self, task: Task) -> None:
+        """A version that this server made: no older one counts from here on, and the store is asked next."""
+        self._remember(task, at=0.0)
+
+    def _remember(self, task: Task, *, at: float) -> None:
+        """The newest version known; an older one that arrives late changes nothing."""
+        known = self._current.get(task.name)
+        if known is not None and known[0].version > task.version:
+            return
+        self._current[task.name] = (task, at)
+        self._current.move_to_end(task.name)
+        if len(self._current) > MAX_REMEMBERED:
+            self._current.popitem(last=False)
+
+    def fitting(self, task: Task) -> Metadata:
+        """The metadata of a version that this server can run. Raises Unavailable."""
+        metadata = task.metadata
+        if metadata is None:
+            raise TaskNotFound("a tombstone cannot be run")
+        if metadata.kind not in SERVED_KINDS:
+            raise Unavailable("unsupported_kind", f"kind {metadata.kind} is not served by this server")
+        if metadata.base is not None and metadata.base.fingerprint != self._engine.base.base.fingerprint:
+            raise Unavailable("wrong_base", "this version was learnt on another base", "task")
+        return metadata
+
+    async def _visible(self, name: str, min_version: int | None) -> Task:
+        if min_version is None:
+            return _alive(await self._newest(name, self._settings.freshness_seconds))
+        deadline = time.monotonic() + VISIBLE_SECONDS
+        while True:
+            try:
+                newest = await self._newest(name, 0.0)
+            except TaskNotFound:
+                newest = None
+            if newest is not None and newest.version >= min_version:
+                return _alive(newest)
+            if time.monotonic() >= deadline:
+                raise VersionNotVisible("it did not arrive in time")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _newest(self, name: str, max_age: float) -> Task:
+        """The newest version, a tombstone too, from memory when it was seen at most `max_age` seconds ago."""
+        known = self._current.get(name)
+        if known is not None and time.monotonic() - known[1] < max_age:
+            return known[0]
+        asked = time.monotonic()
+        try:
+            newest = await run_sync(self._ask, name)
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return known[0]
+        self._remember(newest, at=asked)
+        return self._current[name][0]
+
+    def _ask(self, name: str) -> Task:
+        try:
+            return self.store.current(name)
+        except TaskDeleted as deleted:
+            return deleted.tombstone
+
+    async def _prompt(self, task: Task, template: Template) -> Prompt:
+        """What is resident, else what the store holds: read once, however many requests wait for it."""
+        digest = task.digest or ""
+        resident = self._engine.resident(digest)
+        if resident is not None:
+            return resident
+        loading = self._loading.get(digest)
+        if loading is None:
+            loading = asyncio.create_task(run_sync(self._load, task, template))
+            self._loading[digest] = loading
+            loading.add_done_callback(lambda done: self._loaded(digest, done))
+        return await asyncio.shield(loading)
+
+    def _loaded(self, digest: str, done: "asyncio.Task[Prompt]") -> None:
+        del self._loading[digest]
+        if not done.cancelled():
+            done.exception()  # it is seen here even when every request that waited has gone
+
+    def _load(self, task: Task, template: Template) -> Prompt:
+        file = self.store.load(task)
+        try:
+            check_fits(file, self._engine.base.base, max_norm=self._settings.max_norm)
+        except PromptError:
+            raise Unavailable("wrong_base", "the stored file of this version does not fit this base", "task") from None
+        return engine_prompt(file, template, self._tokenizer)
+
+
+def _alive(task: Task) -> Task:
+    if task.event == "delete":
+        raise TaskDeleted(task)
+    return task

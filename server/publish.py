@@ -1,0 +1,208 @@
+"""THE UPLOAD PATH: parse + validate -> fits this base? -> canary -> store.put -> engine.load.
+
+Knows prompt files, the store and the engine; no HTTP. Patch, roll back and delete stand beside it: each makes a
+version.
+"""
+
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anyio.to_thread import run_sync
+
+from prompt_store import peft
+from prompt_store.container import DType
+from prompt_store.errors import Corrupt, PromptError
+from prompt_store.metadata import Metadata
+from prompt_store.prompt import PromptFile, SoftPrompt, build, check_fits, parse
+from prompt_store.task import Task
+from prompt_store.template import Template, compose
+from server.config import Settings
+from server.engine.request import Prompt, Request, Sampling
+from server.errors import KNOWN, Invalid, Unacceptable, Unavailable
+from server.generate import Room
+from server.lookup import SERVED_KINDS, engine_prompt
+
+DTYPES: Mapping[str, DType] = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a client wants to be the task's next version. `source`: a file's bytes, or the metadata of a text task.
+
+    `bare` are the arguments of `peft.convert` that came with a bare PEFT file; `op_id` names the operation.
+    """
+
+    task: str
+    source: bytes | Mapping[str, Any]
+    op_id: str
+    bare: Mapping[str, Any] = field(default_factory=dict)
+    if_match: str | None = None
+    if_none_match: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What is to change in the metadata of a task's current version."""
+
+    task: str
+    merge: Mapping[str, Any]
+    op_id: str
+    if_match: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the upload path works with; built once."""
+
+    room: Room
+    settings: Settings
+
+
+async def publish(upload: Upload, desk: Desk) -> tuple[Task, bool]:
+    """The version that is current now, and whether it is new. Raises PromptError, StoreError or Fault."""
+    engine, tasks = desk.room.running.engine, desk.room.tasks
+    file = await run_sync(read, upload, desk)
+    verified = await run_sync(fits, file, desk)
+    prompt = await run_sync(_engine_prompt, file, desk)
+    await canary(file, prompt, desk)
+
+    def put() -> tuple[Task, bool]:
+        return tasks.store.publish(
+            upload.task,
+            file,
+            verified=verified,
+            if_match=upload.if_match,
+            if_none_match=upload.if_none_match,
+            op_id=upload.op_id,
+        )
+
+    task, created = await run_sync(put)
+    tasks.written(task)
+    engine.load(prompt)
+    return task, created
+
+
+def read(upload: Upload, desk: Desk) -> PromptFile:
+    """Parse what came. A bare PEFT file is converted, and only that takes arguments."""
+    if not isinstance(upload.source, bytes):
+        return build(SoftPrompt("text", 0, {}), Metadata.for_text_task(upload.source))
+    if peft.is_peft(upload.source):
+        return peft.convert(upload.source, desk.room.running.engine.base.base, **upload.bare)
+    if upload.bare:
+        raise Invalid("invalid_request", "the query's metadata are for a bare PEFT file: this one has its own")
+    return parse(upload.source)
+
+
+def fits(file: PromptFile, desk: Desk) -> bool:
+    """Whether the file names this very base. Raises when this server could not run it."""
+    engine, settings = desk.room.running.engine, desk.settings
+    if file.prompt.kind not in SERVED_KINDS:
+        served = ", ".join(sorted(SERVED_KINDS))
+        raise PromptError("unsupported_kind", f"kind {file.prompt.kind} is not served yet; these are: {served}")
+    verified = check_fits(
+        file,
+        engine.base.base,
+        max_norm=settings.max_norm,
+        require_fingerprint=settings.require_fingerprint,
+        dtype=DTYPES[str(engine.base.dtype)],
+    )
+    needed = len(_blank(file, desk)) + file.metadata.defaults.get("max_new_tokens", 1)
+    if needed > engine.max_total_tokens:
+        raise Unacceptable(
+            "prompt_too_long",
+            f"soft prompt, template and max_new_tokens need {needed} tokens, the context has {engine.max_total_tokens}",
+        )
+    return verified
+
+
+async def canary(file: PromptFile, prompt: Prompt, desk: Desk) -> None:
+    """One forward pass over everything the task brings. Raises Unacceptable when its logits are not finite."""
+    ids = await run_sync(_blank, file, desk)
+    if not ids:
+        return
+    request = Request(f"canary/{secrets.token_hex(8)}", ids, Sampling(max_new_tokens=1), prompt)
+    try:
+        async with desk.room.running.events([request]) as events:
+            async for _ in events:
+                pass
+    except Unavailable as fault:
+        if fault.code != "non_finite_output":
+            raise
+        desk.room.running.engine.drop(prompt.digest)
+        raise Unacceptable("canary_failed", "a forward pass with this soft prompt gives non-finite logits") from None
+
+
+async def patch(change: Patch, desk: Desk) -> tuple[Task, bool]:
+    """A new version with the current one's tensors and other metadata (RFC 7396). Raises as `publish` does."""
+    tasks = desk.room.tasks
+
+    def merged() -> PromptFile:
+        file = tasks.store.load(tasks.store.current(change.task))
+        patched = build(file.prompt, file.metadata.patched(change.merge))
+        fits(patched, desk)
+        return patched
+
+    file = await run_sync(merged)
+    prompt = await run_sync(_engine_prompt, file, desk)
+    await canary(file, prompt, desk)
+
+    def put() -> tuple[Task, bool]:
+        return tasks.store.patch(change.task, change.merge, op_id=change.op_id, if_match=change.if_match)
+
+    task, created = await run_sync(put)
+    tasks.written(task)
+    desk.room.running.engine.load(prompt)
+    return task, created
+
+
+async def rollback(name: str, version: int, op_id: str, desk: Desk) -> tuple[Task, bool]:
+    """A new version with an old one's content, brought into memory. Raises StoreError or Fault."""
+    tasks = desk.room.tasks
+    try:
+        task, created = await run_sync(tasks.store.rollback, name, version, op_id)
+    except Corrupt:
+        raise Unacceptable("version_corrupt", "the stored file of that version is damaged", "version") from None
+    tasks.written(task)
+    with suppress(*KNOWN):  # the version is kept; that it can be run here is for its first request to say
+        await tasks.warm(task)
+    return task, created
+
+
+async def delete(name: str, op_id: str, if_match: str | None, desk: Desk) -> Task:
+    """A tombstone. What runs goes on with the version it started with."""
+    tasks = desk.room.tasks
+    tombstone = await run_sync(lambda: tasks.store.delete(name, op_id, if_match=if_match))
+    tasks.written(tombstone)
+    return tombstone
+
+
+async def publish_folder(folder: Path, desk: Desk) -> list[str]:
+    """Publish every prompt file of a folder under its own name: how an empty store gets the packaged tasks."""
+    names = []
+    for name, data in await run_sync(_files, folder):
+        await publish(Upload(name, data, op_id=f"packaged-{name}", if_none_match=True), desk)
+        names.append(name)
+    return names
+
+
+def _files(folder: Path) -> list[tuple[str, bytes]]:
+    return [(path.stem, path.read_bytes()) for path in sorted(folder.glob("*.safetensors"))]
+
+
+def _engine_prompt(file: PromptFile, desk: Desk) -> Prompt:
+    return engine_prompt(file, _template(file), desk.room.tokenizer)
+
+
+def _template(file: PromptFile) -> Template:
+    return Template.parse(file.metadata.template, file.metadata.kind, file.metadata.length)
+
+
+def _blank(file: PromptFile, desk: Desk) -> tuple[int, ...]:
+    """The ids of a request whose inputs are all empty: every row, every literal."""
+    template = _template(file)
+    tokenizer = desk.room.tokenizer
+    return compose(template, dict.fromkeys(template.fields, ""), tokenizer.encode, tokenizer.bos).ids

@@ -1,0 +1,108 @@
+"""Requests in the engine, seen from the event loop: submitted, heard from, cancelled when their caller leaves.
+
+Knows events and no text. The engine puts events from its own thread; one wake-up of the loop carries a whole step's.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from server.engine.engine import Engine
+from server.engine.request import Closed, Event, Failed, QueueFull, Request, TokenEvent
+from server.errors import Broken, Fault, Late, Unavailable
+
+
+class Heard(NamedTuple):
+    """An event and the number of the request that it belongs to."""
+
+    request: int
+    event: Event
+
+
+class Mailbox:
+    """Carries events from the engine's thread into the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._arrived: deque[tuple[asyncio.Queue[Heard], Heard]] = deque()
+        self._woken = False
+
+    def put(self, queue: "asyncio.Queue[Heard]", heard: Heard) -> None:
+        self._arrived.append((queue, heard))
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False  # first: what arrives from here on wakes the loop again
+        while self._arrived:
+            queue, heard = self._arrived.popleft()
+            queue.put_nowait(heard)
+
+
+class MailSink:
+    """The engine's `Sink` for one of the requests of a caller."""
+
+    def __init__(self, mailbox: Mailbox, queue: "asyncio.Queue[Heard]", index: int) -> None:
+        self._mailbox = mailbox
+        self._queue = queue
+        self._index = index
+
+    def put(self, event: Event, /) -> None:
+        self._mailbox.put(self._queue, Heard(self._index, event))
+
+
+class Running:
+    """`engine` and the loop it reports to."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._mailbox = Mailbox(asyncio.get_running_loop())
+
+    @asynccontextmanager
+    async def events(self, requests: Sequence[Request]) -> AsyncIterator[AsyncIterator[Heard]]:
+        """Submits all; iterates until each has had its terminal event. Whoever leaves earlier cancels the rest.
+
+        Raises Unavailable when the queue is full or the server drains, and the fault of a request that failed.
+        """
+        queue: asyncio.Queue[Heard] = asyncio.Queue()
+        open_ids = {request.id for request in requests}
+        try:
+            for index, request in enumerate(requests):
+                self._submit(request, MailSink(self._mailbox, queue, index))
+            yield self._hear(queue, requests, open_ids)
+        finally:
+            for request_id in open_ids:
+                self.engine.cancel(request_id)
+
+    def _submit(self, request: Request, sink: MailSink) -> None:
+        try:
+            self.engine.submit(request, sink)
+        except QueueFull:
+            raise Unavailable("queue_full", "too many requests are waiting") from None
+        except Closed:
+            raise Unavailable("draining", "the server is shutting down") from None
+
+    async def _hear(
+        self, queue: "asyncio.Queue[Heard]", requests: Sequence[Request], open_ids: set[object]
+    ) -> AsyncIterator[Heard]:
+        while open_ids:
+            heard = await queue.get()
+            if isinstance(heard.event, Failed):
+                open_ids.discard(requests[heard.request].id)
+                raise _fault_of(heard.event)
+            if not isinstance(heard.event, TokenEvent):
+                open_ids.discard(requests[heard.request].id)
+            yield heard
+
+
+def _fault_of(failed: Failed) -> Fault:
+    if failed.code == "timeout":
+        return Late("timeout", "timeout_ms has passed", "timeout_ms")
+    if failed.code == "non_finite":
+        return Unavailable("non_finite_output", "the forward pass gave non-finite logits for this request")
+    if failed.code == "draining":
+        return Unavailable("draining", "the server is shutting down")
+    return Broken("internal", "the engine failed; the request id finds it in the server's log")

@@ -1,0 +1,87 @@
+"""One server process: a socket, the signals, and an end that lets what runs finish."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from server.app import Lifecycle, Started, build, started
+from server.config import Settings
+from server.telemetry import configure, logger
+
+Announce = Callable[[Settings, Started], None]
+
+
+class Process(uvicorn.Server):
+    """uvicorn's server with our signals: it ends with exit code 0, and readiness goes first.
+
+    A second signal does not wait for what still runs.
+    """
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handled = (signal.SIGTERM, signal.SIGINT)
+        for number in handled:
+            loop.add_signal_handler(number, self.leave)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def leave(self) -> None:
+        if self._lifecycle.draining:
+            self.force_exit = True
+        self._lifecycle.draining = True
+        self.should_exit = True
+        logger().info("draining")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
+                logger().info("ready", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+async def serve(settings: Settings, announce: Announce) -> None:
+    """Until a signal. Raises what `started` does, and OSError where the address is taken."""
+    configure()
+    with _bound(settings) as listening:
+        async with started(settings) as up:
+            announce(settings, up)
+            lifecycle = Lifecycle()
+            config = uvicorn.Config(
+                build(up.desk, lifecycle),
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=round(settings.drain_seconds),
+            )
+            await Process(config, lifecycle).serve([listening])
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """Taken before the base is loaded: a port in use is said at once. Nothing is accepted before `listen`."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host.strip("[]"), settings.port))
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,0 +1,69 @@
+"""Log lines: one JSON object each, with the request id, never with a payload, a path or a key.
+
+Knows no HTTP framework; the guard binds the request id and writes the one line that every request gets.
+"""
+
+import logging
+import sys
+from typing import Any, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger
+
+Log = FilteringBoundLogger
+
+
+def _name_only(_: Any, __: str, event: EventDict) -> EventDict:
+    """An exception is logged as its type and where it was raised: its message may hold input."""
+    found = event.pop("exc_info", None)
+    error = found[1] if isinstance(found, tuple) else found
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__name__
+        event["where"] = _frames(error)
+    return event
+
+
+def _frames(error: BaseException) -> list[str]:
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return frames[-8:]
+
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso"),
+    _name_only,
+]
+
+
+def configure(level: str = "INFO") -> None:
+    """Everything, the libraries' lines too, goes to standard error as JSON."""
+    structlog.configure(
+        processors=[*_SHARED, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("uvicorn.error", "uvicorn.access", "httpx"):
+        logging.getLogger(noisy).setLevel("WARNING")
+
+
+def logger() -> Log:
+    return cast("Log", structlog.get_logger())
