@@ -1,0 +1,83 @@
+"""What a tuning run looks like while it goes on: a bar for people, lines of JSON for machines. Knows events only."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from types import TracebackType
+from typing import Protocol, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from tuning.training import Evaluated, Step
+
+Event = Step | Evaluated
+
+
+class Watcher(Protocol):
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def show(self, event: Event) -> None:
+        """One event of a run, as it happens."""
+
+
+class JsonLines:
+    """One object a line on standard output: `{"event": "step" | "evaluated", ...}`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def show(self, event: Event) -> None:
+        name = "step" if isinstance(event, Step) else "evaluated"
+        typer.echo(json.dumps({"event": name, **asdict(event)}))
+
+
+class Bar:
+    """One line that moves: step, loss, best figures, examples a second, time left; a line for each evaluation."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}  loss {task.fields[loss]}  {task.fields[figures]}"),
+            TextColumn("{task.fields[speed]}"),
+            console=console,
+        )
+        self._bar = self._progress.add_task("", total=1, loss="-", figures="", speed="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Evaluated):
+            kept = "  kept" if event.best else ""
+            self._progress.print(f"step {event.step}: {_figures(event.figures)}{kept}")
+            if event.best:
+                self._progress.update(self._bar, figures=f"best {_figures(event.figures)}")
+            return
+        speed = f"{event.examples_per_second:.0f} examples/s  {_clock(event.seconds_left)} left"
+        self._progress.update(self._bar, completed=event.step, total=event.steps, loss=f"{event.loss:.3f}", speed=speed)
+
+
+def watch(events: Iterable[Event], as_json: bool) -> None:
+    """Run to the end, showing it."""
+    with JsonLines() if as_json else Bar(Console(stderr=True)) as watcher:
+        for event in events:
+            watcher.show(event)
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,95 @@
+"""`softprompt tune` as a process: what it writes, says and survives."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prompt_store.prompt import parse
+from tests import models
+from tests.tuning.conftest import LABELS, write_rows
+
+ROWS = "".join(f'{{"text": "{n}", "target": "x"}}\n' for n in range(9))
+COMMAND = [sys.executable, "-c", "from cli.main import app; app()", "tune"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def files(model: Path, tmp_path: Path) -> tuple[Path, Path]:
+    return model, tmp_path
+
+
+def arguments(model: Path, rows: Path, out: Path, *more: str) -> list[str]:
+    fixed = ["--model", str(model), "--template", r"{text}\nIntent:", "--out", str(out), "--threads", "1"]
+    small = ["--steps", "24", "--batch-size", "8", "--eval-every", "6", "--length", "4"]
+    return [*COMMAND, str(rows), *fixed, *small, *more]
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+
+
+def test_one_command_writes_a_prompt_file_its_report_and_lines_for_machines(model: Path, tmp_path: Path) -> None:
+    """Labels are found, the curve is in the report, every line of --json is an object."""
+    out = tmp_path / "intent.safetensors"
+    done = run(arguments(model, write_rows(tmp_path / "rows.jsonl"), out, "--json"))
+    assert done.returncode == 0, done.stderr
+    metadata = parse(out.read_bytes()).metadata
+    assert (metadata.labels, metadata.length, metadata.template) == (tuple(sorted(LABELS)), 4, "{text}\nIntent:")
+    assert metadata.base is not None
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [e["event"] for e in events].count("step") == 24
+    assert {"loss", "examples_per_second", "seconds_left"} <= events[1].keys()
+    assert events[-1]["event"] == "written"
+    report = json.loads(out.with_suffix(".report.json").read_text(encoding="utf-8"))
+    assert [point["step"] for point in report["curve"]] == [0, 6, 12, 18, 24]
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle, `--resume`, and the file is the one that an undisturbed run writes."""
+    rows = write_rows(tmp_path / "rows.jsonl")
+    whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    assert run(arguments(model, rows, whole)).returncode == 0
+    command = arguments(model, rows, killed, "--json", "--save-seconds", "0")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        steps = (json.loads(line).get("step") for line in process.stdout)
+        assert 13 in steps
+        process.kill()
+    assert not killed.exists()
+    resumed = run([*command, "--resume"])
+    assert resumed.returncode == 0, resumed.stderr
+    first = next(json.loads(line) for line in resumed.stdout.splitlines())
+    assert first["step"] >= 12, "a run that began again proves nothing"
+    assert killed.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "said"),
+    [
+        ('{"text": "a"}\n', [], "line 1: field 'target' is missing"),
+        ('{"text": "a", "target": "x"}\n' * 9, [], "at least two different inputs"),
+        (ROWS, ["--labels", "y,z"], "line 1: the target is none of the labels"),
+        (ROWS, ["--objective", "labels"], "--objective labels needs labels"),
+        (ROWS, ["--metric", "luck"], "--metric must be one of accuracy"),
+        (ROWS, ["--template", "{text"], "at character 0"),
+        (ROWS, ["--template", "{soft:3}{text}"], "--length 4, but the template's slots add up to 3"),
+    ],
+)
+def test_what_cannot_be_learnt_is_said_in_a_sentence(
+    files: tuple[Path, Path], rows: str, more: list[str], said: str
+) -> None:
+    """Exit code 2, the reason on standard error, no trace and no file."""
+    model, folder = files
+    (folder / "rows.jsonl").write_text(rows, encoding="utf-8")
+    done = run(arguments(model, folder / "rows.jsonl", folder / "out.safetensors", *more))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "out.safetensors").exists()

@@ -1,0 +1,65 @@
+"""Data files: what is read, and how what cannot be read is named."""
+
+from pathlib import Path
+
+import pytest
+
+from tuning.examples import DataError, Example, read
+
+
+def test_jsonl_rows_become_examples_in_order(tmp_path: Path) -> None:
+    """Fields by name; what the template does not name is left out."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a", "target": "x", "more": 1}\n\n{"text": "b", "target": "y"}\n', encoding="utf-8")
+    assert read(file, ["text"], "target") == [Example({"text": "a"}, "x", 1), Example({"text": "b"}, "y", 3)]
+
+
+def test_csv_rows_become_examples_in_order(tmp_path: Path) -> None:
+    """Quoted cells may hold commas and line feeds; a row is named by its last line."""
+    file = tmp_path / "rows.csv"
+    file.write_text('text,label\n"a, and\nb",x\nc,y\n', encoding="utf-8")
+    assert read(file, ["text"], "label") == [Example({"text": "a, and\nb"}, "x", 3), Example({"text": "c"}, "y", 4)]
+
+
+def test_bad_lines_are_named_by_number_and_reason_without_their_text(tmp_path: Path) -> None:
+    """Every kind of bad line, all at once, and no value of any."""
+    file = tmp_path / "rows.jsonl"
+    lines = ["not json: secret", "[1]", '{"target": "secret"}', '{"text": 3, "target": "secret"}']
+    lines += ['{"text": "secret", "target": " "}', '{"text": "fine", "target": "x"}', "[" * 100_000]
+    file.write_bytes("\n".join(lines).encode() + b'\n{"text": "\xff"}\n')
+    with pytest.raises(DataError) as caught:
+        read(file, ["text"], "target")
+    assert [number for number, _ in caught.value.lines] == [1, 2, 3, 4, 5, 7, 8]
+    reasons = str(caught.value)
+    assert "7 of 8 rows cannot be read" in reasons
+    assert "line 2: expected an object, got a list" in reasons
+    assert "line 3: field 'text' is missing" in reasons
+    assert "line 4: field 'text': expected text, got a number" in reasons
+    assert "line 5: field 'target' is empty" in reasons
+    assert "line 8: not UTF-8" in reasons
+    assert "secret" not in reasons
+
+
+def test_a_csv_row_of_another_width_is_named(tmp_path: Path) -> None:
+    """Too few or too many cells."""
+    file = tmp_path / "rows.csv"
+    file.write_text("text,target\na\na,b,c\na,b\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"(?s)line 2: expected 2 cells, got 1.*line 3: expected 2 cells, got 3"):
+        read(file, ["text"], "target")
+
+
+def test_many_bad_lines_are_counted_not_listed(tmp_path: Path) -> None:
+    """A message stays short."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text("[]\n" * 1000, encoding="utf-8")
+    with pytest.raises(DataError, match="and 980 more") as caught:
+        read(file, ["text"], "target")
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
+    """Nothing to learn from."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no rows"):
+        read(file, ["text"], "target")

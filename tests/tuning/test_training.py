@@ -1,0 +1,65 @@
+"""The crank alone, its evaluations written by hand."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.models import rows
+from tests.tuning.conftest import LABELS
+from tests.tuning.test_likelihood import TEMPLATES, encoded
+from tuning.base import FrozenBase
+from tuning.prompt_tuning import PromptTuning
+from tuning.training import Evaluated, Figures, Plan, Step, Training
+
+
+class Written:
+    """An evaluation that says what it was told to, and remembers the rows it saw."""
+
+    def __init__(self, *figures: float) -> None:
+        self.left = list(figures)
+        self.seen: list[torch.Tensor] = []
+
+    def __call__(self, base: FrozenBase, rows: torch.Tensor) -> Figures:
+        assert not base.model.training
+        self.seen.append(rows.detach().clone())
+        figure = self.left.pop(0)
+        return Figures({"figure": figure}, (figure,))
+
+
+def training(base: FrozenBase, evaluation: Written, plan: Plan) -> tuple[Training, PromptTuning]:
+    method = PromptTuning(rows(5))
+    return Training(base, method, plan, encoded(base, TEMPLATES[0], LABELS), evaluation), method
+
+
+def test_the_rows_of_the_best_evaluation_are_kept(base: FrozenBase, tmp_path: Path) -> None:
+    """Not the last, and of two equal ones the first."""
+    evaluation = Written(0.1, 0.5, 0.5, 0.3)
+    run, method = training(base, evaluation, Plan("labels", steps=3, evaluate_every=1))
+    events = list(run.run(tmp_path / "checkpoint", {}, 60.0))
+    assert [e.best for e in events if isinstance(e, Evaluated)] == [True, True, False, False]
+    assert torch.equal(method.rows(), evaluation.seen[1])
+    assert not torch.equal(evaluation.seen[1], evaluation.seen[2])
+
+
+def test_a_run_without_progress_stops(base: FrozenBase, tmp_path: Path) -> None:
+    """`patience` evaluations without a better one are enough."""
+    run, _ = training(base, Written(0.5, 0.6, 0.1, 0.2, 0.3), Plan("labels", 1000, evaluate_every=2, patience=2))
+    steps = [e.step for e in run.run(tmp_path / "checkpoint", {}, 60.0) if isinstance(e, Step)]
+    assert steps[-1] == 6
+
+
+def test_the_rate_rises_then_falls_to_zero(base: FrozenBase) -> None:
+    """Linear warm-up, linear decay."""
+    run, _ = training(base, Written(), Plan("labels", steps=110, warmup=10))
+    assert [run._scale(step) for step in (0, 4, 9, 10, 60, 109)] == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.5, 0.01])
+
+
+def test_a_base_keeps_its_weights(base: FrozenBase, tmp_path: Path) -> None:
+    """Only the rows learn."""
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    run, _ = training(base, Written(0.1, 0.2), Plan("labels", steps=3, evaluate_every=3))
+    for _ in run.run(tmp_path / "checkpoint", {}, 60.0):
+        pass
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in base.model.parameters())

@@ -1,0 +1,98 @@
+"""A whole run: it learns, keeps the best, stops early, and gives the same bytes twice."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from prompt_store.prompt import PromptFile, parse
+from tests.tuning.conftest import LABELS, examples, frozen
+from tuning.checkpoint import CheckpointError
+from tuning.examples import Example
+from tuning.training import Plan, Step
+from tuning.tune import Settings, Tuning, hold_out
+
+PLAN = Plan("labels", steps=12, batch_size=8, evaluate_every=4, warmup=2)
+SETTINGS = Settings("{text} Intent:", PLAN, labels=LABELS, length=4, init="labels")
+
+
+def tuning(settings: Settings = SETTINGS) -> Tuning:
+    return Tuning(frozen(), settings, *hold_out(examples()))
+
+
+def learnt(settings: Settings, folder: Path) -> PromptFile:
+    run = tuning(settings)
+    for _ in run.events(folder / "run.checkpoint.safetensors"):
+        pass
+    return run.prompt_file()
+
+
+def test_a_run_learns_its_task(tmp_path: Path) -> None:
+    """The training loss falls below half, and the file says how it was made."""
+    settings = replace(SETTINGS, plan=replace(PLAN, steps=120, learning_rate=0.2))
+    run = Tuning(frozen(), settings, examples(), examples())
+    losses = [e.loss for e in run.events(tmp_path / "checkpoint") if isinstance(e, Step)]
+    assert sum(losses[-10:]) < sum(losses[:10]) / 2
+    assert run.best_figures["accuracy"] > 0.8
+    metadata = parse(run.prompt_file().data).metadata
+    assert metadata.labels == LABELS
+    assert metadata.metrics["held_out_accuracy"] == run.best_figures["accuracy"]
+    assert metadata.tuning is not None
+    assert metadata.tuning["method"] == "prompt_tuning"
+
+
+@pytest.mark.parametrize("objective", ["labels", "lm"])
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, objective: str) -> None:
+    """Twice the same file; another seed, another."""
+    labels = LABELS if objective == "labels" else None
+    plan = replace(PLAN, objective="lm" if labels is None else "labels")
+    settings = replace(SETTINGS, plan=plan, labels=labels, init="vocabulary", metric="bleu", max_new_tokens=4)
+    first, second = learnt(settings, tmp_path), learnt(settings, tmp_path)
+    assert first.data == second.data
+    other = learnt(replace(settings, plan=replace(plan, seed=1)), tmp_path)
+    assert other.prompt.tensors["embeddings"].data != first.prompt.tensors["embeddings"].data
+
+
+def test_a_run_that_stopped_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """Events abandoned between checkpoints are done again, not lost."""
+    whole = learnt(SETTINGS, tmp_path)
+    checkpoint = tmp_path / "stopped"
+    for event in tuning().events(checkpoint, save_seconds=0.0):
+        if event.step == 7:
+            break
+    run = tuning()
+    steps = [e.step for e in run.events(checkpoint, resume=True) if isinstance(e, Step)]
+    assert steps == [7, 8, 9, 10, 11, 12]
+    assert run.prompt_file().data == whole.data
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    """Going on with another seed would be neither run."""
+    learnt(SETTINGS, tmp_path)
+    other = tuning(replace(SETTINGS, plan=replace(PLAN, seed=5)))
+    with pytest.raises(CheckpointError, match="other settings"):
+        next(other.events(tmp_path / "run.checkpoint.safetensors", resume=True))
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    """A damaged file is named, not guessed at."""
+    (tmp_path / "damaged").write_bytes(b"\x00" * 100)
+    with pytest.raises(CheckpointError, match="damaged is not a checkpoint"):
+        next(tuning().events(tmp_path / "damaged", resume=True))
+
+
+def test_no_input_is_held_out_and_learnt(tmp_path: Path) -> None:
+    """All targets of one input stand on the same side."""
+    rows = [Example({"text": str(n % 50)}, str(n)) for n in range(200)]
+    train, held_out = hold_out(rows)
+    assert len(held_out) == 20
+    assert not {e.inputs["text"] for e in train} & {e.inputs["text"] for e in held_out}
+    assert sorted(train + held_out, key=lambda e: int(e.target)) == rows
+
+
+def test_full_fine_tuning_learns_without_rows(tmp_path: Path) -> None:
+    """The yardstick runs on the same crank."""
+    settings = replace(SETTINGS, method="fine_tuning", plan=replace(PLAN, steps=30, learning_rate=0.003))
+    run = Tuning(frozen(), settings, examples(), examples())
+    losses = [e.loss for e in run.events(tmp_path / "checkpoint") if isinstance(e, Step)]
+    assert losses[-1] < losses[0] / 2

@@ -1,0 +1,60 @@
+"""A run on disk: one safetensors file, written whole or not at all, no pickle.
+
+Holds what is learnt, the optimiser's moments, the best so far, and the run's numbers as JSON. Knows no model.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be gone on from."""
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+    """Replace `path` by one rename after the bytes are on disk. `numbers` must be JSON."""
+    data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"run": json.dumps(numbers)})
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Raises CheckpointError for a file that is none, FileNotFoundError where there is no file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return tensors, json.loads((file.metadata() or {})["run"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path.name} is not a checkpoint") from error
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as named tensors."""
+    return {
+        f"optimizer.{index}.{key}": torch.as_tensor(value)
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `moments`; other names are ignored."""
+    whole = optimizer.state_dict()
+    for name, tensor in tensors.items():
+        owner, _, rest = name.partition(".")
+        if owner == "optimizer":
+            index, key = rest.split(".")
+            whole["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(whole)

@@ -1,0 +1,69 @@
+"""Examples as ids: a prompt, the answers that may follow it, and which of them is right.
+
+The ids come from `prompt_store.template.continuation` alone, so training and serving cannot disagree. Knows no tensors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from prompt_store.template import Template, Tokenize, continuation
+from tuning.examples import DataError, Example
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """`answers[right]` are the target's ids; free text has one answer, which ends in EOS. Pseudo-token i is ~i."""
+
+    prompt: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+    right: int = 0
+
+    @property
+    def width(self) -> int:
+        """Positions of the prompt with its longest answer, EOS included."""
+        return len(self.prompt) + max(len(answer) for answer in self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """How one task's examples become ids. `labels` given: every label is an answer, as `/classify` scores them."""
+
+    template: Template
+    delimiter: str
+    tokenize: Tokenize
+    bos: int | None
+    eos: int
+    labels: tuple[str, ...] | None = None
+
+    def __call__(self, example: Example) -> Encoded:
+        if self.labels is None:
+            prompt, answer = self._continue(example, example.target)
+            return Encoded(prompt, ((*answer, self.eos),))
+        pairs = [self._continue(example, label) for label in self.labels]
+        return Encoded(pairs[0][0], tuple(answer for _, answer in pairs), self.labels.index(example.target))
+
+    def _continue(self, example: Example, target: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        composed, answer = continuation(self.template, example.inputs, self.delimiter, target, self.tokenize, self.bos)
+        return composed.ids, answer
+
+
+def encode(examples: Sequence[Example], encoder: Encoder, context: int) -> list[Encoded]:
+    """All examples, or DataError naming each line that does not fit the context or has nothing to learn from."""
+    encoded = [encoder(example) for example in examples]
+    bad = []
+    for example, one in zip(examples, encoded, strict=True):
+        if one.width > context:
+            bad.append((example.line, f"{one.width} tokens with the answer, the base takes {context}"))
+        elif not one.prompt or not all(one.answers):
+            bad.append((example.line, "no tokens before the answer, or none in it"))
+    if bad:
+        raise DataError(f"{len(bad)} of {len(encoded)} rows do not fit", bad)
+    return encoded
+
+
+def shared_head(encoded: Sequence[Encoded]) -> tuple[int, ...]:
+    """The ids that all prompts begin with, short of any prompt's last: its logits are needed for every one."""
+    prompts = [one.prompt for one in encoded]
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(min(prompts), max(prompts), strict=False))
+    return tuple(token for token, _ in same)[: min(len(prompt) for prompt in prompts) - 1]

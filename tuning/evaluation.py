@@ -1,0 +1,86 @@
+"""Held-out figures of a run: label likelihood for closed sets, greedy answers against all references for free text.
+
+Knows ids, texts and metrics; not what learns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tuning.base import FrozenBase
+from tuning.encoding import Encoded, shared_head
+from tuning.examples import Example
+from tuning.likelihood import log_likelihoods
+from tuning.metrics import METRICS
+from tuning.objective import loss
+from tuning.training import Figures
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All targets that the data gives for one set of inputs."""
+
+    inputs: dict[str, str]
+    references: tuple[str, ...]
+
+
+def group(examples: Sequence[Example]) -> list[Group]:
+    """Examples with the same inputs become one, in order of appearance."""
+    found: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for example in examples:
+        found.setdefault(tuple(example.inputs.items()), []).append(example.target)
+    return [Group(dict(inputs), tuple(references)) for inputs, references in found.items()]
+
+
+class LabelEvaluation:
+    """Accuracy by label likelihood, as `/classify` decides; the loss breaks ties."""
+
+    def __init__(self, examples: Sequence[Encoded]) -> None:
+        self._examples = sorted(examples, key=lambda one: one.width)
+        self._head = shared_head(examples)
+
+    @torch.no_grad()
+    def __call__(self, base: FrozenBase, rows: Tensor) -> Figures:
+        hits, total = 0, 0.0
+        for start in range(0, len(self._examples), BATCH):
+            batch = self._examples[start : start + BATCH]
+            found = log_likelihoods(base, rows, batch, self._head)
+            right = torch.tensor([one.right for one in batch], device=found.device)
+            hits += int((found.argmax(1) == right).sum())  # the first of equal labels, as /classify sorts them
+            total += float(loss("labels", found, batch)) * len(batch)
+        accuracy, mean = hits / len(self._examples), total / len(self._examples)
+        return Figures({"accuracy": accuracy, "loss": mean}, (accuracy, -mean))
+
+
+class TextEvaluation:
+    """One metric of greedy answers, several references each; likelihood of the references breaks ties."""
+
+    def __init__(
+        self,
+        metric: str,
+        prompts: Sequence[tuple[Encoded, Sequence[str]]],
+        delimiter: str,
+        max_new_tokens: int,
+    ) -> None:
+        self._metric = metric
+        self._prompts = sorted(prompts, key=lambda pair: len(pair[0].prompt))
+        self._delimiter = delimiter
+        self._max_new_tokens = max_new_tokens
+        self._head = shared_head([one for one, _ in prompts])
+
+    @torch.no_grad()
+    def __call__(self, base: FrozenBase, rows: Tensor) -> Figures:
+        answers: list[str] = []
+        nats, tokens = 0.0, 0
+        for start in range(0, len(self._prompts), BATCH):
+            batch = [one for one, _ in self._prompts[start : start + BATCH]]
+            nats -= float(log_likelihoods(base, rows, batch, self._head).sum())
+            tokens += sum(len(one.answers[0]) for one in batch)
+            found = base.generate([one.prompt for one in batch], rows, self._max_new_tokens)
+            answers += [answer.removeprefix(self._delimiter) for answer in found]
+        score = METRICS[self._metric](answers, [references for _, references in self._prompts])
+        return Figures({self._metric: score, "loss": nats / tokens}, (score, -nats / tokens))

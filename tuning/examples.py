@@ -1,0 +1,119 @@
+"""Rows of a data file as examples: the template's fields are the inputs, one more field is the target.
+
+Knows JSONL and CSV; not what a template, a token or a label is. A bad line is named by its number and a reason, and
+nothing is dropped in silence; reasons name fields and types, never a value.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NAMED_LINES = 20
+"""How many bad lines a message names before it only counts."""
+
+_EXTRA = "\0extra"  # csv.DictReader's key for cells behind the last column; no header can hold it
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`inputs` is field name to text, `target` the answer that should follow; `line` is where a file held it."""
+
+    inputs: Mapping[str, str]
+    target: str
+    line: int = 0
+
+
+class RowError(Exception):
+    """Why one row is none."""
+
+
+class DataError(Exception):
+    """A data file that cannot be learnt from; `lines` holds (line number from 1, reason)."""
+
+    def __init__(self, message: str, lines: Sequence[tuple[int, str]] = ()) -> None:
+        self.lines = tuple(lines)
+        named = [f"line {number}: {reason}" for number, reason in self.lines[:NAMED_LINES]]
+        if len(self.lines) > NAMED_LINES:
+            named.append(f"and {len(self.lines) - NAMED_LINES} more")
+        super().__init__("\n  ".join([message, *named]))
+
+
+def example(row: object, fields: Sequence[str], target: str, line: int) -> Example:
+    """One row, raising RowError with the reason it is none. Fields that the template does not name are ignored."""
+    if not isinstance(row, dict):
+        raise RowError(f"expected an object, got {_kind(row)}")
+    values: dict[str, str] = {}
+    for name in (*fields, target):
+        if name not in row:
+            raise RowError(f"field {name!r} is missing")
+        if not isinstance(row[name], str):
+            raise RowError(f"field {name!r}: expected text, got {_kind(row[name])}")
+        values[name] = row[name]
+    if not values[target].strip():
+        raise RowError(f"field {target!r} is empty")
+    return Example({name: values[name] for name in fields}, values[target], line)
+
+
+def read(path: Path, fields: Sequence[str], target: str) -> list[Example]:
+    """Every row of a `.jsonl` or `.csv` file (UTF-8), in order. Raises DataError, FileNotFoundError."""
+    examples: list[Example] = []
+    bad: list[tuple[int, str]] = []
+    for number, row in _csv(path) if path.suffix.lower() == ".csv" else _json_lines(path):
+        try:
+            if isinstance(row, RowError):
+                raise row
+            examples.append(example(row, fields, target, number))
+        except RowError as error:
+            bad.append((number, str(error)))
+    if bad:
+        raise DataError(f"{path.name}: {len(bad)} of {len(bad) + len(examples)} rows cannot be read", bad)
+    if not examples:
+        raise DataError(f"{path.name}: no rows")
+    return examples
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, object]]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, _parsed(line)
+
+
+def _parsed(line: bytes) -> object:
+    try:
+        parsed: object = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return RowError("not UTF-8")
+    except json.JSONDecodeError as error:
+        return RowError(f"not JSON: {error.msg} at column {error.colno}")
+    except RecursionError:
+        return RowError("not JSON: nested too deep")
+    return parsed
+
+
+def _csv(path: Path) -> Iterator[tuple[int, object]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines, restkey=_EXTRA, strict=True)
+            for row in reader:
+                yield reader.line_num, _cells(row)
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name}: not UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"{path.name}: not CSV", [(reader.line_num, str(error))]) from None
+
+
+def _cells(row: dict[str, Any]) -> object:
+    missing = sum(value is None for value in row.values())
+    extra = len(row.pop(_EXTRA, ()))
+    if missing or extra:
+        return RowError(f"expected {len(row)} cells, got {len(row) - missing + extra}")
+    return row
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
