@@ -2,10 +2,14 @@
 
 import typer
 
+from cli.doctor import doctor
+from cli.serve import serve
+from cli.tasks import generate, pull, push, rm, rollback, tasks
 from cli.tune import tune
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-app.command()(tune)
+for command in (serve, tune, tasks, push, pull, rollback, rm, generate, doctor):
+    app.command()(command)
 
 
 @app.callback()

@@ -1,0 +1,99 @@
+"""`softprompt serve`: options to settings, what was chosen on the screen, the server until a signal."""
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from typer import Option
+
+from prompt_store.errors import BaseDamaged, StoreError
+from server.app import Started
+from server.config import Settings, unknown_variables
+from server.engine.model import BadBase
+from server.serve import serve as run
+
+CANNOT_START = 2
+
+
+def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
+    model: Annotated[str | None, Option(help="Model directory or Hub id; the embedded base if left out.")] = None,
+    store: Annotated[str | None, Option(help="Where tasks are kept: a directory, or memory://. Default .store")] = None,
+    host: Annotated[str | None, Option(help="Address to bind. Default 127.0.0.1")] = None,
+    port: Annotated[int | None, Option(help="Port to bind, 0 for any. Default 8000")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"] | None, Option(help="Default auto")] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        Option(help="Default auto: bfloat16, or float32 for a small base on a CPU"),
+    ] = None,
+    threads: Annotated[int | None, Option(help="Threads of the engine. Default: torch's own choice")] = None,
+    max_total_tokens: Annotated[int | None, Option(help="Longest sequence. Default: the base's context")] = None,
+    kv_budget: Annotated[str | None, Option(help="Memory for keys and values, like 4GiB")] = None,
+    prompt_budget: Annotated[str | None, Option(help="Memory for soft prompts, like 512MiB")] = None,
+    revision: Annotated[str | None, Option(help="Revision of a Hub id")] = None,
+    insecure: Annotated[bool | None, Option("--insecure", help="Let others in without keys")] = None,
+) -> None:
+    """Serve one frozen base and the tasks of a store.
+
+    Every option has a SOFTPROMPT_* variable of its name; the option wins.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        _refuse(*(_line(fault) for fault in error.errors(include_url=False, include_input=False)))
+    unknown = unknown_variables()
+    if unknown:
+        _refuse(*(f"{name} is not a setting" for name in unknown))
+    try:
+        asyncio.run(run(settings, announce))
+    except (BadBase, BaseDamaged, StoreError, OSError, ValueError) as error:
+        _refuse(str(error))
+
+
+def announce(settings: Settings, up: Started) -> None:
+    """What was chosen."""
+    engine = up.desk.room.running.engine
+    snapshot = engine.snapshot()
+    rows: dict[str, Any] = {
+        "base": f"{'embedded' if settings.embedded else settings.model} ({engine.base.base.fingerprint[:12]})",
+        "device, dtype": f"{engine.base.device}, {str(engine.base.dtype).removeprefix('torch.')}",
+        "threads": settings.threads or "torch's own choice",
+        "longest sequence": f"{engine.max_total_tokens} tokens",
+        "at once": f"{snapshot.slots} sequences, keys and values within {_size(settings.kv_budget)}",
+        "soft prompts in memory": f"within {_size(settings.prompt_budget)}",
+        "store": settings.store,
+        "tasks": _tasks(settings, up),
+        "keys": "needed" if settings.closed else "none: whoever reaches this address may do everything",
+        "address": f"http://{settings.host}:{settings.port}",
+    }
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+def _tasks(settings: Settings, up: Started) -> str:
+    if up.packaged:
+        return f"published the packaged ones: {', '.join(up.packaged)}"
+    found, more = up.desk.room.tasks.store.list(limit=1000)
+    if found:
+        return f"{len(found)}{' and more' if more else ''} in the store"
+    return "none yet" if settings.embedded else "none yet: the packaged ones fit the embedded base only"
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
+
+
+def _line(fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    return f"{name}: {fault['msg']}" if name else str(fault["msg"])
+
+
+def _refuse(*lines: str) -> None:
+    for line in lines:
+        typer.echo(f"softprompt serve: {line}", err=True)
+    raise typer.Exit(CANNOT_START)
