@@ -111,18 +111,19 @@ class LocalObjects:
 
     def _open(self) -> None:
         """The marker is made once, in a directory that holds nothing else, and demanded ever after."""
-        if not (self.root / MARKER).exists():
+        is_new = not (self.root / MARKER).exists()
+        if is_new:
             _make_directories(self.root)
             names = {path.name for path in self.root.iterdir() if not path.name.startswith(".")} - {"lost+found"}
             if names and MARKER not in names:
                 raise StoreUnavailable(f"the directory holds {len(names)} names but no {MARKER}: not a store")
-            (self.root / TEMPORARY).mkdir(exist_ok=True)
+        (self.root / TEMPORARY).mkdir(exist_ok=True)
+        if is_new:
             with suppress(FileExistsError), self._temporary(MARKER_TEXT) as temporary:
                 os.link(temporary, self.root / MARKER)
             _sync_directory(self.root)
         if (self.root / MARKER).read_bytes() != MARKER_TEXT:
             raise StoreUnavailable("the store is of another format than this server reads")
-        (self.root / TEMPORARY).mkdir(exist_ok=True)
 
     def _names(self, prefix: str) -> list[str]:
         """Keys directly in a folder, sub-folders with their slash: so they sort as the keys below them do."""

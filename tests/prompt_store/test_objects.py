@@ -1,0 +1,89 @@
+"""What every place for objects promises, in memory and on disk alike."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from prompt_store.local import LocalObjects
+from prompt_store.objects import Exists, MemoryObjects, Missing, Objects
+
+
+@pytest.fixture(params=["memory", "local"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+    """An empty place."""
+    return MemoryObjects() if request.param == "memory" else LocalObjects(tmp_path / "store")
+
+
+def test_objects_are_kept_whole(objects: Objects) -> None:
+    """What was created is read back, empty or large."""
+    for key, data in (("a/b", b""), ("a/c", b"x" * 3_000_000)):
+        objects.create(key, data)
+        assert objects.get(key) == data
+        objects.confirm(key)
+
+
+def test_objects_are_created_once(objects: Objects) -> None:
+    """A second create is refused and changes nothing."""
+    objects.create("a/b", b"first")
+    with pytest.raises(Exists):
+        objects.create("a/b", b"second")
+    assert objects.get("a/b") == b"first"
+
+
+def test_missing_objects(objects: Objects) -> None:
+    """An absent object, also in an absent folder, or below an object, is Missing."""
+    objects.create("a/b", b"")
+    for key in ("a/x", "x/y", "a/b/c"):
+        with pytest.raises(Missing):
+            objects.get(key)
+
+
+def test_damaged_objects_are_mended(objects: Objects) -> None:
+    """replace puts other bytes under a key."""
+    objects.create("a/b", b"damaged")
+    objects.replace("a/b", b"whole")
+    assert objects.get("a/b") == b"whole"
+
+
+def test_keys_are_in_order(objects: Objects) -> None:
+    """Keys come in ASCII order of the whole key, folders among files, from after any of them on."""
+    keys = sorted(["t/a!/1", "t/a!/2", "t/a-b!/1", "t/a.b", "t/a/x", "t/b!/1", "t/a0!/1", "u/x"])
+    for key in keys:
+        objects.create(key, b"")
+    below = [key for key in keys if key.startswith("t/")]
+    assert list(objects.keys("t/")) == below
+    for after in [*below, "t/a!", "t/a!/", "t/a!/11", "t/zz", "t/"]:
+        assert list(objects.keys("t/", after)) == [key for key in below if key > after]
+    assert list(objects.keys("nothing/")) == []
+
+
+def test_folders_are_in_order(objects: Objects) -> None:
+    """The folders of a folder, each once, without its files; new ones are seen at once."""
+    assert list(objects.folders("t/")) == []
+    for key in ("t/b!/1", "t/a!/1", "t/a!/2", "t/a-b!/1", "t/file", "u/x"):
+        objects.create(key, b"")
+    assert list(objects.folders("t/")) == ["a!", "a-b!", "b!"]
+    objects.create("t/0!/1", b"")
+    assert list(objects.folders("t/")) == ["0!", "a!", "a-b!", "b!"]
+
+
+def test_one_of_many_writers_wins(objects: Objects) -> None:
+    """Of 16 threads that create one key exactly one succeeds, and its bytes are what stands there."""
+    won: list[int] = []
+    start = threading.Barrier(16)
+
+    def write(number: int) -> None:
+        start.wait()
+        try:
+            objects.create("a/b", str(number).encode())
+        except Exists:
+            return
+        won.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [str(number).encode() for number in won] == [objects.get("a/b")]
