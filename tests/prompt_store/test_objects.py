@@ -1,18 +1,10 @@
 """What every place for objects promises, in memory and on disk alike."""
 
 import threading
-from pathlib import Path
 
 import pytest
 
-from prompt_store.local import LocalObjects
-from prompt_store.objects import Exists, MemoryObjects, Missing, Objects
-
-
-@pytest.fixture(params=["memory", "local"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
-    """An empty place."""
-    return MemoryObjects() if request.param == "memory" else LocalObjects(tmp_path / "store")
+from prompt_store.objects import Exists, Missing, Objects
 
 
 def test_objects_are_kept_whole(objects: Objects) -> None:
