@@ -5,16 +5,15 @@ Translates options to `tuning`'s arguments and its events to a terminal; knows n
 
 import json
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-import httpx
 import torch
 import typer
 from typer import Argument, Option
 
+from cli.client import Url, call
 from cli.watching import watch
 from prompt_store.errors import BaseDamaged, PromptError
 from prompt_store.prompt import PromptFile
@@ -24,6 +23,7 @@ from server.tokenizer import Tokenizer
 from tuning.base import FrozenBase
 from tuning.checkpoint import CheckpointError
 from tuning.examples import DataError, Example, read
+from tuning.initial import Init
 from tuning.labels import find
 from tuning.metrics import METRICS
 from tuning.objective import Objective
@@ -35,21 +35,6 @@ CHECKPOINT = ".checkpoint.safetensors"
 REPORT = ".report.json"
 
 
-class Method(StrEnum):
-    prompt_tuning = "prompt_tuning"
-
-
-class Init(StrEnum):
-    vocabulary = "vocabulary"
-    text = "text"
-    labels = "labels"
-
-
-class Aims(StrEnum):
-    labels = "labels"
-    lm = "lm"
-
-
 Train = Annotated[Path, Argument(help="Rows to learn from: .jsonl or .csv, fields by name.", exists=True)]
 Model = Annotated[str, Option(help="The frozen base: a directory or a Hub id.")]
 Revision = Annotated[str | None, Option(help="Revision of a Hub id.")]
@@ -58,9 +43,9 @@ Out = Annotated[Path, Option(help="The prompt file to write; checkpoint and repo
 Eval = Annotated[Path | None, Option("--eval", help="Held-out rows; without it a tenth of the inputs.", exists=True)]
 Target = Annotated[str, Option(help="The field that holds the answer.")]
 Delimiter = Annotated[str, Option("--target-delimiter", help="Stands between prompt and answer.")]
-MethodName = Annotated[Method, Option(help="How to learn.")]
+MethodName = Annotated[Literal["prompt_tuning"], Option(help="How to learn.")]
 Labels = Annotated[str, Option(help="auto, none, or the closed set of answers: a,b,c.")]
-Aim = Annotated[Aims | None, Option(help="labels: choose among them; lm: write the answer. By the labels.")]
+Aim = Annotated[Objective | None, Option(help="labels: choose among them; lm: write the answer. By the labels.")]
 Length = Annotated[int | None, Option(help="Pseudo-tokens; the template's slots say it where it has any.", min=1)]
 Start = Annotated[Init | None, Option(help="First rows: labels where there are any, else vocabulary.")]
 StartText = Annotated[str, Option(help="The text that --init text starts from.")]
@@ -80,20 +65,18 @@ SaveSeconds = Annotated[float, Option(help="Seconds between checkpoints.", min=0
 Resume = Annotated[bool, Option("--resume", help="Go on from the checkpoint beside --out, where there is one.")]
 AsJson = Annotated[bool, Option("--json", help="Events as lines of JSON on standard output.")]
 Push = Annotated[str | None, Option(help="Publish the file as this task.")]
-Url = Annotated[str, Option(help="The server to publish to.")]
-ApiKey = Annotated[str | None, Option(help="Its admin key.", envvar="SOFTPROMPT_ADMIN_KEY")]
 
 
 def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     train: Train, model: Model, template: TemplateText, out: Out,
     eval_: Eval = None, target: Target = "target", target_delimiter: Delimiter = " ", labels: Labels = "auto",
-    method: MethodName = Method.prompt_tuning, objective: Aim = None, length: Length = None,
+    method: MethodName = "prompt_tuning", objective: Aim = None, length: Length = None,
     init: Start = None, init_text: StartText = "", steps: Steps = 1000, batch_size: BatchSize = 32,
     learning_rate: Rate = 0.1, warmup: Warmup = 50, eval_every: EvalEvery = 100, patience: Patience = 10,
     metric: Metric = None, max_new_tokens: NewTokens = 64, description: Description = None, seed: Seed = 0,
     threads: Threads = None, device: Device = "auto", revision: Revision = None, resume: Resume = False,
     save_seconds: SaveSeconds = 60.0,
-    as_json: AsJson = False, push: Push = None, url: Url = "http://127.0.0.1:8000", api_key: ApiKey = None,
+    as_json: AsJson = False, push: Push = None, url: Url = None,
 ) -> None:  # fmt: skip
     """Learn a task's soft prompt on a frozen base and write one prompt file."""
     template = template.replace("\\n", "\n")
@@ -104,15 +87,16 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         settings = Settings(
             template=template,
             plan=Plan(goal, steps, batch_size, learning_rate, warmup, eval_every, patience, seed),
-            method=method.value,
+            method=method,
             labels=found,
             target_delimiter=target_delimiter,
             length=_length(template, length),
-            init=init.value if init else "labels" if found else "vocabulary",
+            init=init or ("labels" if found else "vocabulary"),
             init_text=init_text,
             metric=_metric(metric, found),
             max_new_tokens=max_new_tokens,
             description=description,
+            defaults={} if found else {"max_new_tokens": max_new_tokens},
         )
         tuning = Tuning(load_base(model, device, threads, revision), settings, rows, held_out)
         watch(tuning.events(out.with_suffix(CHECKPOINT), resume, save_seconds), as_json)
@@ -123,7 +107,8 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     write(out, file, tuning.report())
     typer.echo(json.dumps({"event": "written", "file": str(out), "digest": file.digest, **tuning.best_figures}))
     if push is not None:
-        publish(push, file, url, api_key)
+        headers = {"Content-Type": "application/octet-stream"}
+        call("PUT", f"/tasks/{quote(push, safe='')}", url=url, content=file.data, headers=headers)
 
 
 def load_base(model: str, device: str, threads: int | None, revision: str | None) -> FrozenBase:
@@ -141,21 +126,6 @@ def write(out: Path, file: PromptFile, report: Mapping[str, Any]) -> None:
     out.with_suffix(REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def publish(name: str, file: PromptFile, url: str, api_key: str | None) -> None:
-    """PUT the file; a refusal is shown as the server put it and ends the command with 1."""
-    headers = {"Content-Type": "application/octet-stream"}
-    if api_key:
-        headers["Authorization"] = f"Bearer {api_key}"
-    try:
-        answer = httpx.put(f"{url.rstrip('/')}/tasks/{quote(name, safe='')}", content=file.data, headers=headers)
-    except httpx.HTTPError as error:
-        typer.echo(f"softprompt tune: {url} did not answer: {error}", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(answer.text, err=answer.is_error)
-    if answer.is_error:
-        raise typer.Exit(1)
-
-
 def _data(train: Path, eval_: Path | None, template: str, target: str) -> tuple[list[Example], list[Example]]:
     fields = Template.parse(template, "embeddings", _length(template, None)).fields
     rows = read(train, fields, target)
@@ -169,12 +139,12 @@ def _length(template: str, wanted: int | None) -> int:
     return slots or wanted or DEFAULT_LENGTH
 
 
-def _objective(wanted: Aim, labels: tuple[str, ...] | None) -> Objective:
+def _objective(wanted: Objective | None, labels: tuple[str, ...] | None) -> Objective:
     if wanted is None:
         return "lm" if labels is None else "labels"
-    if wanted is Aims.labels and labels is None:
+    if wanted == "labels" and labels is None:
         raise ValueError("--objective labels needs labels; see --labels")
-    return wanted.value
+    return wanted
 
 
 def _metric(wanted: str | None, labels: tuple[str, ...] | None) -> str:

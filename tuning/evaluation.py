@@ -57,16 +57,16 @@ class LabelEvaluation:
 
 
 class TextEvaluation:
-    """One metric of greedy answers, several references each; likelihood of the references breaks ties."""
+    """Metrics of greedy answers, several references each. The first decides, the references' loss breaks ties."""
 
     def __init__(
         self,
-        metric: str,
+        metrics: Sequence[str],
         prompts: Sequence[tuple[Encoded, Sequence[str]]],
         delimiter: str,
         max_new_tokens: int,
     ) -> None:
-        self._metric = metric
+        self._metrics = metrics
         self._prompts = sorted(prompts, key=lambda pair: len(pair[0].prompt))
         self._delimiter = delimiter
         self._max_new_tokens = max_new_tokens
@@ -82,5 +82,6 @@ class TextEvaluation:
             tokens += sum(len(one.answers[0]) for one in batch)
             found = base.generate([one.prompt for one in batch], rows, self._max_new_tokens)
             answers += [answer.removeprefix(self._delimiter) for answer in found]
-        score = METRICS[self._metric](answers, [references for _, references in self._prompts])
-        return Figures({self._metric: score, "loss": nats / tokens}, (score, -nats / tokens))
+        references = [found for _, found in self._prompts]
+        named = {metric: METRICS[metric](answers, references) for metric in self._metrics}
+        return Figures({**named, "loss": nats / tokens}, (named[self._metrics[0]], -nats / tokens))

@@ -82,7 +82,9 @@ class Tuning:
         self._encoder = _encoder(base, settings)
         examples = encode(train, self._encoder, base.context)
         self._method = _method(base, settings, examples)
-        self._training = Training(base, self._method, settings.plan, examples, self._evaluation(held_out))
+        self._training = Training(
+            base, self._method, settings.plan, examples, self._evaluation(held_out, [settings.metric])
+        )
         self._identity = {
             "settings": json.loads(json.dumps(asdict(settings))),
             "base": base.base.fingerprint,
@@ -146,15 +148,19 @@ class Tuning:
             "seed": plan.seed,
         }
 
-    def _evaluation(self, held_out: Sequence[Example]) -> Evaluation:
+    def measure(self, examples: Sequence[Example], metrics: Sequence[str]) -> dict[str, float]:
+        """Figures of the rows as they are now, on other examples."""
+        return self._evaluation(examples, metrics)(self._base, self._method.rows()).named
+
+    def _evaluation(self, examples: Sequence[Example], metrics: Sequence[str]) -> Evaluation:
         settings, context = self._settings, self._base.context
         if settings.labels is not None:
             labelled = replace(self._encoder, labels=settings.labels)
-            return LabelEvaluation(encode(held_out, labelled, context))
-        groups = group(held_out)
+            return LabelEvaluation(encode(examples, labelled, context))
+        groups = group(examples)
         prompts = encode([Example(one.inputs, one.references[0]) for one in groups], self._encoder, context)
         pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]
-        return TextEvaluation(settings.metric, pairs, settings.target_delimiter, settings.max_new_tokens)
+        return TextEvaluation(metrics, pairs, settings.target_delimiter, settings.max_new_tokens)
 
 
 def _encoder(base: FrozenBase, settings: Settings) -> Encoder:
