@@ -53,7 +53,6 @@ def run(root: Path, operation: str, file: Path, call: str, number: int) -> bool 
     injected = [
         "strace",
         "-f",
-        "--seccomp-bpf",
         "-qq",
         "-o",
         "/dev/null",
