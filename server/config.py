@@ -6,10 +6,11 @@ from it.
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "SOFTPROMPT_"
@@ -19,8 +20,17 @@ MIN_KEY = 16
 OPEN_TO_STRANGERS = "an address that others reach needs SOFTPROMPT_API_KEY or SOFTPROMPT_ADMIN_KEY"
 LOOPBACK_NAMES = ("localhost",)
 
+SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
+
+
+def _bytes(value: Any) -> Any:
+    """A number of bytes, or a text like 512M or 4GiB; K is 1024."""
+    match = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    return int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else value
+
+
 Keys = Annotated[tuple[SecretStr, ...], NoDecode]
-Bytes = Annotated[int, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0), BeforeValidator(_bytes)]
 
 
 def is_loopback(host: str) -> bool:

@@ -7,7 +7,10 @@ import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
+from transformers.utils.logging import disable_progress_bar
 
+from server.api.protocol import Protocol
 from server.app import Lifecycle, Started, build, started
 from server.config import Settings
 from server.telemetry import configure, logger
@@ -55,26 +58,31 @@ class Process(uvicorn.Server):
 async def serve(settings: Settings, announce: Announce) -> None:
     """Until a signal. Raises what `started` does, and OSError where the address is taken."""
     configure()
-    with _bound(settings) as listening:
+    disable_progress_bar()
+    with bound(settings) as listening:
         async with started(settings) as up:
             announce(settings, up)
             lifecycle = Lifecycle()
-            config = uvicorn.Config(
-                build(up.desk, lifecycle),
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=round(settings.drain_seconds),
-            )
-            await Process(config, lifecycle).serve([listening])
+            await Process(configuration(build(up.desk, lifecycle), settings), lifecycle).serve([listening])
 
 
-def _bound(settings: Settings) -> socket.socket:
+def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=round(settings.drain_seconds),
+    )
+
+
+def bound(settings: Settings) -> socket.socket:
     """Taken before the base is loaded: a port in use is said at once. Nothing is accepted before `listen`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)

@@ -46,7 +46,8 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        return self._special.get_vocab_size()
+        """One more than the largest id."""
+        return 1 + max(self._special.get_vocab(with_added_tokens=True).values())
 
     def encode(self, text: str, parse_special: bool) -> list[int]:
         """Ids without added special tokens."""

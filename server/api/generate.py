@@ -59,7 +59,7 @@ async def generate_route(request: Request) -> Response:
 @router.post(
     "/generate_stream",
     summary="The same as server-sent events, one for each token",
-    response_class=EventStream,
+    response_class=Response,
     responses={**streams(StreamEvent), **documented(*FAILURES)},
     openapi_extra=accepts(GenerateOne),
 )

@@ -1,0 +1,42 @@
+"""Stand-ins made by hand for what cannot be had in a test: a place for objects that goes down on demand."""
+
+from collections.abc import Iterator, Sequence
+
+from prompt_store.errors import StoreUnavailable
+from prompt_store.objects import MemoryObjects
+
+
+class FailingObjects(MemoryObjects):
+    """In memory; `down` makes every call fail as an unreachable place does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable("the place cannot be reached")
+
+    def get(self, key: str) -> bytes:
+        self._check()
+        return super().get(key)
+
+    def create(self, key: str, data: bytes) -> None:
+        self._check()
+        super().create(key, data)
+
+    def replace(self, key: str, data: bytes) -> None:
+        self._check()
+        super().replace(key, data)
+
+    def confirm(self, key: str) -> None:
+        self._check()
+        super().confirm(key)
+
+    def keys(self, prefix: str, after: str = "") -> Iterator[str]:
+        self._check()
+        return super().keys(prefix, after)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        self._check()
+        return super().folders(prefix)

@@ -1,0 +1,99 @@
+"""Probes, /info, and an OpenAPI document that tells the truth."""
+
+from typing import Any
+
+import pytest
+
+from server.api.answers import Health, Info
+from server.api.ops import VERSION
+from server.app import routes
+from server.errors import RULES
+from tests.server.site import Site, until
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz", "/health", "/ping"])
+def test_a_running_server_is_well(site: Site, path: str) -> None:
+    """Every probe says so."""
+    answer = site.http.get(path)
+    assert (answer.status_code, Health.model_validate(answer.json()).status) == (200, "ok")
+
+
+def test_a_draining_server_is_alive_but_not_ready(site: Site) -> None:
+    """Readiness goes first, so that nothing new is sent here; liveness stays."""
+    site.lifecycle.draining = True
+    try:
+        assert site.http.get("/livez").status_code == 200
+        answer = site.http.get("/readyz")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "draining")
+    finally:
+        site.lifecycle.draining = False
+
+
+def test_info_names_the_base_and_every_bound(site: Site) -> None:
+    """Model, fingerprint, dtype, device, context, kinds, limits."""
+    answer = site.http.get("/info").json()
+    found = Info.model_validate(answer)
+    assert found.fingerprint == site.base.fingerprint
+    assert (found.max_total_tokens, found.kinds, found.dtype) == (256, ["embeddings", "text"], "float32")
+    assert found.limits["max_requests"] == 256
+    assert site.http.get("/version").json() == {"version": VERSION}
+
+
+def test_the_document_has_every_route(site: Site) -> None:
+    """What can be called is written down, with its body and its errors, and nothing else is."""
+    document = site.http.get("/openapi.json").json()
+    written = {(path, method.upper()) for path, found in document["paths"].items() for method in found}
+    assert written == {(route.path, method) for route in routes() for method in route.methods or ()}
+    for path, found in document["paths"].items():
+        for method, operation in found.items():
+            assert operation["summary"], (path, method)
+            has_body = method in {"put", "post", "patch"}
+            assert ("requestBody" in operation) == has_body, (path, method)
+
+
+def test_references_of_the_document_lead_somewhere(site: Site) -> None:
+    """Every $ref has its schema, and FastAPI's own error shape is in none."""
+    document = site.http.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+
+    def references(value: Any) -> set[str]:
+        if isinstance(value, dict):
+            own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+            return own.union(*(references(item) for item in value.values()))
+        return set().union(*(references(item) for item in value)) if isinstance(value, list) else set()
+
+    assert {reference.removeprefix("#/components/schemas/") for reference in references(document)} <= set(schemas)
+    assert "HTTPValidationError" not in schemas
+
+
+def test_documented_statuses_are_in_the_table(site: Site) -> None:
+    """An error that is documented is one that can be raised."""
+    statuses = {rule.status for rule in RULES.values()}
+    for found in site.http.get("/openapi.json").json()["paths"].values():
+        for operation in found.values():
+            assert {int(status) for status in operation["responses"]} - {200, 201, 204} <= statuses
+
+
+def test_a_request_has_an_id(site: Site) -> None:
+    """The client's when it is plain, a new one otherwise, on every answer."""
+    assert site.http.get("/livez", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    for strange in ("a b", "x" * 200, "\x1b[31m", ""):
+        assert site.http.get("/livez", headers={"x-request-id": strange}).headers["x-request-id"] != strange
+    assert site.http.get("/nowhere").headers["x-request-id"]
+
+
+def test_unknown_routes_and_methods_say_so(site: Site) -> None:
+    """404 and 405 in the one error shape; Allow names every method of the path; nothing is redirected."""
+    assert site.http.get("/nowhere").json()["error"]["code"] == "not_found"
+    answer = site.http.post("/tasks/x")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, PATCH, PUT")
+    for method in ("GET", "PUT", "TRACE"):
+        assert site.http.request(method, "/generate").headers["allow"] == "POST"
+    assert site.http.get("/tasks/").status_code == 404
+    assert site.http.get("//tasks").status_code == 404
+    assert site.http.get("/docs").status_code == 404
+
+
+def test_the_server_is_idle_when_nobody_asks(site: Site) -> None:
+    """Nothing is left running after all that."""
+    until(site.idle, "the engine is idle")

@@ -1,0 +1,84 @@
+"""Settings are checked once, at the start, and name what is wrong."""
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from server.config import ClientSettings, Settings, is_loopback, unknown_variables
+
+KEY = "0123456789abcdef"
+
+
+def test_variables_are_read_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SOFTPROMPT_PORT sets the port, an option overrides it."""
+    monkeypatch.setenv("SOFTPROMPT_PORT", "9000")
+    assert Settings().port == 9000
+    assert Settings(port=9001).port == 9001
+
+
+def test_settings_cannot_be_changed() -> None:
+    """A setting is what it was when the server started."""
+    with pytest.raises(ValidationError):
+        Settings().port = 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": -1},
+        {"kv_budget": 0},
+        {"kv_budget": "much"},
+        {"max_norm": float("inf")},
+        {"api_key": ""},
+        {"api_key": "short"},
+        {"api_key": f"{KEY},,"},
+        {"host": "0.0.0.0"},  # noqa: S104 - refused, that is the point
+        {"host": "example.org"},
+        {"no_such_setting": 1},
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    """Negative limits, empty or short keys, an open address without keys, unknown names."""
+    with pytest.raises(ValidationError):
+        Settings(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_an_open_address_needs_keys_or_insecure() -> None:
+    """Whoever opens the server to others says how they are kept out, or that they are not."""
+    open_address = "0.0.0.0"  # noqa: S104 - with keys
+    assert Settings(host=open_address, api_key=(SecretStr(KEY),)).closed
+    assert not Settings(host=open_address, insecure=True).closed
+
+
+def test_several_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two keys can stand beside each other while one is being replaced; neither is shown."""
+    monkeypatch.setenv("SOFTPROMPT_API_KEY", f"{KEY}, {KEY}1")
+    settings = Settings()
+    assert len(settings.api_key) == 2
+    assert KEY not in repr(settings)
+    assert ClientSettings().key == KEY
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("4096", 4096), ("512M", 512 * 2**20), ("2GiB", 2 * 2**30), ("1kb", 1024)]
+)
+def test_sizes_are_written_as_people_do(text: str, number: int) -> None:
+    """K, M, G and T count in 1024s."""
+    assert Settings(kv_budget=text).kv_budget == number  # type: ignore[arg-type]  # as the environment gives it
+
+
+def test_a_mistyped_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit with a typo must not be ignored in silence."""
+    monkeypatch.setenv("SOFTPROMPT_KV_BUGDET", "1")
+    assert unknown_variables() == ["SOFTPROMPT_KV_BUGDET"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])
+def test_loopback_is_recognised(host: str) -> None:
+    """Every spelling of this machine."""
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "localhost.example.org", ""])  # noqa: S104
+def test_everything_else_is_open(host: str) -> None:
+    """A name that is no address may lead anywhere."""
+    assert not is_loopback(host)
