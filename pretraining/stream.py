@@ -16,6 +16,7 @@ from tuning.datasets import DATA_SETS
 from tuning.splits import split
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+BOS_ID, EOS_ID, PAD_ID = 0, 1, 2
 
 REPEATS = {
     "tinystories": 6, "tinyshakespeare": 3, "wikitext2": 3, "onestop": 3, "gutenberg": 1, "sgd_dialogues": 1,
@@ -51,9 +52,7 @@ def train_tokenizer(root: Path, vocabulary: int) -> Tokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         ),
     )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, BOS_ID)])
     return tokenizer
 
 
@@ -62,9 +61,8 @@ class Stream:
 
     def __init__(self, root: Path, tokenizer: Tokenizer, seed: int) -> None:
         named = list(documents(root))
-        eos = tokenizer.token_to_id(EOS)
         encodings = tokenizer.encode_batch_fast([text for _, text in named])
-        self._documents = [np.array([*e.ids, eos], np.uint16) for e in encodings]
+        self._documents = [np.array([*e.ids, EOS_ID], np.uint16) for e in encodings]
         self._repeats = [REPEATS[name] for name, _ in named]
         self._seed = seed
         self._epoch = -1

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pretraining.stream import Stream, train_tokenizer
+from pretraining.stream import BOS_ID, EOS_ID, PAD_ID, Stream, train_tokenizer
 
 VOCABULARY = 6144
 ROWS_BY_LENGTH = {512: 24, 1024: 12}
@@ -27,6 +27,7 @@ MATRIX_RATE, OTHER_RATE, WEIGHT_DECAY = 0.02, 3e-3, 0.1
 WARMUP_STEPS = 100
 DECAY_PART = 0.35
 CLIP = 1.0
+SEED = 20261123
 
 
 def new_model() -> LlamaForCausalLM:
@@ -40,9 +41,9 @@ def new_model() -> LlamaForCausalLM:
             num_key_value_heads=4,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=2,
+            bos_token_id=BOS_ID,
+            eos_token_id=EOS_ID,
+            pad_token_id=PAD_ID,
         )
     )
 
@@ -137,7 +138,8 @@ class Recipe:
     compiled: bool = True
 
 
-def train(recipe: Recipe) -> None:
+def train(recipe: Recipe, until: int | None = None) -> None:
+    """Go on from the newest checkpoint to the last step, or to step `until`."""
     out = recipe.out
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(recipe.seed)
@@ -149,7 +151,8 @@ def train(recipe: Recipe) -> None:
     forward = torch.compile(model) if recipe.compiled else model
     began = saved = time.monotonic()
     first = step
-    while step < steps:
+    last = steps if until is None else until
+    while step < last:
         length = 1024 if step >= (1 - DECAY_PART) * steps else 512
         ids = torch.from_numpy(stream.batch(step * STEP_TOKENS, ROWS_BY_LENGTH[length], length)).to(device)
         with torch.autocast(device, dtype=torch.bfloat16):
@@ -163,7 +166,7 @@ def train(recipe: Recipe) -> None:
             line = {"step": step, "loss": round(loss.item(), 4), "norm": round(norm.item(), 3), "tokens_per_s": rate}
             with (out / "curve.jsonl").open("a") as curve:
                 curve.write(json.dumps(line) + "\n")
-        if step == steps or time.monotonic() - saved > recipe.save_seconds:
+        if step == last or time.monotonic() - saved > recipe.save_seconds:
             save(out, model, optimizers, step)
             saved = time.monotonic()
 
@@ -173,7 +176,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds all data sets")
     parser.add_argument("--out", type=Path, required=True, help="checkpoints, tokenizer and curve go here")
     parser.add_argument("--tokens", type=int, default=48_000_000)
-    parser.add_argument("--seed", type=int, default=20261123)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--save-seconds", type=float, default=300.0)
     parser.add_argument("--no-compile", action="store_true", help="skip torch.compile (1.6 times slower)")
     given = parser.parse_args()
