@@ -47,7 +47,7 @@ ABUSES = {
     "U8 a list": (raw(b"[]"), "bad_header"),
     "U8 a number": (raw(b"12"), "bad_header"),
     "U9 not UTF-8": (raw(b'{"\xff":1}'), "bad_header"),
-    "U9 lone surrogate in a name": (raw(b'{"\\ud800":{}}'), "bad_header"),
+    "U9 lone surrogate in a name": (raw(b'{"\\ud800":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'), "bad_header"),
     "U9 lone surrogate in metadata": (raw(b'{"__metadata__":{"a":"\\ud800"}}'), "bad_header"),
     "U9 byte order mark": (raw(b"\xef\xbb\xbf{}"), "bad_header"),
     "U9 NUL padding": (raw(b"{}\0\0"), "bad_header"),
@@ -103,6 +103,26 @@ ABUSES = {
 }
 
 
+def accepted_by_us(data: bytes) -> dict[str, Tensor] | None:
+    """Our own parser alone, with the library's verdict left out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prompt_store.container.safetensors.deserialize", lambda data: data)
+        try:
+            return read(data)[1]
+        except PromptError:
+            return None
+
+
+def assert_library_agrees(data: bytes) -> None:
+    """What we accept, the library reads as the same tensors."""
+    ours = accepted_by_us(data)
+    if ours is not None:
+        theirs = {
+            name: (info["dtype"], info["shape"], bytes(info["data"])) for name, info in safetensors.deserialize(data)
+        }
+        assert theirs == {name: (item.dtype, list(item.shape), item.data) for name, item in ours.items()}
+
+
 @pytest.mark.parametrize("name", ABUSES)
 def test_abuse_is_refused(name: str) -> None:
     """Each malformed file is refused with the code of the table, without an echo of its bytes."""
@@ -111,6 +131,7 @@ def test_abuse_is_refused(name: str) -> None:
         read(data)
     assert caught.value.code == code
     assert len(caught.value.message) < 200
+    assert accepted_by_us(data) is None, "the library alone noticed"
 
 
 def test_the_good_file_of_these_tests_is_good() -> None:
@@ -143,6 +164,17 @@ def test_writer_agrees_with_the_library(text: str, sizes: dict[str, int]) -> Non
     assert ours == save(arrays, {"softprompt": text})
 
 
+def test_the_library_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What our parser accepts and the library should refuse one day is refused."""
+
+    def refuse(_: bytes) -> None:
+        raise safetensors.SafetensorError
+
+    monkeypatch.setattr("prompt_store.container.safetensors.deserialize", refuse)
+    with pytest.raises(PromptError, match="library"):
+        read(GOOD)
+
+
 def test_writer_refuses_what_the_reader_would() -> None:
     """Metadata that do not fit the header are refused when written, not when read back."""
     with pytest.raises(PromptError) as caught:
@@ -157,7 +189,7 @@ JSON_LIKE = st.recursive(
     ),
     max_leaves=6,
 )
-OFFSETS = st.tuples(st.integers(0, 24), st.integers(0, 24)).map(list)
+OFFSETS = st.tuples(st.sampled_from(range(0, 28, 4)), st.sampled_from(range(0, 28, 4))).map(list)
 ENTRIES = st.fixed_dictionaries(
     {
         "dtype": st.sampled_from(["F32", "F16", "BF16", "F64", "nope"]),
@@ -169,30 +201,20 @@ ENTRIES = st.fixed_dictionaries(
 HEADERS = st.dictionaries(st.sampled_from(["a", "b", "", "__metadata__"]), ENTRIES | JSON_LIKE, max_size=3)
 
 
-def accepted_by_us(data: bytes) -> dict[str, Tensor] | None:
-    """Our own parser alone, with the library's verdict left out of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prompt_store.container.safetensors.deserialize", lambda data: data)
-        try:
-            return read(data)[1]
-        except PromptError:
-            return None
-
-
-def assert_library_agrees(data: bytes) -> None:
-    """What we accept, the library reads as the same tensors."""
-    ours = accepted_by_us(data)
-    if ours is not None:
-        theirs = {
-            name: (info["dtype"], info["shape"], bytes(info["data"])) for name, info in safetensors.deserialize(data)
-        }
-        assert theirs == {name: (item.dtype, list(item.shape), item.data) for name, item in ours.items()}
-
-
 @given(HEADERS, st.integers(0, 32), st.sampled_from([b"", b" ", b"   ", b"\n", b"\0"]))
 def test_we_accept_no_more_than_the_library(header: dict[str, Any], size: int, padding: bytes) -> None:
     """Of generated headers, none passes our parser that the library refuses or reads otherwise."""
     assert_library_agrees(raw(json.dumps(header).encode() + padding, bytes(range(size))))
+
+
+@given(OFFSETS, OFFSETS, st.integers(0, 24))
+def test_we_lay_tensors_out_as_the_library_does(first: list[int], second: list[int], size: int) -> None:
+    """Of two tensors at any offsets we take exactly the layouts that the library takes."""
+    data = two(first, second, size)
+    assert_library_agrees(data)
+    if accepted_by_us(data) is None:
+        with pytest.raises(safetensors.SafetensorError):
+            safetensors.deserialize(data)
 
 
 @given(st.data())

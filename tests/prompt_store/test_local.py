@@ -119,6 +119,8 @@ def test_marker_tells_a_store_from_an_empty_mount_point(tmp_path: Path) -> None:
             objects.folders("tasks/")
         with pytest.raises(StoreUnavailable):
             objects.create("tasks/a!/2.json", b"")
+        with pytest.raises(StoreUnavailable):
+            objects.create("unseen/b", b"")
         # The second round: the mount point is there, and empty.
         (tmp_path / "store").mkdir(exist_ok=True)
     (tmp_path / "store").rmdir()

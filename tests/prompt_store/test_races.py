@@ -1,7 +1,9 @@
 """Writers at the same time, and answers that were lost: no version is lost, none is made twice."""
 
+import errno
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from prompt_store.errors import OutcomeUnknown, PreconditionFailed, StoreUnavailable, TaskDeleted
 from prompt_store.objects import Objects
 from prompt_store.store import Store
-from tests.prompt_store.fakes import Forgetful, Racing
+from tests.prompt_store.fakes import Forgetful, Racing, disk
 from tests.prompt_store.make import ONE, THREE, TWO, embeddings, put
 
 
@@ -115,6 +117,34 @@ def test_a_blob_that_is_not_confirmed_is_no_version() -> None:
     with pytest.raises(StoreUnavailable):
         store.publish("a", ONE, verified=False, op_id="mine")
     assert list(place.keys("tasks/")) == []
+    assert store.publish("a", ONE, verified=False, op_id="mine")[0].version == 1
+
+
+def test_what_is_acknowledged_again_is_made_safe(tmp_path: Path) -> None:
+    """A version that can be seen may not be kept yet: it is fsynced before anyone is told that it stands."""
+    store = Store.open(str(tmp_path / "store"))
+    store.publish("a", ONE, verified=False, op_id="mine")
+    answers: list[Callable[[], object]] = [
+        lambda: store.publish("a", ONE, verified=False, op_id="mine"),
+        lambda: store.publish("a", ONE, verified=False, op_id="other"),
+        lambda: store.patch("a", {}, op_id="mine"),
+        lambda: store.rollback("a", 1, "roll"),
+    ]
+    for answer in answers:
+        with disk(tmp_path / "store") as made:
+            answer()
+        assert ("fsync", "tasks/a!") in made.calls
+
+
+def test_what_cannot_be_made_safe_is_unknown(tmp_path: Path) -> None:
+    """When that fsync fails the outcome stays unknown, with the id to ask again (D4)."""
+    store = Store.open(str(tmp_path / "store"))
+    with disk(tmp_path / "store") as made:
+        made.fail = lambda call, path: errno.EIO if (call, path) == ("fsync", "tasks/a!") else 0
+        for _ in range(2):
+            with pytest.raises(OutcomeUnknown) as caught:
+                store.publish("a", ONE, verified=False, op_id="mine")
+            assert caught.value.op_id == "mine"
     assert store.publish("a", ONE, verified=False, op_id="mine")[0].version == 1
 
 
