@@ -99,6 +99,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
             defaults={} if found else {"max_new_tokens": max_new_tokens},
         )
         tuning = Tuning(load_base(model, device, threads, revision), settings, rows, held_out)
+        out.parent.mkdir(parents=True, exist_ok=True)
         watch(tuning.events(out.with_suffix(CHECKPOINT), resume, save_seconds), as_json)
     except (DataError, BadBase, BaseDamaged, CheckpointError, PromptError, ValueError) as error:
         typer.echo(f"softprompt tune: {error}", err=True)

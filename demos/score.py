@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.progress import track
 
-from cli.client import call
+from cli.client import call, fail
 from demos.recipes import DESIGNS, RECIPES, Recipe
 from prompt_store.prompt import PromptFile, build, parse
 from tuning.evaluation import Group, group
@@ -82,7 +82,10 @@ def _ask(name: str, route: str, key: str, groups: Sequence[Group], url: str | No
     for start in track(range(0, len(groups), AT_ONCE), description=name):
         requests = [{"task": name, "inputs": one.inputs} for one in groups[start : start + AT_ONCE]]
         responses = call("POST", route, url=url, json={"requests": requests}).json()["responses"]
-        answers += [response[key] for response in responses]
+        for response in responses:
+            if "error" in response:
+                fail(f"{name}: {response['error']['code']}: {response['error']['message']}")
+            answers.append(response[key])
     return answers
 
 

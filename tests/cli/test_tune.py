@@ -6,12 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.tune import load_base
 from prompt_store.prompt import parse
+from prompt_store.template import Template
 from tests import models
-from tests.tuning.conftest import LABELS, write_rows
+from tests.e2e.process import serving
+from tests.tuning.conftest import LABELS, examples, write_rows
+from tuning.encoding import Encoder, encode, shared_head
+from tuning.likelihood import log_likelihoods
 
 ROWS = "".join(f'{{"text": "{n}", "target": "x"}}\n' for n in range(9))
 START = [sys.executable, "-c", "from cli.main import app; app()"]
@@ -39,7 +45,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def test_one_command_writes_a_prompt_file_its_report_and_lines_for_machines(model: Path, tmp_path: Path) -> None:
     """Labels are found, the curve is in the report, every line of --json is an object."""
-    out = tmp_path / "intent.safetensors"
+    out = tmp_path / "new" / "intent.safetensors"
     done = run(arguments(model, write_rows(tmp_path / "rows.jsonl"), out, "--json"))
     assert done.returncode == 0, done.stderr
     metadata = parse(out.read_bytes()).metadata
@@ -95,3 +101,27 @@ def test_what_cannot_be_learnt_is_said_in_a_sentence(
     assert done.exit_code == 2
     assert said in done.stderr
     assert not out.exists()
+
+
+def test_a_pushed_task_is_served_as_it_was_learnt(files: tuple[Path, Path]) -> None:
+    """`--push` publishes; `/classify` gives the log-probabilities that learning compared, rows behind the field too."""
+    model, folder = files
+    out, rows = folder / "intent.safetensors", write_rows(folder / "rows.jsonl")
+    with serving("--model", str(model), "--store", "memory://") as (process, client):
+        template = ["--template", "{soft:3}{text} is{soft:1}", "--push", "intent", "--url", process.url]
+        done = CliRunner().invoke(app, arguments(model, rows, out, *template)[len(START) :])
+        assert done.exit_code == 0, done.output
+        inputs = [example.inputs["text"] for example in examples(6)]
+        body = {"requests": [{"task": "intent", "inputs": text} for text in inputs]}
+        responses = client.post("/classify", json=body).json()["responses"]
+    base, file = load_base(str(model), "cpu", 1, None), parse(out.read_bytes())
+    labels = file.metadata.labels
+    assert labels is not None
+    parsed = Template.parse(file.metadata.template, "embeddings", 4)
+    encoder = Encoder(parsed, " ", base.tokenizer.encode, base.tokenizer.bos, base.ends[0], labels)
+    batch = encode(examples(6), encoder, base.context)
+    soft = torch.from_numpy(file.prompt.tensors["embeddings"].float32().copy())
+    found = log_likelihoods(base, soft, batch, shared_head(batch))
+    for response, row in zip(responses, found, strict=True):
+        served = {score["label"]: score["logprob"] for score in response["scores"]}
+        assert [served[label] for label in labels] == pytest.approx(row.tolist(), rel=1e-4)
