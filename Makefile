@@ -3,6 +3,8 @@
 #   make serve                      install what serving needs, start the server      HOST PORT MODEL STORE
 #   make install                    the same without starting it
 #   make test  make check           tests; format, lint, types, import contracts and tests
+#   make base                       train the embedded base from scratch into build/base           DATA TOKENS
+#   make demos  make demo-scores    learn the demo tasks into build/demos; score them over HTTP      DATA MODEL
 #   make bench                      the benchmark against the peers (peft, matplotlib)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
 #   make ci-deps                    Debian packages that some tests want
@@ -19,6 +21,8 @@ PORT ?= 8000
 MODEL ?=
 STORE ?= .store
 TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
+DATA ?= ../shared/data
+TOKENS ?= 48000000
 ARGS ?=
 
 export PYTHONNOUSERSITE := 1
@@ -27,11 +31,11 @@ unexport PYTHONPATH PYTHONHOME
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := server prompt_store tuning cli pretraining benchmarks tests docker
+SOURCES := server prompt_store tuning cli pretraining benchmarks demos tests docker
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install serve test check format format-check lint types contracts bench replay ci-deps constraints clean distclean
+.PHONY: help install serve test check format format-check lint types contracts base demos demo-scores bench replay ci-deps constraints clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -61,7 +65,7 @@ $(VENV)/stamp-bench: $(VENV)/stamp-install
 install: $(VENV)/stamp-install
 
 serve: $(VENV)/stamp-install
-	$(BIN)/softprompt serve --host "$(HOST)" --port "$(PORT)" --store "$(STORE)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+	exec $(BIN)/softprompt serve --host "$(HOST)" --port "$(PORT)" --store "$(STORE)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 test: $(VENV)/stamp-dev
 	$(BIN)/python -m pytest $(ARGS)
@@ -84,6 +88,17 @@ types: $(VENV)/stamp-dev
 
 contracts: $(VENV)/stamp-dev
 	$(BIN)/lint-imports
+
+# Hours on two cores; the same command goes on where a killed run stopped.
+base: $(VENV)/stamp-install
+	$(BIN)/python -m pretraining.train --data "$(DATA)" --out build/base-training --tokens $(TOKENS) $(ARGS)
+	$(BIN)/python -m pretraining.export --run build/base-training --to build/base
+
+demos: $(VENV)/stamp-install
+	$(BIN)/python -m demos learn --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+
+demo-scores: $(VENV)/stamp-install
+	$(BIN)/python -m demos score --data "$(DATA)" $(ARGS)
 
 bench: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks $(ARGS)
