@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prompt_store.errors import InputsError, PromptError
 from prompt_store.metadata import Kind
-from prompt_store.template import Composed, Template, compose, continuation, head
+from prompt_store.template import Composed, Template, compose, head
 from tests.prompt_store.make import BOS, tokenize, tokenizer
 
 USER = 2
@@ -220,67 +220,6 @@ def test_truncate_without_bos() -> None:
     """Without BOS the last n ids are all text."""
     made = compose(parse("{a}"), {"a": "the cat sat"}, tokenize, None, truncate=1)
     assert made.ids == (*ROWS, plain("the cat sat")[-1])
-
-
-LABELS = ["positive", "negative", "the cat", "x", "ü", ""]
-
-
-@pytest.mark.parametrize("target", LABELS)
-@pytest.mark.parametrize(
-    "text", ["{a} answer:", "{a} answer: ", "{a} answer:   ", "{a}{soft:3}", "<|user|>{a}<|user|>", "{a}"]
-)
-@pytest.mark.parametrize("delimiter", [" ", "", "\n"])
-def test_continuation_is_the_difference(text: str, target: str, delimiter: str) -> None:
-    """Prompt and continuation together are the ids of the whole text, wherever the boundary merges no token."""
-    template = parse(text)
-    prompt, behind = continuation(template, {"a": "the mat"}, delimiter, target, tokenize, BOS)
-    written = text.replace("{soft:3}", "").replace("{a}", "the mat")
-    kept = written.rstrip(" ")
-    whole = compose(parse(text.rstrip(" ").replace("{a}", "the mat")), {}, tokenize, BOS)
-    assert prompt.ids == whole.ids
-    assert prompt.text == kept
-    assert tokenizer().decode(list(behind), skip_special_tokens=False) == written[len(kept) :] + delimiter + target
-
-
-def test_continuation_follows_the_evaluation_harness() -> None:
-    """lm-evaluation-harness: whole = encode(context + continuation); continuation = whole[len(encode(context)):]."""
-    context, target = "question: the cat answer: ", "positive"
-    moved = context.rstrip(" ")
-    whole = plain(moved + " " + " " + target)
-    prompt, behind = continuation(parse("question: {a} answer: "), {"a": "the cat"}, " ", target, tokenize, BOS)
-    assert prompt.ids == (*ROWS, BOS, *plain(moved))
-    assert behind == whole[len(plain(moved)) :]
-
-
-def test_continuation_across_a_merge_still_spells_the_target() -> None:
-    """Where prompt and target share a token there is no difference to take; prompt and target are encoded apart."""
-    assert plain("cat")[: len(plain("ca"))] != plain("ca")
-    prompt, behind = continuation(parse("ca"), {}, "", "t", tokenize, BOS)
-    assert prompt.ids == (*ROWS, BOS, *plain("ca"))
-    assert behind == plain("t")
-
-
-def test_target_is_text() -> None:
-    """Special tokens in a target or delimiter are data, not commands."""
-    _, behind = continuation(parse("{a}"), {"a": "x"}, "</s>", "<|user|>", tokenize, BOS)
-    assert not {0, 1, 2} & set(behind)
-
-
-def test_continuation_truncates_the_prompt_alone() -> None:
-    """A training row cut to fit keeps its whole target."""
-    template = parse("{a} answer:")
-    full = continuation(template, {"a": "the cat"}, " ", "positive", tokenize, BOS)
-    cut = continuation(template, {"a": "the cat"}, " ", "positive", tokenize, BOS, truncate=3)
-    assert cut[1] == full[1]
-    assert cut[0].ids == (*ROWS, BOS, *full[0].ids[-2:])
-
-
-def test_server_and_tuner_compose_alike() -> None:
-    """The prompt of a training row is the prompt of the same request, unless it ends in spaces."""
-    for text in ("{a} answer:", "{soft:1}{a}{soft:2} is", "<|user|>{a}", "{a}{soft:3}"):
-        template = parse(text)
-        prompt = continuation(template, {"a": "the cat"}, " ", "x", tokenize, BOS)[0]
-        assert prompt == compose(template, {"a": "the cat"}, tokenize, BOS)
 
 
 @pytest.mark.parametrize(
