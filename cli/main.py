@@ -1,15 +1,40 @@
-"""`softprompt`: the command and its subcommands. Knows their names and nothing else."""
+"""`softprompt`: the command and its subcommands. Knows their names and where each is written, and nothing else."""
+
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from cli.doctor import doctor
-from cli.serve import serve
-from cli.tasks import generate, pull, push, rm, rollback, tasks
-from cli.tune import tune
+COMMANDS = {
+    "serve": "cli.serve",
+    "tune": "cli.tune",
+    "tasks": "cli.tasks",
+    "push": "cli.tasks",
+    "pull": "cli.tasks",
+    "rollback": "cli.tasks",
+    "rm": "cli.tasks",
+    "generate": "cli.tasks",
+    "doctor": "cli.doctor",
+}
+"""Name of a command, which is the name of its function, and the module that holds it."""
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-for command in (serve, tune, tasks, push, pull, rollback, rm, generate, doctor):
-    app.command()(command)
+
+class Lazily(TyperGroup):
+    """Imports a command's module when it is called: torch takes seconds, and most commands need none."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - likewise
+        if cmd_name not in COMMANDS:
+            return None
+        alone = typer.Typer(add_completion=False)
+        alone.command(cmd_name)(getattr(import_module(COMMANDS[cmd_name]), cmd_name))
+        return typer.main.get_command(alone)
+
+
+app = typer.Typer(cls=Lazily, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 
 @app.callback()

@@ -76,7 +76,7 @@ def test_a_tokenizer_larger_than_the_base_refuses_to_start(tmp_path: Path) -> No
     """Ids without an embedding row would be read beyond the table."""
     folder = save(tmp_path / "base")
     larger = tokenizer()
-    larger.add_tokens([f"<{number}>" for number in range(20)])
+    larger.add_tokens([f"<{number}>" for number in range(60)])
     larger.save(str(folder / "tokenizer.json"))
     with pytest.raises(BadBase), running(folder, "memory://"):
         pass

@@ -1,0 +1,97 @@
+"""`softprompt serve` as a user starts it: a process of its own, known by its output and its socket alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import httpx
+
+COMMAND = Path(sys.executable).parent / "softprompt"
+PATIENCE = 120.0
+"""Seconds for a start on a busy machine."""
+
+
+class Process:
+    """One running server. `log` holds its log lines so far, each an object."""
+
+    def __init__(self, *options: str, **variables: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
+        self._process = subprocess.Popen(
+            [COMMAND, "serve", "--port", "0", "--threads", "1", *options],
+            env={**environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log: list[dict[str, Any]] = []
+        self.other: list[str] = []
+        self.url = ""
+        self._ready: Queue[str] = Queue()
+        self._events: Queue[str] = Queue()
+        self._readers = [
+            threading.Thread(target=self._read, args=(self._process.stderr,)),
+            threading.Thread(target=self._read, args=(self._process.stdout,)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_until_ready(self) -> httpx.Client:
+        self.url = self._ready.get(timeout=PATIENCE)
+        assert self.url, self.other
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
+
+    def wait_for(self, event: str) -> None:
+        """Until the server has logged `event`."""
+        while (entry := self._events.get(timeout=PATIENCE)) != event:
+            assert entry, self.other
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        code = self._process.wait(seconds)
+        for reader in self._readers:
+            reader.join()
+        return code
+
+    def end(self) -> int:
+        if self._process.poll() is None:
+            self._process.terminate()
+        return self.wait()
+
+    def _read(self, stream: Any) -> None:
+        with stream:
+            for line in stream:
+                self._take(line)
+        self._ready.put("")
+        self._events.put("")
+
+    def _take(self, line: str) -> None:
+        if not line.startswith("{"):
+            self.other.append(line)
+            return
+        entry = json.loads(line)
+        self.log.append(entry)
+        self._events.put(entry["event"])
+        if entry["event"] == "ready":
+            self._ready.put(entry["url"])
+
+
+@contextmanager
+def serving(*options: str, **variables: str) -> Iterator[tuple[Process, httpx.Client]]:
+    """A ready server and a client, ended with SIGTERM and exit code 0."""
+    process = Process(*options, **variables)
+    try:
+        with process.wait_until_ready() as client:
+            yield process, client
+    finally:
+        code = process.end()
+    assert code == 0, process.other
