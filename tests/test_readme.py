@@ -5,7 +5,8 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +47,22 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as server:
         assert server.stderr is not None
-        lines = (json.loads(line) for line in server.stderr if line.startswith("{"))
-        ready = next((line for line in lines if line["event"] == "ready"), None)
-        assert ready, "the server ended before it was ready"
-        yield ready["url"].removeprefix("http://")
-        os.killpg(server.pid, signal.SIGTERM)
+        said: list[str] = []
+        url = next((json.loads(line)["url"] for line in kept(server.stderr, said) if '"ready"' in line), None)
+        assert url, "".join(said)
+        rest = threading.Thread(target=said.extend, args=(server.stderr,))
+        rest.start()
+        try:
+            yield url.removeprefix("http://")
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            rest.join()
+
+
+def kept(lines: Iterable[str], said: list[str]) -> Iterator[str]:
+    for line in lines:
+        said.append(line)
+        yield line
 
 
 @pytest.fixture(scope="module")
