@@ -133,9 +133,11 @@ def render(served: Served, inputs: Inputs, tokenizer: Tokenizer, truncate: int |
 
 def fields_of(served: Served, inputs: Inputs) -> Mapping[str, str]:
     """Inputs by field; a bare string is the value of the only one."""
-    if not isinstance(inputs, str):
-        return inputs
     fields = served.template.fields
+    if not isinstance(inputs, str):
+        if served.task is None:
+            raise Invalid("invalid_request", "the bare base takes its inputs as one string", "inputs")
+        return inputs
     if len(fields) != 1:
         raise Invalid("invalid_request", f"inputs must be an object with the fields {list(fields)}", "inputs")
     return {fields[0]: inputs}

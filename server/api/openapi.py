@@ -1,6 +1,6 @@
 """The OpenAPI document: FastAPI's own, plus the bodies that we read ourselves, less what we never answer."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from server.api.answers import StreamEvent
+from server.api.answers import ErrorAnswer, StreamEvent
 from server.api.schemas import (
     ClassifyItem,
     ClassifyMany,
@@ -49,20 +49,21 @@ def binary(description: str) -> dict[str, Any]:
 
 def streams(event: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """A stream whose every `data:` line is `event`."""
-    text = f"`data: ` and one {event.__name__} as JSON, an empty line, and so on"
-    return {200: {"description": "The answer", "content": {"text/event-stream": {"schema": _said(event, text)}}}}
-
-
-def _said(event: type[BaseModel], text: str) -> dict[str, Any]:
-    return {"type": "string", "description": text, "contentSchema": _ref(event)}
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"anyOf": [_ref(event), _ref(ErrorAnswer)]},
+    }
+    one = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+    return {200: {"description": "The answer", "content": {"text/event-stream": {"schema": one}}}}
 
 
 def _ref(model: type[BaseModel]) -> dict[str, Any]:
     return {"$ref": REF.format(model=model.__name__)}
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """Every route with every answer it gives."""
+def document(app: FastAPI, *, closed: bool, open_paths: Collection[str]) -> dict[str, Any]:
+    """Every route with every answer it gives. `closed`: keys are needed, but not on `open_paths`."""
     built = get_openapi(
         title="softprompt", version=app.version, description=DESCRIPTION, routes=app.routes, tags=app.openapi_tags
     )
@@ -72,11 +73,14 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas.update(bodies["$defs"])
     for name in UNSAID:
         schemas.pop(name, None)
-    for methods in built["paths"].values():
+    for path, methods in built["paths"].items():
         for operation in methods.values():
             _tell_the_truth(operation)
-    built["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    built["security"] = [{"key": []}]
+            if path in open_paths:
+                operation["security"] = []
+    if closed:
+        built["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        built["security"] = [{"key": []}]
     return built
 
 

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,7 +13,7 @@ from prompt_store.metadata import MAX_LABELS, MAX_LENGTH
 from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
 from server.api import wire
 from server.api.answers import Health, Info, VersionAnswer
-from server.api.auth import Access, needs
+from server.api.auth import Access, needed, needs
 from server.api.errors import documented
 from server.api.openapi import document
 from server.api.schemas import MAX_REQUESTS
@@ -113,7 +114,12 @@ async def info(request: Request) -> Response:
 )
 @needs(Access.GENERATE)
 async def openapi(request: Request) -> Response:
-    return wire.answer(document(request.app))
+    open_paths = {route.path for route in router.routes if isinstance(route, APIRoute) and is_open(route)}
+    return wire.answer(document(request.app, closed=request.app.state.keys.closed, open_paths=open_paths))
+
+
+def is_open(route: APIRoute) -> bool:
+    return needed(route.endpoint) is Access.OPEN
 
 
 def _limits(request: Request) -> dict[str, Any]:

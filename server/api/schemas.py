@@ -39,7 +39,11 @@ Inputs = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]}),
 ]
 Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARACTERS)]
-Labels = Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS), AfterValidator(_distinct)]
+Labels = Annotated[
+    list[Label],
+    Field(min_length=1, max_length=MAX_LABELS, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_distinct),
+]
 
 
 class Asked(Strict):
@@ -119,9 +123,9 @@ class TextTask(Strict):
 
 
 class TaskPatch(Strict):
-    """RFC 7396: null puts a field's default back, `defaults` merge key by key."""
+    """RFC 7396: null puts a field's default back, `defaults` merge key by key. The template has no default."""
 
-    template: str | None = None
+    template: Given[str] = None
     target_delimiter: str | None = None
     labels: list[str] | None = None
     defaults: dict[str, Any] | None = None
