@@ -72,7 +72,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     eval_: Eval = None, target: Target = "target", target_delimiter: Delimiter = " ", labels: Labels = "auto",
     method: MethodName = "prompt_tuning", objective: Aim = None, length: Length = None,
     init: Start = None, init_text: StartText = "", steps: Steps = 1000, batch_size: BatchSize = 32,
-    learning_rate: Rate = 0.1, warmup: Warmup = 50, eval_every: EvalEvery = 100, patience: Patience = 10,
+    learning_rate: Rate = 1.0, warmup: Warmup = 50, eval_every: EvalEvery = 100, patience: Patience = 10,
     metric: Metric = None, max_new_tokens: NewTokens = 64, description: Description = None, seed: Seed = 0,
     threads: Threads = None, device: Device = "auto", revision: Revision = None, resume: Resume = False,
     save_seconds: SaveSeconds = 60.0,

@@ -13,7 +13,7 @@ from tuning.examples import Example
 from tuning.training import Plan
 from tuning.tune import Settings
 
-CHOOSING = Plan("labels", steps=2000, batch_size=32, learning_rate=1.0, evaluate_every=100, patience=20)
+CHOOSING = Plan("labels", steps=3000, batch_size=32, learning_rate=1.0, evaluate_every=100, patience=20)
 WRITING = Plan("lm", steps=3000, batch_size=16, learning_rate=1.0, evaluate_every=250, patience=8)
 
 
@@ -72,6 +72,7 @@ RECIPES: Mapping[str, Recipe] = {
         "{soft:10}{text}{soft:10}",
         20,
         "What a spoken request wants, of seven intents (SNIPS).",
+        plan=replace(CHOOSING, steps=1000),
         words={
             "AddToPlaylist": "playlist",
             "BookRestaurant": "restaurant",
@@ -86,8 +87,8 @@ RECIPES: Mapping[str, Recipe] = {
         "clinc150",
         "text",
         "domain",
-        "{soft:10}{text}{soft:10}",
-        20,
+        "{soft:20}{text}\nIt is about{soft:20}",
+        40,
         "What a question to an assistant is about, of ten domains (CLINC150).",
         words={
             "banking": "bank",
@@ -106,8 +107,8 @@ RECIPES: Mapping[str, Recipe] = {
         "rt_polarity",
         "text",
         "label",
-        "{soft:10}{text}{soft:10}",
-        20,
+        "{soft:20}{text}{soft:20}",
+        40,
         "Whether a sentence of a film review is good or bad about it (rt-polarity).",
         words={"negative": "bad", "positive": "good"},
     ),
@@ -115,8 +116,8 @@ RECIPES: Mapping[str, Recipe] = {
         "subj",
         "text",
         "label",
-        "{soft:10}{text}{soft:10}",
-        20,
+        "{soft:20}{text}{soft:20}",
+        40,
         "Whether a sentence on a film tells its story or gives an opinion (subj).",
         words={"objective": "story", "subjective": "opinion"},
     ),

@@ -29,7 +29,7 @@ class Plan:
     objective: Objective
     steps: int = 1000
     batch_size: int = 32
-    learning_rate: float = 0.1
+    learning_rate: float = 1.0
     warmup: int = 50
     evaluate_every: int = 100
     patience: int = 10

@@ -179,7 +179,9 @@ def _method(base: FrozenBase, settings: Settings, examples: Sequence[Encoded]) -
     if settings.init == "text":
         return PromptTuning(initial.text(base, settings.init_text, settings.length))
     rows = initial.vocabulary(base, [one.prompt for one in examples], settings.length, settings.plan.seed)
-    if settings.init == "labels" and settings.labels:
+    if settings.init == "labels":
+        if settings.labels is None:
+            raise ValueError("only a task with labels can start from them")
         rows = initial.labels(base, settings.labels, settings.target_delimiter, rows)
     return PromptTuning(rows)
 

@@ -85,6 +85,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(model: Path, tmp_path: Path) -> 
         ('{"text": "a", "target": "x"}\n' * 9, [], "at least two different inputs"),
         (ROWS, ["--labels", "y,z"], "line 1: the target is none of the labels"),
         (ROWS, ["--objective", "labels"], "--objective labels needs labels"),
+        (ROWS, ["--init", "labels"], "only a task with labels can start from them"),
         (ROWS, ["--metric", "luck"], "--metric must be one of accuracy"),
         (ROWS, ["--template", "{text"], "at character 0"),
         (ROWS, ["--template", "{soft:3}{text}"], "--length 4, but the template's slots add up to 3"),
