@@ -1,25 +1,13 @@
-"""/generate, /generate_stream, /classify and /render over a real socket, against the real engine."""
+"""/generate over a real socket, against the real engine."""
 
-import json
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from server.api.answers import Classified, Generated, GeneratedMany, Rendered, StreamEvent
+from server.api.answers import Generated, GeneratedMany
 from tests.server.site import Site
-
-
-def events(site: Site, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The events of a stream, each a `data:` line and an empty one, LF only."""
-    answer = site.http.post("/generate_stream", json=body)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    assert "\r" not in answer.text.replace("\\r", "")
-    blocks = answer.text.split("\n\n")
-    assert blocks.pop() == ""
-    return [json.loads(block.removeprefix("data: ")) for block in blocks]
 
 
 def test_the_bare_base_answers_like_transformers(site: Site, base_folder: object) -> None:
@@ -230,118 +218,3 @@ def test_shape_errors_refuse_the_whole(site: Site, body: dict[str, Any], param: 
     """One item of a wrong shape: a 400 that says where."""
     answer = site.http.post("/generate", json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
-
-
-def test_a_stream_says_the_same_as_a_plain_answer(site: Site) -> None:
-    """One event a token; the joined texts are the text; the last event is the plain answer."""
-    site.publish("streamed", "play {text}", soft=3, seed=2)
-    parameters = {"max_new_tokens": 20, "temperature": 0.8, "seed": 11}
-    body = {"task": "streamed", "inputs": "jazz", "parameters": parameters}
-    found = events(site, body)
-    for event in found:
-        StreamEvent.model_validate(event)
-    plain = site.generate("jazz", "streamed", **parameters)
-    last = found[-1]
-    assert [event["index"] for event in found] == list(range(plain["usage"]["completion_tokens"]))
-    assert "".join(event["token"]["text"] for event in found) == plain["generated_text"] == last["generated_text"]
-    assert all(event["generated_text"] is None and event["details"] is None for event in found[:-1])
-    details = {**last["details"], "usage": {**last["details"]["usage"], "cached_tokens": 0}}
-    text = plain.pop("generated_text")
-    assert text == last["generated_text"]
-    assert details == {**plain, "usage": {**plain["usage"], "cached_tokens": 0}}
-
-
-def test_a_streamed_end_is_an_event_of_its_own(site: Site) -> None:
-    """EOS is told as a special token without text."""
-    items = [{"inputs": "play", "parameters": {"max_new_tokens": 30, "temperature": 3.0, "seed": s}} for s in range(64)]
-    answers = site.http.post("/generate", json={"requests": items}).json()["responses"]
-    seed = next(answer["seed"] for answer in answers if answer["finish_reason"] == "eos_token")
-    parameters = {"max_new_tokens": 30, "temperature": 3.0, "seed": seed}
-    last = events(site, {"inputs": "play", "parameters": parameters})[-1]
-    assert last["token"] == {**last["token"], "id": 1, "special": True}
-    assert last["details"]["finish_reason"] == "eos_token"
-    ignored = site.generate("play", **parameters, ignore_eos=True)
-    assert ignored["usage"]["completion_tokens"] == 30
-
-
-def test_held_back_text_is_streamed_later_or_never(site: Site) -> None:
-    """With a stop string the joined pieces are the cut text: no piece shows what was taken back."""
-    whole = site.generate("play some jazz", max_new_tokens=24, ignore_eos=True)["generated_text"]
-    stop = whole[6:9]
-    parameters = {"max_new_tokens": 24, "ignore_eos": True, "stop": [stop]}
-    found = events(site, {"inputs": "play some jazz", "parameters": parameters})
-    assert "".join(event["token"]["text"] for event in found) == whole[: whole.index(stop)]
-    assert found[-1]["details"]["finish_reason"] == "stop_sequence"
-
-
-def test_an_error_after_the_first_byte_is_an_event(site: Site) -> None:
-    """A stream that runs out of time ends with its error."""
-    parameters = {"max_new_tokens": 250, "ignore_eos": True, "timeout_ms": 150}
-    found = events(site, {"inputs": "play", "parameters": parameters})
-    assert len(found) > 1
-    assert found[-1]["error"]["code"] == "timeout"
-
-
-def test_labels_are_ranked_by_their_likelihood(site: Site) -> None:
-    """Sums of log probabilities, softmax over the labels, best first; a batch says the same."""
-    labels = ["jazz", "rock music", "x"]
-    site.publish("labelled", "play {text}:", labels=labels, soft=2)
-    answer = site.http.post("/classify", json={"task": "labelled", "inputs": "some"}).json()
-    Classified.model_validate(answer)
-    scores = answer["scores"]
-    assert {score["label"] for score in scores} == set(labels)
-    assert answer["label"] == scores[0]["label"]
-    assert [score["logprob"] for score in scores] == sorted((s["logprob"] for s in scores), reverse=True)
-    assert sum(score["probability"] for score in scores) == pytest.approx(1)
-    many = site.http.post(
-        "/classify", json={"requests": [{"task": "labelled", "inputs": "some"}, {"task": "none", "inputs": "some"}]}
-    ).json()["responses"]
-    assert many[0]["label"] == answer["label"]
-    assert many[1]["error"]["code"] == "task_not_found"
-
-
-def test_a_label_scores_what_generating_it_would(site: Site) -> None:
-    """The label that is the greedy continuation scores the sum of its generated log probabilities."""
-    site.publish("scored", "play {text}", target_delimiter="")
-    tokens = site.generate("some", "scored", max_new_tokens=3, logprobs=0)
-    ids = [token["id"] for token in tokens["logprobs"]]
-    tokenizer = site.desk.room.tokenizer
-    label = tokens["generated_text"]
-    if tokenizer.encode(label, parse_special=False) != ids:
-        pytest.skip("this random base's greedy ids are not how its text is tokenised")
-    answer = site.http.post("/classify", json={"task": "scored", "inputs": "some", "labels": [label]}).json()
-    assert answer["scores"][0]["logprob"] == pytest.approx(sum(t["logprob"] for t in tokens["logprobs"]), abs=1e-4)
-
-
-def test_labels_come_from_somewhere(site: Site) -> None:
-    """A task without labels, the bare base too, needs them in the request."""
-    site.publish("unlabelled", "play {text}")
-    for body in ({"task": "unlabelled", "inputs": "x"}, {"inputs": "x"}):
-        assert site.http.post("/classify", json=body).status_code == 400
-    assert site.http.post("/classify", json={"inputs": "x", "labels": ["a", "b"]}).status_code == 200
-    assert site.http.post("/classify", json={"inputs": "x", "labels": ["a", "a"]}).status_code == 400
-
-
-def test_render_shows_what_would_be_sent(site: Site) -> None:
-    """Text, ids and where the rows stand; nothing is generated."""
-    site.publish("shown", "{soft:2}play {text}{soft:1} now", soft=3)
-    generated = site.snapshot().counters.generated
-    answer = site.http.post("/render", json={"task": "shown", "inputs": "jazz"}).json()
-    Rendered.model_validate(answer)
-    tokenizer = site.desk.room.tokenizer
-    first = tokenizer.encode("play jazz", parse_special=False)
-    assert answer["text"] == "play jazz now"
-    assert answer["ids"] == [tokenizer.bos, *first, *tokenizer.encode(" now", parse_special=False)]
-    assert answer["slots"] == [
-        {"position": 0, "row": 0, "length": 2},
-        {"position": 3 + len(first), "row": 2, "length": 1},
-    ]
-    assert answer["counts"]["total_tokens"] == len(answer["ids"]) + 3
-    assert site.snapshot().counters.generated == generated
-
-
-def test_special_tokens_of_a_user_are_text(site: Site) -> None:
-    """</s> in an input is four characters."""
-    answer = site.http.post("/render", json={"inputs": "</s>"}).json()
-    assert 1 not in answer["ids"]
-    assert answer["text"] == "</s>"
