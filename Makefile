@@ -81,7 +81,7 @@ format-check: $(VENV)/stamp-dev
 
 lint: $(VENV)/stamp-dev
 	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/hadolint docker/*Dockerfile*
+	$(BIN)/hadolint docker/Dockerfile
 
 types: $(VENV)/stamp-dev
 	$(BIN)/mypy
