@@ -3,8 +3,8 @@
 #   make serve                      install what serving needs, start the server      HOST PORT MODEL STORE
 #   make install                    the same without starting it
 #   make test  make check           tests; format, lint, types, import contracts and tests
-#   make base                       train the embedded base from scratch into build/base           DATA TOKENS
-#   make demos  make demo-scores    learn the demo tasks into build/demos; score them over HTTP      DATA MODEL
+#   make base                       train the embedded base from scratch into build/base     DATA TOKENS
+#   make demos  make demo-scores    learn the demo tasks into build/demos; score them over HTTP    DATA MODEL
 #   make bench                      the benchmark against the peers (peft, matplotlib)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
 #   make ci-deps                    Debian packages that some tests want
