@@ -25,6 +25,7 @@ from prompt_store.task import Task
 from server.app import load_base
 from server.config import Settings, unknown_variables
 from server.engine.model import BadBase, BaseModel
+from server.lookup import computed_in
 
 PAGE = 1000
 
@@ -107,7 +108,8 @@ def _tasks(store: Store) -> Iterator[Task]:
 
 def _verified(store: Store, task: Task, base: BaseModel, settings: Settings) -> Finding:
     try:
-        named = check_fits(store.load(task), base.base, max_norm=settings.max_norm)
+        file = store.load(task)
+        named = check_fits(file, base.base, max_norm=settings.max_norm, dtype=computed_in(base))
     except PromptError as error:
         return Finding(task.name, f"version {task.version} does not fit: {error.message}", good=False)
     except StoreError as error:

@@ -7,11 +7,13 @@ leaves what is resident served.
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from anyio.to_thread import run_sync
 
+from prompt_store.container import DType
 from prompt_store.errors import (
     PromptError,
     StoreUnavailable,
@@ -27,11 +29,13 @@ from prompt_store.task import Task, is_task_id
 from prompt_store.template import Template, head
 from server.config import Settings
 from server.engine.engine import Engine
+from server.engine.model import BaseModel
 from server.engine.request import Prompt
 from server.errors import Unavailable
 from server.tokenizer import Tokenizer
 
 SERVED_KINDS = frozenset({"text", "embeddings"})
+DTYPES: Mapping[str, DType] = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 MAX_REMEMBERED = 10_000
 VISIBLE_SECONDS = 1.0
 """How long a request waits for a version that another server has published."""
@@ -59,6 +63,11 @@ class Served:
 
 
 _BARE = Served(None, Metadata("text", 0, "{input}", ""), Template.parse("{input}", "text", 0), None)
+
+
+def computed_in(base: BaseModel) -> DType:
+    """The dtype that a soft prompt's numbers must survive."""
+    return DTYPES[str(base.dtype)]
 
 
 def engine_prompt(file: PromptFile, template: Template, tokenizer: Tokenizer) -> Prompt:
@@ -189,7 +198,8 @@ class Tasks:
     def _load(self, task: Task, template: Template) -> Prompt:
         file = self.store.load(task)
         try:
-            check_fits(file, self._engine.base.base, max_norm=self._settings.max_norm)
+            base = self._engine.base
+            check_fits(file, base.base, max_norm=self._settings.max_norm, dtype=computed_in(base))
         except PromptError:
             raise Unavailable("wrong_base", "the stored file of this version does not fit this base", "task") from None
         return engine_prompt(file, template, self._tokenizer)

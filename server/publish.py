@@ -14,7 +14,6 @@ from typing import Any
 from anyio.to_thread import run_sync
 
 from prompt_store import peft
-from prompt_store.container import DType
 from prompt_store.errors import Corrupt, PromptError
 from prompt_store.metadata import Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, build, check_fits, parse
@@ -24,9 +23,7 @@ from server.config import Settings
 from server.engine.request import Prompt, Request, Sampling
 from server.errors import KNOWN, Invalid, Unacceptable, Unavailable
 from server.generate import Room
-from server.lookup import SERVED_KINDS, engine_prompt
-
-DTYPES: Mapping[str, DType] = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+from server.lookup import SERVED_KINDS, computed_in, engine_prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ def fits(file: PromptFile, desk: Desk) -> bool:
         engine.base.base,
         max_norm=settings.max_norm,
         require_fingerprint=settings.require_fingerprint,
-        dtype=DTYPES[str(engine.base.dtype)],
+        dtype=computed_in(engine.base),
     )
     needed = len(_blank(file, desk)) + file.metadata.defaults.get("max_new_tokens", 1)
     if needed > engine.max_total_tokens:

@@ -26,7 +26,10 @@ class Stopping:
 
     def finish(self) -> str:
         """What is left when no more text comes."""
-        return "" if self.matched else self._release(len(self._held))
+        if self.matched:
+            return ""
+        self._delimiter = ""  # the text ended inside it, so it is none
+        return self.push("") + self._release(len(self._held))
 
     def _past_delimiter(self) -> bool:
         if self._delimiter.startswith(self._held) and len(self._held) < len(self._delimiter):

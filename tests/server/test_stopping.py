@@ -54,3 +54,11 @@ def test_only_one_leading_delimiter_is_removed() -> None:
     """The second space of the answer is the answer's."""
     stopping = Stopping(" ", ())
     assert stopping.push("  jazz") == " jazz"
+
+
+def test_a_text_that_ends_inside_the_delimiter_is_looked_through_for_stop_strings() -> None:
+    """Half a delimiter is text like any other."""
+    stopping = Stopping("aa", ("a",))
+    assert stopping.push("a") == ""
+    assert stopping.finish() == ""
+    assert stopping.matched
