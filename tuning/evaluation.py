@@ -14,7 +14,7 @@ from tuning.encoding import Encoded, shared_head
 from tuning.examples import Example
 from tuning.likelihood import log_likelihoods
 from tuning.metrics import METRICS
-from tuning.objective import loss
+from tuning.objective import choice_loss
 from tuning.training import Figures
 
 BATCH = 64
@@ -51,7 +51,7 @@ class LabelEvaluation:
             found = log_likelihoods(base, rows, batch, self._head)
             right = torch.tensor([one.right for one in batch], device=found.device)
             hits += int((found.argmax(1) == right).sum())  # the first of equal labels, as /classify sorts them
-            total += float(loss("labels", found, batch)) * len(batch)
+            total += float(choice_loss(found, batch)) * len(batch)
         accuracy, mean = hits / len(self._examples), total / len(self._examples)
         return Figures({"accuracy": accuracy, "loss": mean}, (accuracy, -mean))
 

@@ -1,6 +1,7 @@
 """What learning makes small: two losses over the same log-likelihoods.
 
-`labels`: cross-entropy over the likelihoods of the task's labels, the very figures `/classify` compares.
+`labels`: cross-entropy over the likelihoods of the task's labels, the very figures `/classify` compares, and a share
+of the negative log of their sum: among the labels alone a soft prompt may learn to choose well and say none of them.
 `lm`: mean negative log-likelihood of a token of the target, for free text. Knows no model and no optimiser.
 """
 
@@ -15,11 +16,19 @@ from tuning.encoding import Encoded
 
 Objective = Literal["labels", "lm"]
 
+SPOKEN = 0.2
+"""Weight of the labels' total probability. At 1 the loss is plain language modelling of the label."""
+
+
+def choice_loss(found: Tensor, batch: Sequence[Encoded]) -> Tensor:
+    """found [batch, labels] log-likelihoods -> cross-entropy over the labels, in nats a row."""
+    return F.cross_entropy(found, torch.tensor([one.right for one in batch], device=found.device))
+
 
 def loss(objective: Objective, found: Tensor, batch: Sequence[Encoded]) -> Tensor:
     """found [batch, answers] log-likelihoods -> one number, in nats a row (`labels`) or a token (`lm`)."""
-    right = torch.tensor([one.right for one in batch], device=found.device)
     if objective == "labels":
-        return F.cross_entropy(found, right)
+        return choice_loss(found, batch) - SPOKEN * found.logsumexp(1).mean()
+    right = torch.tensor([one.right for one in batch], device=found.device)
     tokens = sum(len(one.answers[one.right]) for one in batch)
     return -found.gather(1, right[:, None]).sum() / tokens

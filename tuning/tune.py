@@ -90,6 +90,7 @@ class Tuning:
             "base": base.base.fingerprint,
             "examples": _digest([train, held_out]),
         }
+        self._spoken = _spoken(settings, examples)
         self._counts = {"train_rows": len(train), "held_out_rows": len(held_out)}
 
     def events(self, checkpoint: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[Step | Evaluated]:
@@ -108,7 +109,7 @@ class Tuning:
             template=settings.template,
             target_delimiter=settings.target_delimiter,
             labels=settings.labels,
-            defaults=dict(settings.defaults),
+            defaults={**self._spoken, **settings.defaults},
             base=self._base.base,
             description=settings.description,
             metrics={f"held_out_{name}": value for name, value in self.best_figures.items()},
@@ -161,6 +162,13 @@ class Tuning:
         prompts = encode([Example(one.inputs, one.references[0]) for one in groups], self._encoder, context)
         pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]
         return TextEvaluation(metrics, pairs, settings.target_delimiter, settings.max_new_tokens)
+
+
+def _spoken(settings: Settings, examples: Sequence[Encoded]) -> dict[str, int]:
+    """Labels are learnt without an end: a generated answer is as long as the longest of them."""
+    if settings.plan.objective != "labels":
+        return {}
+    return {"max_new_tokens": max(len(answer) for one in examples for answer in one.answers)}
 
 
 def _encoder(base: FrozenBase, settings: Settings) -> Encoder:

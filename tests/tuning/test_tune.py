@@ -4,11 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from prompt_store.prompt import PromptFile, parse
 from tests.tuning.conftest import LABELS, examples, frozen
+from tuning import objective as objectives
 from tuning.checkpoint import CheckpointError
+from tuning.encoding import encode, shared_head
 from tuning.examples import Example
+from tuning.likelihood import log_likelihoods
 from tuning.training import Plan, Step
 from tuning.tune import Settings, Tuning, hold_out
 
@@ -39,6 +43,24 @@ def test_a_run_learns_its_task(tmp_path: Path) -> None:
     assert metadata.metrics["held_out_accuracy"] == run.best_figures["accuracy"]
     assert metadata.tuning is not None
     assert metadata.tuning["method"] == "prompt_tuning"
+
+
+def test_a_task_learnt_over_labels_learns_to_say_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its share in the loss the labels' total probability sinks; the file bounds an answer to a label."""
+    settings = replace(SETTINGS, plan=replace(PLAN, steps=200, learning_rate=0.5))
+    base, rows = frozen(), examples()
+    spoken = {}
+    for share in (objectives.SPOKEN, 0.0):
+        monkeypatch.setattr(objectives, "SPOKEN", share)
+        run = Tuning(base, settings, rows, rows)
+        assert list(run.events(tmp_path / str(share)))
+        encoded = encode(rows, run._encoder, base.context)
+        with torch.no_grad():
+            found = log_likelihoods(base, run._method.rows(), encoded, shared_head(encoded))
+        spoken[share] = float(found.logsumexp(1).mean())
+    assert spoken[0.2] > spoken[0.0] + 5
+    longest = max(len(answer) for one in encoded for answer in one.answers)
+    assert run.prompt_file().metadata.defaults == {"max_new_tokens": longest}
 
 
 @pytest.mark.parametrize("objective", ["labels", "lm"])
