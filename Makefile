@@ -4,6 +4,7 @@
 #   make install                    the same without starting it
 #   make test  make check           tests; format, lint, types, import contracts and tests
 #   make base                       train the embedded base from scratch into build/base     DATA TOKENS
+#   make base-card                  measure it: bits per byte beside its yardsticks, curve, samples  DATA REFERENCE
 #   make demos  make demo-scores    learn the demo tasks into build/demos; score them over HTTP    DATA MODEL
 #   make bench                      the benchmark against the peers (peft, matplotlib)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
@@ -22,6 +23,7 @@ MODEL ?=
 STORE ?= .store
 TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 DATA ?= ../shared/data
+REFERENCE ?= ../shared/models/stories260K
 TOKENS ?= 48000000
 ARGS ?=
 
@@ -35,7 +37,7 @@ SOURCES := server prompt_store tuning cli pretraining benchmarks demos tests doc
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install serve test check format format-check lint types contracts base demos demo-scores bench replay ci-deps constraints clean distclean
+.PHONY: help install serve test check format format-check lint types contracts base base-card demos demo-scores bench replay ci-deps constraints clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -93,6 +95,10 @@ contracts: $(VENV)/stamp-dev
 base: $(VENV)/stamp-install
 	$(BIN)/python -m pretraining.train --data "$(DATA)" --out build/base-training --tokens $(TOKENS) $(ARGS)
 	$(BIN)/python -m pretraining.export --run build/base-training --to build/base
+
+# Bits per byte, curve and samples of the base, from its training run.
+base-card: $(VENV)/stamp-bench
+	$(BIN)/python -m pretraining.card --base build/base --run build/base-training --data "$(DATA)" --reference "$(REFERENCE)"
 
 demos: $(VENV)/stamp-install
 	$(BIN)/python -m demos learn --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)

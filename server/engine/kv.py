@@ -3,6 +3,7 @@
 Knows slots and positions; not whose they are.
 """
 
+import numpy as np
 import torch
 
 from server.engine.slots import Move
@@ -15,7 +16,7 @@ class KVCache:
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int, int], like: torch.Tensor) -> None:
-        self.tensor = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        self.tensor = _zeros(shape, like)
         self.layers = [(layer[0], layer[1]) for layer in self.tensor]
 
     @staticmethod
@@ -41,3 +42,11 @@ class KVCache:
     def clear(self, slot: int) -> None:
         """Zero a slot whose sequence failed: a NaN left behind would reach its next holder as 0 x NaN."""
         self.tensor[:, :, slot] = 0
+
+
+def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Zeros of `like`'s dtype and device. On a CPU by numpy: `torch.zeros` would write, and so back, every page."""
+    if like.device.type != "cpu":
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
+    raw = np.zeros(torch.Size(shape).numel() * like.dtype.itemsize, np.uint8)
+    return torch.from_numpy(raw).view(like.dtype).view(shape)

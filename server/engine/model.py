@@ -5,7 +5,8 @@ Knows checkpoints, dtypes and embeddings; no requests. Only safetensors weights,
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,21 @@ _FILES = ["*.safetensors", "*.json", "tokenizer.model", "*.txt"]
 
 class BadBase(Exception):
     """The base cannot be served; the message names the file or the setting, and what would do."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on the calling thread alone. For work beside the engine's thread, loading included.
+
+    libgomp counts the teams of all threads: a second team beside the engine's, even an idle one, makes the engine's
+    workers sleep between operators instead of waiting awake, which doubled the time of a decode step (docs/log.md).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +163,7 @@ class BaseModel:
         self.packed = 0
 
     @classmethod
+    @one_thread()
     def load(cls, path: Path, *, device: str = "auto", dtype: str = "auto", packed: bool = True) -> "BaseModel":
         """Reads `path` (see `locate`). Raises BadBase with the reason when it cannot be served."""
         check_directory(path)
@@ -185,6 +202,7 @@ class BaseModel:
         return logits
 
     @torch.inference_mode()
+    @one_thread()
     def nearest(self, rows: Any, k: int) -> list[list[tuple[int, float]]]:
         """For each row, the `k` ids whose embeddings have the highest cosine with it, best first."""
         table = torch.nn.functional.normalize(self.embedding.weight.float(), dim=-1)
