@@ -11,7 +11,7 @@ from tests.tuning.conftest import LABELS, examples, frozen
 from tuning.base import FrozenBase
 from tuning.encoding import Encoded, Encoder, encode, shared_head
 from tuning.likelihood import log_likelihoods
-from tuning.objective import Objective, loss
+from tuning.objective import Objective, choice_loss, loss
 
 TEMPLATES = ("{soft:5}{text} Intent:", "Say {text}\n{soft:3}it is{soft:2}")
 
@@ -71,10 +71,10 @@ def test_padding_changes_neither_loss_nor_gradient(base: FrozenBase, objective: 
     assert torch.allclose(padded.grad, single.grad, rtol=1e-5, atol=1e-5 * single.grad.abs().max().item())
 
 
-def test_the_label_objective_is_cross_entropy_over_the_labels(base: FrozenBase) -> None:
+def test_the_choice_is_cross_entropy_over_the_labels(base: FrozenBase) -> None:
     """softmax over the summed log-probabilities, as `/classify` makes its probabilities."""
     batch, soft = encoded(base, TEMPLATES[0], LABELS), rows(5)
-    found = loss("labels", log_likelihoods(base, soft, batch, shared_head(batch)), batch)
+    found = choice_loss(log_likelihoods(base, soft, batch, shared_head(batch)), batch)
     sums = torch.tensor([alone(base, soft, one) for one in batch])
     right = torch.tensor([one.right for one in batch])
     assert found.item() == pytest.approx(-sums.log_softmax(1)[torch.arange(len(batch)), right].mean().item(), rel=1e-5)
