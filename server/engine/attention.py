@@ -63,7 +63,7 @@ class Plan:
     """Who is who on the row of one step: the first `slots` tokens are decodes, the segments follow.
 
     `slots`: int64 [decodes], ascending; `positions`: int64 [decodes], where each decode's k and v are written;
-    `high`: slots 0 .. high - 1 are read; `span`: positions 0 .. span - 1 are read; `dense`: slots are 0 .. high - 1.
+    `high`: slots 0 .. high - 1 are read; `span`: positions of a slot, all read; `dense`: slots are 0 .. high - 1.
     """
 
     decodes: int
@@ -77,14 +77,14 @@ class Plan:
     masks: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def mask(self, window: int) -> torch.Tensor:
-        """Float [high, 1, 1, span] to be added to scores: -inf beyond a slot's position or outside its window."""
+        """Float [high, 1, span] to be added to scores: -inf beyond a slot's position or outside its window."""
         if window not in self.masks:
             at = torch.full((self.high,), 0, dtype=torch.int64, device=self.positions.device)
             at[self.slots] = self.positions
             span = torch.arange(self.span, device=at.device)
             outside = (span > at[:, None]) | (span <= at[:, None] - window)
             mask = torch.zeros(outside.shape, device=at.device).masked_fill_(outside, float("-inf"))
-            self.masks[window] = mask[:, None, None]
+            self.masks[window] = mask[:, None]
         return self.masks[window]
 
 
@@ -144,16 +144,18 @@ def _decode(plan: Plan, layer: _Layer, q: torch.Tensor, k: torch.Tensor, v: torc
     keys, values = layer.keys, layer.values
     if plan.written is None:  # the same flat rows in every layer
         head = torch.arange(kv_heads, device=q.device)
-        plan.written = ((plan.slots[:, None] * kv_heads + head) * keys.shape[2] + plan.positions[:, None]).view(-1)
+        plan.written = ((plan.slots[:, None] * kv_heads + head) * plan.span + plan.positions[:, None]).view(-1)
     keys.view(-1, size).index_copy_(0, plan.written, k[:, :count].transpose(0, 1).reshape(-1, size))
     values.view(-1, size).index_copy_(0, plan.written, v[:, :count].transpose(0, 1).reshape(-1, size))
     grouped = (q[:, :count] * layer.scale).transpose(0, 1).reshape(count, kv_heads, heads // kv_heads, size)
     if not plan.dense:
         grouped = grouped.new_zeros(plan.high, *grouped.shape[1:]).index_copy_(0, plan.slots, grouped)
-    scores = torch.matmul(grouped, keys[: plan.high, :, : plan.span].transpose(-1, -2)).float()
-    weights = torch.softmax(scores.add_(plan.mask(layer.window)), -1).to(values.dtype)
-    out = torch.matmul(weights, values[: plan.high, :, : plan.span])
-    return (out if plan.dense else out[plan.slots]).reshape(count, heads, size)
+    read = plan.high * kv_heads
+    scores = torch.bmm(grouped.view(read, -1, size), keys.view(-1, plan.span, size)[:read].transpose(1, 2)).float()
+    scores.view(plan.high, heads, plan.span).add_(plan.mask(layer.window))
+    weights = torch.softmax(scores, -1).to(values.dtype)
+    out = torch.bmm(weights, values.view(-1, plan.span, size)[:read]).view(plan.high, heads, size)
+    return out if plan.dense else out[plan.slots]
 
 
 def _prefill(segment: Segment, layer: _Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

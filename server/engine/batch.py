@@ -11,9 +11,6 @@ from server.engine.attention import Plan, Segment
 from server.engine.scheduler import Chunk, Step
 from server.engine.sequence import Sequence
 
-SPAN = 32
-"""Positions read by the decode attention are rounded up to this, so that shapes repeat from step to step."""
-
 
 @dataclass(slots=True)
 class Batch:
@@ -70,8 +67,8 @@ class _Row:
         self.want(sequence, count)
 
 
-def build(step: Step, device: torch.device) -> Batch:
-    """The tensors of one forward pass: decodes first, in slot order, then the chunks."""
+def build(step: Step, span: int, device: torch.device) -> Batch:
+    """The tensors of one forward pass: decodes first, in slot order, then the chunks. `span`: the K/V cache's."""
     row = _Row()
     for sequence in step.decodes:
         row.ids.append(sequence.ids[-1])
@@ -85,13 +82,12 @@ def build(step: Step, device: torch.device) -> Batch:
             row.add_prefill(chunk)
     slots = [sequence.slot for sequence in step.decodes]
     high = max(slots, default=-1) + 1
-    longest = max(row.positions[:decodes], default=0) + 1
     plan = Plan(
         decodes=decodes,
         slots=torch.tensor(slots, dtype=torch.int64, device=device),
         positions=torch.tensor(row.positions[:decodes], dtype=torch.int64, device=device),
         high=high,
-        span=-(-longest // SPAN) * SPAN,
+        span=span,
         dense=high == decodes,
         segments=row.segments,
     )

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from prompt_store.base import read_base
 from prompt_store.errors import BaseDamaged
 from prompt_store.metadata import Base
+from server.engine.norms import fuse_norms
 from server.engine.packing import pack, packing_works
 
 FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
@@ -182,6 +183,8 @@ class BaseModel:
             parameter.data = parameter.data.clone()
         nn.Module.to(model, where)
         loaded = cls(model, config, base, _eos_ids(path, config))
+        if packed:
+            fuse_norms(loaded.model)
         if packed and where.type == "cpu" and packing_works(chosen):
             loaded.packed = pack(loaded.model)
         return loaded

@@ -52,9 +52,7 @@ class Progress:
             self._counters.finished += 1
 
     def fail(self, sequence: Sequence, event: Failed) -> None:
-        """Ends a sequence whose slot cannot be trusted; with a head, all who wait for it."""
-        if sequence.slot >= 0:
-            self._kv.clear(sequence.slot)
+        """Ends a sequence that went wrong; with a head, all who wait for it."""
         resident, head = sequence.resident, self._scheduler.is_head(sequence)
         self.end(sequence, event)
         if head and resident is not None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from server.engine.attention import PackedAttention
-from server.engine.batch import SPAN, Batch, build
-from server.engine.kv import KVCache
+from server.engine.batch import Batch, build
+from server.engine.kv import KVCache, KVShape
 from server.engine.model import BaseModel
 from server.engine.sampler import Choice, Wish, choose
 from server.engine.scheduler import Step
@@ -32,8 +32,7 @@ class Runner:
         shape = base.shape
         self.base = base
         like = torch.empty(0, dtype=base.dtype, device=base.device)
-        rounded = -(-positions // SPAN) * SPAN
-        self.kv = KVCache((shape.layers, 2, slots, shape.kv_heads, rounded, shape.head_dim), like)
+        self.kv = KVCache(KVShape(shape.layers, slots, shape.kv_heads, positions, shape.head_dim), like)
         self._attention = PackedAttention(self.kv)
         base.model.set_attn_implementation(self._attention.name)  # type: ignore[operator]
 
@@ -41,10 +40,12 @@ class Runner:
         """One forward pass; afterwards the K/V of everything fed lies in the sequences' slots."""
         for move in step.moves:
             self.kv.move(move)
+        self.kv.fit(step.reach, step.high)
         for sequence in step.admitted:
+            self.kv.clear(sequence.slot)
             if sequence.fed and sequence.resident is not None:
                 self.kv.copy_in(sequence.slot, sequence.resident.kv, sequence.fed)
-        batch = build(step, self.base.device)
+        batch = build(step, self.kv.span, self.base.device)
         self._attention.plan = batch.plan
         logits = self.base.logits(self._embed(batch), batch.positions, batch.logit_rows)
         return self._outcomes(step, batch.wanted, logits)

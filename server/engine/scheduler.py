@@ -25,12 +25,17 @@ class Chunk:
 
 @dataclass(slots=True)
 class Step:
-    """One forward pass. `admitted` sequences first get their shared head copied into their slot."""
+    """One forward pass. `admitted` sequences first get their shared head copied into their slot.
+
+    Slots 0 .. `high` - 1 may be held; none of them will need more than `reach` positions for what it has to be fed.
+    """
 
     decodes: list[Sequence] = field(default_factory=list)
     prefills: list[Chunk] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    high: int = 0
+    reach: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.decodes or self.prefills)
@@ -96,6 +101,8 @@ class Scheduler:
         if not step.admitted:
             step.moves = self.slots.close_holes()
         step.decodes.sort(key=lambda sequence: sequence.slot)
+        step.high = self.slots.high
+        step.reach = max((sequence.reach for sequence in self.slots.sequences()), default=0)
         return step
 
     def _admit(self, step: Step, budget: int) -> None:

@@ -46,6 +46,11 @@ class Sequence:
         return bool(self.request.continuations)
 
     @property
+    def reach(self) -> int:
+        """Positions that its slot needs until the next id is chosen."""
+        return max(self.prompt_length, self.fed + 1)
+
+    @property
     def prefilled(self) -> bool:
         return self.fed >= self.prompt_length
 

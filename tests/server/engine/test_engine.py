@@ -152,6 +152,22 @@ def test_a_poisoned_soft_prompt_fails_alone(engine: Engine, poison: float) -> No
     assert engine.resident("bad") is None
 
 
+def test_a_poisoned_slot_does_not_reach_a_later_holder_through_another_layout(engine: Engine) -> None:
+    """Many short failures, then a long request that lays the cache out anew, then one that takes a slot beside it."""
+    own = (0, 9, 8, ~0, ~1, ~2, ~3, 7)
+    rows = np.full((4, 64), math.nan, np.float32)
+    poison = Prompt("bad behind", rows, (0,))
+    sick = [Request(("sick", i), own, Sampling(max_new_tokens=4), poison) for i in range(16)]
+    late = request(None, 3)
+    wanted = oracle.ids_of(oracle.ask(engine, late))
+    assert {oracle.failure_of(found) for found in oracle.ask_all(engine, sick)} == {"non_finite"}
+    sink = queue.SimpleQueue[Event]()
+    engine.submit(request(None, 1, length=100, max_new_tokens=100), sink)
+    assert isinstance(sink.get(timeout=oracle.PATIENCE), TokenEvent)
+    assert oracle.ids_of(oracle.ask(engine, late)) == wanted
+    assert len(oracle.ids_of(oracle.events(sink))) == 99
+
+
 def test_a_waiting_crowd_is_bounded(base: BaseModel) -> None:
     """Beyond max_waiting, submit refuses at once; what was accepted is answered."""
     engine = Engine(base, EngineSettings(max_batch=1, max_waiting=3, threads=1))
