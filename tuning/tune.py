@@ -15,7 +15,7 @@ import numpy as np
 
 from prompt_store.metadata import Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, Tensor, build
-from prompt_store.template import Template
+from prompt_store.template import Template, bad_template
 from tuning import initial
 from tuning.base import FrozenBase
 from tuning.encoding import Encoded, Encoder, encode
@@ -71,7 +71,8 @@ def _key(example: Example) -> str:
 class Tuning:
     """One run of one method. Iterate `events` to the end, then ask for `prompt_file` and `report`.
 
-    Raises DataError for rows that do not fit and PromptError for a template that is none.
+    Raises DataError for rows that do not fit and PromptError for a template that is none, or that ends in a space:
+    it would be learnt as the answer's first and served as the prompt's last (docs/decisions/0009).
     """
 
     def __init__(
@@ -172,6 +173,8 @@ def _spoken(settings: Settings, examples: Sequence[Encoded]) -> dict[str, int]:
 
 
 def _encoder(base: FrozenBase, settings: Settings) -> Encoder:
+    if settings.template.endswith(" "):
+        raise bad_template("a template to learn may not end in a space: say it with the target delimiter")
     template = (
         Template.parse(settings.template, "embeddings", settings.length)
         if settings.method == "prompt_tuning"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from prompt_store.errors import PromptError
 from prompt_store.prompt import PromptFile, parse
 from tests.tuning.conftest import LABELS, examples, frozen
 from tuning import objective as objectives
@@ -43,6 +44,12 @@ def test_a_run_learns_its_task(tmp_path: Path) -> None:
     assert metadata.metrics["held_out_accuracy"] == run.best_figures["accuracy"]
     assert metadata.tuning is not None
     assert metadata.tuning["method"] == "prompt_tuning"
+
+
+def test_a_template_that_ends_in_a_space_is_refused() -> None:
+    """It would be learnt without the space and served with it."""
+    with pytest.raises(PromptError, match="target delimiter"):
+        tuning(replace(SETTINGS, template="{text} Intent: "))
 
 
 def test_a_task_learnt_over_labels_learns_to_say_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
