@@ -24,7 +24,7 @@ STORE ?= .store
 TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/models/stories260K
-TOKENS ?= 48000000
+TOKENS ?= 26000000
 ARGS ?=
 
 export PYTHONNOUSERSITE := 1

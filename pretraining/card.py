@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from pretraining import train
 from pretraining.bits import bits_per_byte
 from pretraining.kneser_ney import KneserNey
-from pretraining.stream import BOS_ID, EOS_ID, PAD_ID, REPEATS, documents
+from pretraining.stream import BOS_ID, COPIED, COPY_REPEATS, EOS_ID, PAD_ID, REPEATS, documents
 from tuning.datasets import DATA_SETS
 from tuning.splits import split
 
@@ -109,6 +109,7 @@ def write(base: Path, figures: dict[str, dict[str, float]], texts: list[str], cu
     )
     quoted = "\n".join(f"{number}. {json.dumps(text, ensure_ascii=False)}" for number, text in enumerate(texts))
     repeats = ", ".join(f"{name} x{count}" for name, count in REPEATS.items())
+    stages = ", ".join(f"{length} ids from {start:.0%} of the run on" for start, length in train.STAGES)
     steps = int(curve[-1]["step"])
     (base / "README.md").write_text(
         f"""# The embedded base
@@ -118,8 +119,10 @@ enough to be package data and real enough to learn tasks on; it knows little abo
 
 - **Shape**: Llama, 8 layers, hidden 256, 8 heads / 4 KV heads, ffn 704, tied embeddings, bfloat16.
 - **Tokenizer**: byte-level BPE of {train.VOCABULARY} ids, digits apart, `<s>` in front of every text.
-- **Context**: 1,024 positions (trained on rows of 512 ids, of 1,024 in the last part).
+- **Context**: 1,024 positions (rows of {stages}).
 - **Text**: the train parts of `tuning/splits.py`, no labels, no test text. Read so often per epoch: {repeats}.
+- **Copy exercises**, x{COPY_REPEATS}, each made of one text alone: some of its own words, shuffled, then the text.
+  From {", ".join(COPIED)}.
 - **Recipe**: {steps:,} steps of {train.STEP_TOKENS:,} tokens ({steps * train.STEP_TOKENS / 1e6:.1f} million in all);
   Muon {train.MATRIX_RATE} for matrices, AdamW {train.OTHER_RATE} for the rest, {train.WARMUP_STEPS} steps of warm-up,
   then constant, linear decay over the last {train.DECAY_PART:.0%}; bfloat16 autocast; seed {train.SEED}.

@@ -14,7 +14,7 @@ from pretraining.stream import documents
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of two short rows: the machinery of a long run in seconds."""
     monkeypatch.setattr(train, "STEP_TOKENS", 128)
-    monkeypatch.setattr(train, "ROWS_BY_LENGTH", {512: 1, 1024: 1})
+    monkeypatch.setattr(train, "STAGES", ((0.0, 64), (0.5, 128)))
 
 
 class TinyStream:

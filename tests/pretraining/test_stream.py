@@ -1,0 +1,27 @@
+"""What the base reads: whole documents, and exercises made of one text alone."""
+
+import random
+import re
+
+import pytest
+
+from pretraining.stream import copy_exercise
+
+TEXT = "The Eagle, near Burger King in 3 streets, serves Italian food (cheap)."
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_copy_exercise_holds_nothing_but_its_text(seed: int) -> None:
+    """Words of the text, none more often than there, then the text; names and numbers inside it are among them."""
+    given, _, text = copy_exercise(TEXT, random.Random(seed)).partition("\n")
+    assert text == TEXT
+    words = re.findall(r"\w+", given)
+    assert len(words) == len(set(words))
+    assert set(words) <= set(re.findall(r"\w+", TEXT))
+    assert {"Eagle", "Burger", "King", "3", "Italian"} <= set(words)
+
+
+def test_the_same_seed_makes_the_same_exercise() -> None:
+    """A resumed run reads on exactly."""
+    assert copy_exercise(TEXT, random.Random(7)) == copy_exercise(TEXT, random.Random(7))
+    assert len({copy_exercise(TEXT, random.Random(seed)) for seed in range(20)}) > 10
