@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from prompt_store.errors import (
     Corrupt,
+    OperationConflict,
     PreconditionFailed,
     PromptError,
     StoreUnavailable,
@@ -80,26 +81,42 @@ class Store:
 
     def patch(self, name: str, patch: Any, *, op_id: str, if_match: str | None = None) -> tuple[Task, bool]:
         """Publish the current tensors with merged metadata (RFC 7396). Raises PromptError for what cannot be merged."""
-        _check_names(name, op_id)
-        done = self._versions.done(name, op_id)
-        if done is not None and done.event == "publish":
-            return self._versions.confirmed(done, op_id), True
         while True:
-            task = self.current(name)
-            _check_match(task, if_match)
-            file = self.load(task)
-            changed = build(file.prompt, file.metadata.patched(patch))
+            changed, source = self.merged(name, patch, op_id=op_id, if_match=if_match)
             try:
-                return self.publish(name, changed, verified=task.verified, op_id=op_id, if_match=task.digest)
+                return self.publish(name, changed, verified=source.verified, op_id=op_id, if_match=source.digest)
             except PreconditionFailed:
                 # Someone published between our reading and our writing: merge into theirs, unless told not to.
                 if if_match is not None:
                     raise
 
-    def rollback(self, name: str, version: int, op_id: str) -> tuple[Task, bool]:
+    def merged(self, name: str, patch: Any, *, op_id: str, if_match: str | None = None) -> tuple[PromptFile, Task]:
+        """What `patch` would publish, and the version that it changes: of an operation done before, the one it changed.
+
+        Raises as `patch` does.
+        """
+        _check_names(name, op_id)
+        done = self._versions.done(name, op_id)
+        if done is None:
+            source = self.current(name)
+            _check_match(source, if_match)
+        else:
+            source = self._changed_by(done)
+        file = self.load(source)
+        return build(file.prompt, file.metadata.patched(patch)), source
+
+    def _changed_by(self, done: Task) -> Task:
+        """The version that a patch started from. Raises OperationConflict for an operation that was no patch."""
+        before = None if done.event != "publish" or done.previous is None else self.get(done.name, done.previous)
+        if before is None or before.digest is None:
+            raise OperationConflict("the operation id was used for another change")
+        return before
+
+    def rollback(self, name: str, version: int, op_id: str, if_match: str | None = None) -> tuple[Task, bool]:
         """A new version with the content of `version`; (task, False) when that is the current content.
 
-        Raises VersionDeleted when `version` is a tombstone, Corrupt when its file is not what it was.
+        Raises VersionDeleted when `version` is a tombstone, Corrupt when its file is not what it was, and
+        PreconditionFailed.
         """
         _check_names(name, op_id)
         source = self.get(name, version)
@@ -108,6 +125,7 @@ class Store:
         change = Change("rollback", source.digest, {**fields, "source_version": version}, over_damage=True)
 
         def decide(newest: Task | None) -> Change | Task:
+            _check_match(newest, if_match)
             return newest if newest is not None and newest.digest == source.digest else change
 
         return self._versions.append(name, op_id, change, decide)

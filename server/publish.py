@@ -8,13 +8,14 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from anyio.to_thread import run_sync
 
 from prompt_store import peft
-from prompt_store.errors import Corrupt, PromptError
+from prompt_store.errors import Corrupt, PreconditionFailed, PromptError
 from prompt_store.metadata import Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, build, check_fits, parse
 from prompt_store.task import Task
@@ -136,31 +137,31 @@ async def canary(file: PromptFile, prompt: Prompt, desk: Desk) -> None:
 async def patch(change: Patch, desk: Desk) -> tuple[Task, bool]:
     """A new version with the current one's tensors and other metadata (RFC 7396). Raises as `publish` does."""
     tasks = desk.room.tasks
+    store, named = tasks.store, (change.task, change.merge)
 
-    def merged() -> PromptFile:
-        file = tasks.store.load(tasks.store.current(change.task))
-        patched = build(file.prompt, file.metadata.patched(change.merge))
-        fits(patched, desk)
-        return patched
-
-    file = await run_sync(merged)
-    prompt = await run_sync(_engine_prompt, file, desk)
-    await canary(file, prompt, desk)
-
-    def put() -> tuple[Task, bool]:
-        return tasks.store.patch(change.task, change.merge, op_id=change.op_id, if_match=change.if_match)
-
-    task, created = await run_sync(put)
+    while True:
+        file, source = await run_sync(partial(store.merged, *named, op_id=change.op_id, if_match=change.if_match))
+        await run_sync(fits, file, desk)
+        prompt = await run_sync(_engine_prompt, file, desk)
+        await canary(file, prompt, desk)
+        try:
+            patching = partial(store.patch, *named, op_id=change.op_id, if_match=source.digest)
+            task, created = await run_sync(patching)
+            break
+        except PreconditionFailed:
+            # Someone published while this was checked: merge into theirs and check that, unless told not to.
+            if change.if_match is not None:
+                raise
     tasks.written(task)
     desk.room.running.engine.load(prompt)
     return task, created
 
 
-async def rollback(name: str, version: int, op_id: str, desk: Desk) -> tuple[Task, bool]:
+async def rollback(name: str, version: int, op_id: str, if_match: str | None, desk: Desk) -> tuple[Task, bool]:
     """A new version with an old one's content, brought into memory. Raises StoreError or Fault."""
     tasks = desk.room.tasks
     try:
-        task, created = await run_sync(tasks.store.rollback, name, version, op_id)
+        task, created = await run_sync(tasks.store.rollback, name, version, op_id, if_match)
     except Corrupt:
         raise Unacceptable("version_corrupt", "the stored file of that version is damaged", "version") from None
     tasks.written(task)

@@ -83,7 +83,9 @@ class Running:
         except QueueFull:
             raise Unavailable("queue_full", "too many requests are waiting") from None
         except Closed:
-            raise Unavailable("draining", "the server is shutting down") from None
+            if self.engine.healthy:
+                raise Unavailable("draining", "the server is shutting down") from None
+            raise Unavailable("engine_failed", "the engine has stopped") from None
 
     async def _hear(
         self, queue: "asyncio.Queue[Heard]", requests: Sequence[Request], open_ids: set[object]

@@ -13,9 +13,12 @@ from transformers.utils.logging import disable_progress_bar
 from server.api.protocol import Protocol
 from server.app import Lifecycle, Started, build, started
 from server.config import Settings
+from server.publish import Desk
 from server.telemetry import configure, logger
 
 Announce = Callable[[Settings, Started], None]
+LAST_WORDS_SECONDS = 5
+"""After the engine's deadline: time for what it cut off to be told so, before connections are closed."""
 
 
 class Process(uvicorn.Server):
@@ -24,8 +27,9 @@ class Process(uvicorn.Server):
     A second signal does not wait for what still runs.
     """
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+    def __init__(self, config: uvicorn.Config, desk: Desk, lifecycle: Lifecycle) -> None:
         super().__init__(config)
+        self._desk = desk
         self._lifecycle = lifecycle
 
     @contextlib.contextmanager
@@ -45,6 +49,7 @@ class Process(uvicorn.Server):
             self.force_exit = True
         self._lifecycle.draining = True
         self.should_exit = True
+        self._desk.room.running.engine.drain(self._desk.settings.drain_seconds)
         logger().info("draining")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -63,7 +68,8 @@ async def serve(settings: Settings, announce: Announce) -> None:
         async with started(settings) as up:
             announce(settings, up)
             lifecycle = Lifecycle()
-            await Process(configuration(build(up.desk, lifecycle), settings), lifecycle).serve([listening])
+            config = configuration(build(up.desk, lifecycle), settings)
+            await Process(config, up.desk, lifecycle).serve([listening])
 
 
 def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
@@ -78,7 +84,7 @@ def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=round(settings.drain_seconds),
+        timeout_graceful_shutdown=round(settings.drain_seconds) + LAST_WORDS_SECONDS,
     )
 
 

@@ -169,7 +169,7 @@ async def nearest(request: Request, task: str, query: Annotated[Near, Query()]) 
     responses={
         200: {"description": "This is the current content already", "headers": {**ETAG, **OPERATION}},
         201: {"model": TaskObject, "description": "A new version", "headers": {**ETAG, **OPERATION, **LOCATION}},
-        **documented(404, 408, 409, 413, 415, 422, 507),
+        **documented(404, 408, 409, 412, 413, 415, 422, 507),
     },
     openapi_extra=accepts(RollbackBody),
 )
@@ -177,7 +177,7 @@ async def nearest(request: Request, task: str, query: Annotated[Near, Query()]) 
 async def rollback_task(request: Request, task: str) -> Response:
     body = validated(RollbackBody, await read_json(request))
     op_id = operation_id(request)
-    found, created = await rollback(task, body.version, op_id, _desk(request))
+    found, created = await rollback(task, body.version, op_id, if_match(request), _desk(request))
     return _changed(request, found, op_id, created=created)
 
 

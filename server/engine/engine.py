@@ -63,11 +63,16 @@ class Engine:
     def start(self) -> None:
         self._thread.start()
 
-    def close(self, deadline: float = 30.0) -> None:
-        """Refuses new requests, finishes what it has for at most `deadline` seconds, fails the rest, stops."""
+    def drain(self, deadline: float) -> None:
+        """Refuse new requests, finish what there is for at most `deadline` seconds, fail the rest, stop."""
         with self._wake:
-            self._closing = time.monotonic() + deadline
+            ends = time.monotonic() + deadline
+            self._closing = ends if self._closing is None else min(self._closing, ends)
             self._wake.notify()
+
+    def close(self, deadline: float = 30.0) -> None:
+        """Drain, and wait for the end."""
+        self.drain(deadline)
         if self._thread.is_alive():
             self._thread.join()
 
@@ -184,8 +189,8 @@ class Engine:
     def _stop(self) -> None:
         """The last word: nothing more is accepted, and whatever is left gets its terminal event."""
         with self._wake:
+            self.healthy = self.healthy and self._closing is not None  # an end that nobody asked for
             self._closing = self._closing or 0.0
-            self.healthy = False
         self._obey()
         for sequence in self._sequences.values():
             if not sequence.done:

@@ -17,7 +17,7 @@ from tests.models import save
 from tests.server.site import connect
 
 HALF = b"PUT /tasks/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx"
-LONG = {"inputs": "play", "parameters": {"max_new_tokens": 200, "ignore_eos": True}}
+LONG: dict[str, Any] = {"inputs": "play", "parameters": {"max_new_tokens": 200, "ignore_eos": True}}
 
 
 def test_what_runs_is_finished_before_the_end(base_folder: Path) -> None:
@@ -46,6 +46,34 @@ def test_what_runs_is_finished_before_the_end(base_folder: Path) -> None:
         assert process.wait() == 0
         with pytest.raises(httpx.ConnectError):
             client.get("/livez")
+
+
+def test_what_the_drain_cuts_off_is_told_so(base_folder: Path) -> None:
+    """At the deadline an answer is 503 `draining` with a request id, a stream ends in an error event; exit code 0."""
+    options = ("--model", str(base_folder), "--store", "memory://")
+    with serving(*options, SOFTPROMPT_DRAIN_SECONDS="0.001") as (process, client):
+        answers: list[httpx.Response] = []
+        crowd = {"inputs": "play", "parameters": {**LONG["parameters"], "n": 16}}
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{process.url}/generate", json=crowd, timeout=60, trust_env=False))
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        with httpx.stream("POST", f"{process.url}/generate_stream", json=LONG, timeout=60, trust_env=False) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            while client.get("/info").json()["engine"]["running"] < 49:
+                pass
+            process.send(signal.SIGTERM)
+            events = [json.loads(line.removeprefix("data: ")) for line in lines if line]
+        for thread in threads:
+            thread.join()
+        assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [(503, "draining")] * 3
+        assert all(answer.headers["x-request-id"] for answer in answers)
+        assert events[-1]["error"]["code"] == "draining"
+        assert process.wait() == 0
 
 
 def test_a_half_sent_body_does_not_hold_the_end_up(base_folder: Path) -> None:

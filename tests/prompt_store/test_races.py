@@ -127,7 +127,7 @@ def test_what_is_acknowledged_again_is_made_safe(tmp_path: Path) -> None:
     answers: list[Callable[[], object]] = [
         lambda: store.publish("a", ONE, verified=False, op_id="mine"),
         lambda: store.publish("a", ONE, verified=False, op_id="other"),
-        lambda: store.patch("a", {}, op_id="mine"),
+        lambda: store.patch("a", {}, op_id="new"),
         lambda: store.rollback("a", 1, "roll"),
     ]
     for answer in answers:

@@ -106,6 +106,31 @@ def test_an_operation_is_done_once_whatever_its_precondition(store: Store) -> No
     assert store.patch("a", {"labels": ["x"]}, op_id="m", if_match=TWO.digest) == patched
 
 
+def test_an_operation_id_of_another_patch_is_refused(store: Store) -> None:
+    """A second change under one id is never acknowledged as the first; a retry is, even after a deletion."""
+    put(store, "a", ONE)
+    done = store.patch("a", {"labels": ["x"]}, op_id="m")
+    for other in ({"labels": ["y"]}, {"description": "d"}, {}):
+        with pytest.raises(OperationConflict):
+            store.patch("a", other, op_id="m")
+    store.publish("b", ONE, verified=False, op_id="p")
+    for name, op_id in (("b", "p"), ("a", "1")):
+        store.rollback("a", 1, "1")
+        with pytest.raises(OperationConflict):
+            store.patch(name, {"labels": ["x"]}, op_id=op_id)
+    store.delete("a", "d")
+    assert store.patch("a", {"labels": ["x"]}, op_id="m") == done
+
+
+def test_a_rollback_may_demand_what_it_replaces(store: Store) -> None:
+    """Only that digest; another is told."""
+    put(store, "a", ONE)
+    put(store, "a", TWO)
+    with pytest.raises(PreconditionFailed):
+        store.rollback("a", 1, "r", if_match=ONE.digest)
+    assert store.rollback("a", 1, "r", if_match=TWO.digest)[0].digest == ONE.digest
+
+
 def test_delete_is_a_tombstone(store: Store) -> None:
     """A deleted task takes a number, is gone from reads and lists, keeps its versions, and is deleted once (U60)."""
     put(store, "a", ONE)

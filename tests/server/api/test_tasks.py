@@ -233,8 +233,17 @@ def test_an_operation_is_done_once(site: Site) -> None:
     assert site.generate("it", "once", max_new_tokens=1)["version"] == 2
     other = site.http.put("/tasks/once", json={"template": "three {text}"}, headers=headers)
     assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_mismatch")
+    patched = {"Idempotency-Key": "once-3"}
+    for change, status in (({"description": "a"}, 201), ({"description": "a"}, 201), ({"description": "b"}, 422)):
+        assert site.http.patch("/tasks/once", json=change, headers=patched).status_code == status
+    rolled = [
+        site.http.post("/tasks/once/rollback", json={"version": 1}, headers={"Idempotency-Key": "once-4"}).json()
+        for _ in range(2)
+    ]
+    assert rolled[0] == rolled[1]
     for _ in range(2):
         assert site.http.delete("/tasks/once", headers={"Idempotency-Key": "once-2"}).status_code == 204
+    assert site.http.patch("/tasks/once", json={"description": "a"}, headers=patched).status_code == 201
     bad = site.http.delete("/tasks/once", headers={"Idempotency-Key": "x" * 300})
     assert bad.status_code == 400
 
