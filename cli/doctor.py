@@ -18,13 +18,14 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
+from prompt_store.base import SUMS, damaged
 from prompt_store.errors import BaseDamaged, PromptError, StoreError
 from prompt_store.prompt import check_fits
 from prompt_store.store import Store
 from prompt_store.task import Task
 from server.app import load_base
-from server.config import Settings, unknown_variables
-from server.engine.model import BadBase, BaseModel
+from server.config import EMBEDDED_BASE, Settings, unknown_variables
+from server.engine.model import BadBase, BaseModel, locate
 from server.lookup import computed_in
 
 PAGE = 1000
@@ -42,7 +43,7 @@ class Finding:
 def doctor(
     model: Annotated[str | None, Option(help="Model directory or Hub id; the embedded base if left out.")] = None,
     store: Annotated[str | None, Option(help="Directory of the store. Default .store")] = None,
-    verify: Annotated[bool, Option("--verify", help="Read every current prompt file and check its digest")] = False,
+    verify: Annotated[bool, Option("--verify", help="Read the whole base and every current prompt file")] = False,
 ) -> None:
     """Check the machine, the settings, the base and the store."""
     given = {name: value for name, value in (("model", model), ("store", store)) if value is not None}
@@ -70,6 +71,8 @@ def _findings(given: dict[str, str], *, verify: bool) -> Iterator[Finding]:
         return
     base, finding = _base(settings)
     yield finding
+    if verify and base is not None:
+        yield _whole(settings)
     yield from _store(settings, base, verify=verify)
 
 
@@ -80,6 +83,15 @@ def _base(settings: Settings) -> tuple[BaseModel | None, Finding]:
         return None, Finding("base", str(error), good=False)
     where = f"{base.base.name}, {str(base.dtype).removeprefix('torch.')} on {base.device}"
     return base, Finding("base", f"{where}, fingerprint {base.base.fingerprint}", good=True)
+
+
+def _whole(settings: Settings) -> Finding:
+    """Every byte of the base, where its sums were recorded."""
+    folder = EMBEDDED_BASE if settings.model is None else locate(settings.model, settings.revision)
+    found = damaged(folder)
+    if found is None:
+        return Finding("base, whole files", f"no {SUMS} beside the weights to compare with")
+    return Finding("base, whole files", f"damaged: {', '.join(found)}" if found else f"as {SUMS} says", not found)
 
 
 def _store(settings: Settings, base: BaseModel | None, *, verify: bool) -> Iterator[Finding]:

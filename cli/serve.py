@@ -3,6 +3,7 @@
 import asyncio
 from typing import Annotated, Any, Literal
 
+import torch
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -60,7 +61,7 @@ def announce(settings: Settings, up: Started) -> None:
     rows: dict[str, Any] = {
         "base": f"{'embedded' if settings.embedded else settings.model} ({engine.base.base.fingerprint[:12]})",
         "device, dtype": f"{engine.base.device}, {str(engine.base.dtype).removeprefix('torch.')}",
-        "threads": settings.threads or "torch's own choice",
+        "threads": settings.threads or torch.get_num_threads(),
         "longest sequence": f"{engine.max_total_tokens} tokens",
         "at once": f"{snapshot.slots} sequences, keys and values within {_size(settings.kv_budget)}",
         "soft prompts in memory": f"within {_size(settings.prompt_budget)}",
@@ -78,9 +79,8 @@ def announce(settings: Settings, up: Started) -> None:
 def _tasks(settings: Settings, up: Started) -> str:
     if up.packaged:
         return f"published the packaged ones: {', '.join(up.packaged)}"
-    found, more = up.desk.room.tasks.store.list(limit=1000)
-    if found:
-        return f"{len(found)}{' and more' if more else ''} in the store"
+    if up.desk.room.tasks.store.list(limit=1)[0]:
+        return "those of the store"
     return "none yet" if settings.embedded else "none yet: the packaged ones fit the embedded base only"
 
 

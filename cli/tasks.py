@@ -11,7 +11,9 @@ from rich.table import Table
 from typer import Argument, Option
 
 from cli.client import AsJson, Url, call, fail, show
-from prompt_store.peft import CONFIG, KINDS, WEIGHTS
+from prompt_store.errors import PromptError
+from prompt_store.peft import read_directory, to_peft
+from prompt_store.prompt import parse
 
 Task = Annotated[str, Argument(help="Id of the task")]
 
@@ -44,6 +46,7 @@ def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upl
     labels: Annotated[str | None, Option(help="Of a bare PEFT file, comma-separated")] = None,
     description: Annotated[str | None, Option(help="Of a bare PEFT file")] = None,
     task_index: Annotated[int | None, Option(help="Of a multitask PEFT file: which task")] = None,
+    kind: Annotated[str | None, Option(help="Of a bare PEFT file whose width fits two kinds")] = None,
     create_only: Annotated[bool, Option("--create-only", help="Fail if the task is there already")] = False,
     url: Url = None,
 ) -> None:
@@ -54,10 +57,11 @@ def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upl
         "labels": labels,
         "description": description,
         "task_index": task_index,
+        "kind": kind,
     }
     query = {name: str(value) for name, value in bare.items() if value is not None}
-    kind = "application/json" if path.suffix == ".json" else "application/octet-stream"
-    headers = {"Content-Type": kind} | ({"If-None-Match": "*"} if create_only else {})
+    media_type = "application/json" if path.suffix == ".json" else "application/octet-stream"
+    headers = {"Content-Type": media_type} | ({"If-None-Match": "*"} if create_only else {})
     answer = call(
         "PUT", f"/tasks/{quote(task, safe='')}", url=url, content=_content(path, query), params=query, headers=headers
     )
@@ -70,13 +74,22 @@ def pull(
     task: Task,
     out: Annotated[Path, Option("--out", "-o", help="Where the prompt file goes")],
     version: Annotated[int | None, Option(help="Default: the current one")] = None,
+    as_peft: Annotated[bool, Option("--peft", help="Write a directory that PEFT loads")] = False,
     url: Url = None,
 ) -> None:
     """Download the prompt file of a version."""
     name = quote(task, safe="")
     number = version if version is not None else call("GET", f"/tasks/{name}", url=url).json()["version"]
     answer = call("GET", f"/tasks/{name}/versions/{number}/prompt", url=url)
-    out.write_bytes(answer.content)
+    try:
+        if as_peft:
+            to_peft(parse(answer.content), out)
+        else:
+            out.write_bytes(answer.content)
+    except OSError as error:
+        fail(str(error))
+    except PromptError as error:
+        fail(error.message)
     typer.echo(f"version {number}, {len(answer.content)} bytes, digest {answer.headers['etag'].strip(chr(34))}")
 
 
@@ -125,12 +138,9 @@ def _content(path: Path, query: dict[str, str]) -> bytes:
     try:
         if not path.is_dir():
             return path.read_bytes()
-        kind = KINDS.get(json.loads((path / CONFIG).read_bytes())["peft_type"])
-        if kind is None:
-            fail(f"the PEFT types that can be read are {', '.join(KINDS)}")
-        query["kind"] = kind
-        return (path / WEIGHTS).read_bytes()
+        data, query["kind"] = read_directory(path)
     except OSError as error:
         fail(str(error))
-    except (ValueError, KeyError, TypeError):
-        fail(f"{path / CONFIG} is not a PEFT configuration")
+    except PromptError as error:
+        fail(f"{path}: {error.message}")
+    return data

@@ -18,7 +18,7 @@ from cli.watching import watch
 from prompt_store.errors import BaseDamaged, PromptError
 from prompt_store.prompt import PromptFile
 from prompt_store.template import PART, Template
-from server.engine.model import BadBase, BaseModel, locate
+from server.engine.model import BadBase, BaseModel, locate, name_of
 from server.tokenizer import Tokenizer
 from tuning.base import FrozenBase
 from tuning.checkpoint import CheckpointError
@@ -117,7 +117,7 @@ def load_base(model: str, device: str, threads: int | None, revision: str | None
     if threads is not None:
         torch.set_num_threads(threads)
     path = locate(model, revision)
-    loaded = BaseModel.load(path, device=device, dtype="float32", packed=False)
+    loaded = BaseModel.load(path, name=name_of(model), device=device, dtype="float32", packed=False)
     return FrozenBase(loaded.model, Tokenizer.load(path), loaded.base, sorted(loaded.eos_ids))
 
 

@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 from pretraining.stream import BOS, BOS_ID, EOS, EOS_ID, PAD, PAD_ID
 from pretraining.train import new_model
+from prompt_store.base import write_sums
 
 SHARD = "14MB"
 
@@ -39,6 +40,7 @@ def export(run: Path, to: Path) -> Path:
         "clean_up_tokenization_spaces": False,
     }
     (to / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_sums(to)
     return checkpoint
 
 

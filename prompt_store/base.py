@@ -35,6 +35,29 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+SUMS = "SHA256SUMS"
+"""A file in the format of `sha256sum`, beside the weights: the fingerprint reads only the ends of each tensor."""
+
+
+def write_sums(folder: Path) -> None:
+    """Record the whole of every weight and JSON file in `folder`."""
+    names = sorted(path.name for kind in ("*.safetensors", "*.json") for path in folder.glob(kind))
+    (folder / SUMS).write_text("".join(f"{_sum(folder / name)}  {name}\n" for name in names), encoding="utf-8")
+
+
+def damaged(folder: Path) -> list[str] | None:
+    """Names of files that are missing or not what `SHA256SUMS` says; None where nothing was recorded."""
+    if not (folder / SUMS).is_file():
+        return None
+    recorded = (line.split("  ", 1) for line in (folder / SUMS).read_text(encoding="utf-8").splitlines() if line)
+    return [name for digest, name in recorded if not (folder / name).is_file() or _sum(folder / name) != digest]
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def read_base(folder: Path, name: str | None = None) -> Base:
     """The base in `folder`, its sizes from config.json under the names that the model families use."""
     config = config_of(folder)

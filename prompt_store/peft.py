@@ -73,8 +73,8 @@ def convert(  # noqa: PLR0913 - one argument per query parameter of an upload
     return build(prompt, Metadata.from_mapping(fields))
 
 
-def read_directory(folder: Path, base: Base, *, task_index: int | None = None) -> PromptFile:
-    """A PEFT adapter directory. Its type settles the kind, so that no width is ambiguous."""
+def read_directory(folder: Path) -> tuple[bytes, Kind]:
+    """The weights of a PEFT adapter directory, for `convert`, and the kind that its type says: never ambiguous."""
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         if (folder / WEIGHTS).stat().st_size > FILE_LIMIT:
@@ -89,7 +89,7 @@ def read_directory(folder: Path, base: Base, *, task_index: int | None = None) -
     kind = KINDS.get(str(config.get("peft_type"))) if isinstance(config, dict) else None
     if kind is None:
         raise PromptError("unsupported_kind", f"the types that can be read are {', '.join(KINDS)}")
-    return convert(data, base, kind=kind, task_index=task_index)
+    return data, kind
 
 
 def to_peft(file: PromptFile, folder: Path) -> None:

@@ -1,9 +1,14 @@
 """`python -m server`: the server with its settings from the environment alone."""
 
 import asyncio
+import sys
 
-from server.config import Settings
+from server.config import Settings, unknown_variables
 from server.serve import serve
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        sys.exit("python -m server takes no options: set SOFTPROMPT_* variables, or say softprompt serve")
+    if unknown := unknown_variables():
+        sys.exit(f"not a setting: {', '.join(unknown)}")
     asyncio.run(serve(Settings(), lambda _, __: None))

@@ -15,9 +15,10 @@ from prompt_store.store import Store
 from server.api import errors, generate, ops, tasks
 from server.api.auth import Keys, authorize
 from server.api.guard import Guard
+from server.api.queries import check_query
 from server.config import EMBEDDED_BASE, EMBEDDED_TASKS, Settings
 from server.engine.engine import Engine
-from server.engine.model import BadBase, BaseModel, locate
+from server.engine.model import BadBase, BaseModel, locate, name_of
 from server.engine.settings import EngineSettings
 from server.generate import Room
 from server.lookup import Tasks
@@ -66,7 +67,8 @@ def load_base(settings: Settings) -> tuple[BaseModel, Tokenizer]:
     if settings.model is None and not (EMBEDDED_BASE / "config.json").is_file():
         raise BadBase("this installation has no embedded base: name one with --model")
     path = EMBEDDED_BASE if settings.model is None else locate(settings.model, settings.revision)
-    base = BaseModel.load(path, device=settings.device, dtype=settings.dtype)
+    name = name_of(settings.model or str(path))
+    base = BaseModel.load(path, name=name, device=settings.device, dtype=settings.dtype)
     tokenizer = Tokenizer.load(path)
     if tokenizer.size > base.shape.vocabulary:
         raise BadBase(f"{path}: the tokenizer has {tokenizer.size} ids, the base {base.shape.vocabulary} rows")
@@ -104,7 +106,7 @@ def build(desk: Desk, lifecycle: Lifecycle) -> ASGIApp:
         version=ops.VERSION,
         openapi_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(authorize)],
+        dependencies=[Depends(authorize), Depends(check_query)],
     )
     app.state.desk = desk
     app.state.settings = desk.settings

@@ -85,4 +85,6 @@ def _continue(
     found = [
         continuation(served.template, fields, delimiter, label, tokenizer.encode, tokenizer.bos) for label in labels
     ]
+    if not all(ids for _, ids in found):
+        raise Invalid("invalid_request", "the base's tokenizer has no ids for one of the labels", "labels")
     return found[0][0], tuple(ids for _, ids in found)

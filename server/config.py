@@ -97,9 +97,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> Self:
         if not is_loopback(self.host) and not self.closed and not self.insecure:
-            raise ValueError(
-                "an address that others reach needs SOFTPROMPT_API_KEY or SOFTPROMPT_ADMIN_KEY, or --insecure"
-            )
+            raise ValueError(f"{OPEN_TO_STRANGERS}, or --insecure")
         return self
 
     @property

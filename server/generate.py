@@ -3,17 +3,18 @@
 Knows tasks, text and the engine; no HTTP. `generate` is the path, top to bottom; the rest are its steps.
 """
 
+import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from anyio.to_thread import run_sync
 
 from prompt_store.template import Composed, compose
 from server.engine.request import Finished, Request, Sampling, TokenEvent
-from server.errors import Broken, Invalid
+from server.errors import Broken, Invalid, Late
 from server.lookup import Served, Tasks
 from server.parameters import MAX_NEW_TOKENS, MAX_SEED, Parameters
 from server.running import Running
@@ -81,13 +82,15 @@ async def generate(item: Item, room: Room) -> AsyncGenerator[Piece | Answer, Non
 
     Whoever stops iterating must close the iterator: that cancels what still runs.
     """
-    served = await room.tasks.served(item.task, item.version, item.min_version)
+    timeout_ms = item.parameters.timeout_ms  # a client's alone: no task brings one
+    deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+    async with in_time(deadline):
+        served = await room.tasks.served(item.task, item.version, item.min_version)
+        composed = await run_sync(render, served, item.inputs, room.tokenizer, item.truncate)
     parameters = item.parameters.over(served.metadata.defaults)
-    composed = await run_sync(render, served, item.inputs, room.tokenizer, item.truncate)
     sampling = settle(parameters, composed, room, streamed=item.streamed)
 
     choices = range(parameters.n or 1)
-    deadline = None if parameters.timeout_ms is None else time.monotonic() + parameters.timeout_ms / 1000
     requests = [
         Request(f"{item.id}/{index}", composed.ids, _choice(sampling, index), served.prompt, deadline)
         for index in choices
@@ -124,6 +127,16 @@ async def answer(item: Item, room: Room) -> Answer:
             if isinstance(step, Answer):
                 return step
     raise Broken("internal", "the generation ended without an answer")
+
+
+@asynccontextmanager
+async def in_time(deadline: float | None) -> AsyncIterator[None]:
+    """Raises Late when what is inside is not done at `deadline`, in `time.monotonic`'s seconds."""
+    try:
+        async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+            yield
+    except TimeoutError:
+        raise Late("timeout", "timeout_ms has passed", "timeout_ms") from None
 
 
 def render(served: Served, inputs: Inputs, tokenizer: Tokenizer, truncate: int | None = None) -> Composed:

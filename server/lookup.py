@@ -31,7 +31,7 @@ from server.config import Settings
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Prompt
-from server.errors import Unavailable
+from server.errors import Invalid, Unavailable
 from server.tokenizer import Tokenizer
 
 SERVED_KINDS = frozenset({"text", "embeddings"})
@@ -90,16 +90,19 @@ class Tasks:
 
     async def served(self, name: str | None, version: int | None = None, min_version: int | None = None) -> Served:
         if name is None or name == BARE:
+            if version is not None or min_version is not None:
+                raise Invalid("invalid_request", "the bare model has no versions", "version")
             return _BARE
-        return await self._bring(await self.find(name, version, min_version))
+        return await self.bring(await self.find(name, version, min_version))
 
     async def warm(self, task: Task) -> None:
         """Bring a version into memory ahead of its first request."""
-        served = await self._bring(task)
+        served = await self.bring(task)
         if served.prompt is not None:
             self._engine.load(served.prompt)
 
-    async def _bring(self, task: Task) -> Served:
+    async def bring(self, task: Task) -> Served:
+        """A version with its soft prompt in memory. Raises Unavailable for one that this server cannot run."""
         metadata = self.fitting(task)
         template = Template.parse(metadata.template, metadata.kind, metadata.length)
         return Served(task, metadata, template, await self._prompt(task, template))
@@ -144,6 +147,12 @@ class Tasks:
     async def _visible(self, name: str, min_version: int | None) -> Task:
         if min_version is None:
             return _alive(await self._newest(name, self._settings.freshness_seconds))
+        return _alive(await self.arrived(name, min_version))
+
+    async def arrived(self, name: str, min_version: int) -> Task:
+        """The newest version, a tombstone too, once it is at least `min_version`. Raises VersionNotVisible."""
+        if not is_task_id(name):
+            raise TaskNotFound("no task can have this name")
         deadline = time.monotonic() + VISIBLE_SECONDS
         while True:
             try:
@@ -151,7 +160,7 @@ class Tasks:
             except TaskNotFound:
                 newest = None
             if newest is not None and newest.version >= min_version:
-                return _alive(newest)
+                return newest
             if time.monotonic() >= deadline:
                 raise VersionNotVisible("it did not arrive in time")
             await asyncio.sleep(POLL_SECONDS)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from server.engine.settings import Snapshot
 from server.parameters import Given
 
 
@@ -264,7 +265,7 @@ class Info(Answer):
     version: str
     vocabulary: int
     limits: dict[str, int | float]
-    engine: dict[str, Any]
+    engine: Snapshot
 
 
 class VersionAnswer(Answer):
@@ -274,9 +275,6 @@ class VersionAnswer(Answer):
 
 
 class Health(Answer):
-    """`status` and, for /health, what the engine is doing."""
+    """All is well; whatever is not is an error."""
 
-    status: Literal["ok", "draining", "unhealthy"]
-    running: Given[int] = None
-    waiting: Given[int] = None
-    resident_prompts: Given[int] = None
+    status: Literal["ok"]

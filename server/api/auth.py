@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Any, TypeVar
 
+from fastapi.routing import APIRoute
 from pydantic import SecretStr
 from starlette.requests import Request
 
@@ -42,6 +43,11 @@ def needs(access: Access) -> Callable[[Endpoint], Endpoint]:
 
 def needed(endpoint: Callable[..., Any] | None) -> Access:
     return _DECLARED.get(endpoint, Access.ADMIN) if endpoint is not None else Access.ADMIN
+
+
+def is_open(route: APIRoute) -> bool:
+    """Whether no key is ever needed."""
+    return needed(route.endpoint) is Access.OPEN
 
 
 class Keys:

@@ -85,10 +85,14 @@ def invalid(error: ErrorDetails, model: type[BaseModel]) -> Invalid:
     if error["type"] != "extra_forbidden":
         return Invalid("invalid_request", error["msg"], path(location) or None)
     *parents, unknown = location
-    known = fields_at(model, parents)
-    close = difflib.get_close_matches(str(unknown)[:64], known, 1, 0.5)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-    return Invalid("unknown_field", f"unknown field; {hint}", path(parents) or None)
+    return unknown_field(str(unknown), fields_at(model, parents), path(parents) or None)
+
+
+def unknown_field(name: str, known: list[str], parent: str | None) -> Invalid:
+    """What was probably meant. `name` is the client's and not repeated."""
+    close = difflib.get_close_matches(name[:64], known, 1, 0.5)
+    listed = f"known are {', '.join(known)}" if known else "there are none here"
+    return Invalid("unknown_field", f"unknown field; {f'did you mean {close[0]}?' if close else listed}", parent)
 
 
 def path(location: list[int | str]) -> str:

@@ -9,6 +9,8 @@ from starlette.responses import Response
 from prompt_store.task import is_task_id
 from server.api import wire
 from server.api.answers import ErrorAnswer
+from server.api.body import unknown_field
+from server.api.queries import query_model
 from server.errors import KNOWN, RULES, Fault, Invalid, MethodNotAllowed, Missing, as_fault
 from server.telemetry import logger
 
@@ -33,11 +35,12 @@ async def _unknown(_: Request, error: Exception) -> Response:
     return fault_response(as_fault(error))
 
 
-async def _query(_: Request, error: Exception) -> Response:
+async def _query(request: Request, error: Exception) -> Response:
     """FastAPI's own validation is left with paths and queries; its answer would repeat the input."""
     first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
     if first.get("type") == "extra_forbidden":
-        return fault_response(Invalid("unknown_field", "unknown query parameter"))
+        known = list(query_model(request).model_fields)
+        return fault_response(unknown_field(str(first["loc"][-1]), known, None))
     param = ".".join(str(part) for part in first.get("loc", ())[1:])
     return fault_response(Invalid("invalid_request", str(first.get("msg", "invalid")), param or None))
 
@@ -74,8 +77,8 @@ def install(app: FastAPI) -> None:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """OpenAPI's responses for these statuses, from the table; every route may also answer 400, 401, 403 and 503."""
-    wanted = sorted({400, 401, 403, 503, *statuses})
+    """OpenAPI's responses for these statuses, from the table, and for those that every route may answer."""
+    wanted = sorted({400, 401, 403, 414, 415, 417, 431, 500, 503, *statuses})
     return {
         status: {
             "model": ErrorAnswer,

@@ -32,6 +32,12 @@ BODIES: tuple[type[BaseModel], ...] = (
     TextTask,
 )
 STREAMED: tuple[type[BaseModel], ...] = (StreamEvent,)
+HEADERS = {
+    "If-Match": "Only when this digest, quoted, is the current one; else 412",
+    "If-None-Match": "`*`: only when there is no current version; else 412",
+    "Idempotency-Key": "Names the operation, 1 to 255 visible ASCII characters: sent again, it is done once",
+    "Content-Digest": "`sha-256=:<base64>:` of the body (RFC 9530); other bytes are 422",
+}
 UNSAID = ("HTTPValidationError", "ValidationError")
 DESCRIPTION = "One frozen language model, many tasks: each a soft prompt and a template, mixed in one batch."
 
@@ -41,6 +47,15 @@ def accepts(*models: type[BaseModel], others: Mapping[str, Any] | None = None) -
     refs = [_ref(model) for model in models]
     schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}, **(others or {})}}}
+
+
+def takes(*names: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A body, if any, and the headers of these names."""
+    parameters = [
+        {"name": name, "in": "header", "required": False, "description": HEADERS[name], "schema": {"type": "string"}}
+        for name in names
+    ]
+    return {**(body or {}), "parameters": parameters}
 
 
 def binary(description: str) -> dict[str, Any]:

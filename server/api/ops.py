@@ -2,24 +2,20 @@
 
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from prompt_store.metadata import MAX_LABELS, MAX_LENGTH
-from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
 from server.api import wire
 from server.api.answers import Health, Info, VersionAnswer
-from server.api.auth import Access, needed, needs
+from server.api.auth import Access, is_open, needs
 from server.api.errors import documented
+from server.api.limits import limits
 from server.api.openapi import document
-from server.api.schemas import MAX_REQUESTS
 from server.errors import Unavailable
 from server.lookup import SERVED_KINDS
-from server.parameters import MAX_CHOICES, MAX_LOGPROBS, MAX_TIMEOUT_MS
 from server.publish import Desk
 
 router = APIRouter(tags=["operations"])
@@ -68,15 +64,13 @@ async def startupz() -> Response:
 @router.get("/health", summary="The same as /readyz", response_model=Health, responses=documented())
 @needs(Access.OPEN)
 async def health(request: Request) -> Response:
-    check_ready(request)
-    return wire.answer(OK)
+    return await readyz(request)
 
 
 @router.get("/ping", summary="The same as /readyz, for who has a key", response_model=Health, responses=documented())
 @needs(Access.GENERATE)
 async def ping(request: Request) -> Response:
-    check_ready(request)
-    return wire.answer(OK)
+    return await readyz(request)
 
 
 @router.get("/version", summary="The server's version", response_model=VersionAnswer, responses=documented())
@@ -100,7 +94,7 @@ async def info(request: Request) -> Response:
             "kinds": sorted(SERVED_KINDS),
             "version": VERSION,
             "vocabulary": engine.vocab_size,
-            "limits": _limits(request),
+            "limits": limits(request.app.state.settings),
             "engine": asdict(engine.snapshot()),
         }
     )
@@ -116,26 +110,3 @@ async def info(request: Request) -> Response:
 async def openapi(request: Request) -> Response:
     open_paths = {route.path for route in router.routes if isinstance(route, APIRoute) and is_open(route)}
     return wire.answer(document(request.app, closed=request.app.state.keys.closed, open_paths=open_paths))
-
-
-def is_open(route: APIRoute) -> bool:
-    return needed(route.endpoint) is Access.OPEN
-
-
-def _limits(request: Request) -> dict[str, Any]:
-    settings = request.app.state.settings
-    from_settings = (
-        "max_batch", "max_waiting", "kv_budget", "prompt_budget", "max_norm", "max_upload_bytes", "max_body_bytes",
-        "max_header_bytes", "max_headers", "max_url_bytes", "receive_seconds", "write_seconds", "drain_seconds",
-    )  # fmt: skip
-    return {
-        "max_requests": MAX_REQUESTS,
-        "max_choices": MAX_CHOICES,
-        "max_logprobs": MAX_LOGPROBS,
-        "max_stops": MAX_STOPS,
-        "max_stop_characters": MAX_STOP_CHARACTERS,
-        "max_timeout_ms": MAX_TIMEOUT_MS,
-        "max_labels": MAX_LABELS,
-        "max_prompt_length": MAX_LENGTH,
-        **{name: getattr(settings, name) for name in from_settings},
-    }

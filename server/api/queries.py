@@ -3,13 +3,20 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
 
 from prompt_store.metadata import MAX_DELIMITER_CHARACTERS, MAX_DESCRIPTION_CHARACTERS, MAX_TEMPLATE_CHARACTERS
-from prompt_store.task import MAX_VERSION
+from prompt_store.task import MAX_VERSION, TASK_ID
+from server.api.auth import is_open
+from server.api.body import unknown_field
 from server.api.openapi import binary
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-PREFIX = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,127})?$"
+NAME = f"^{TASK_ID.pattern}$"
+PREFIX = f"^({TASK_ID.pattern})?$"
+MAX_PAGE = 1000
+"""Rows of one listing."""
+MAX_NEAREST = 100
+"""Tokens for each pseudo-token."""
 OPERATION = {"x-operation-id": {"schema": {"type": "string"}, "description": "Names the operation; send it to retry"}}
 ETAG = {"ETag": {"schema": {"type": "string"}, "description": 'The digest, quoted: `"<digest>"`'}}
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "The version"}}
@@ -23,6 +30,19 @@ class Strictly(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def query_model(request: Request) -> type[BaseModel]:
+    """What the request's route takes as its query; `Strictly` itself where that is nothing."""
+    fields = request.scope["route"].dependant.query_params
+    found: type[BaseModel] = fields[0].field_info.annotation if fields else Strictly
+    return found
+
+
+async def check_query(request: Request) -> None:
+    """A dependency of every route: one that takes no query refuses any. Health probes may add what they like."""
+    if request.scope["query_string"] and query_model(request) is Strictly and not is_open(request.scope["route"]):
+        raise unknown_field("", [], None)
+
+
 class AtLeast(Strictly):
     """`min_version`: wait up to a second for a version that another server published."""
 
@@ -32,13 +52,13 @@ class AtLeast(Strictly):
 class Near(AtLeast):
     """How many tokens for each row."""
 
-    k: Annotated[int, Field(ge=1, le=100)] = 5
+    k: Annotated[int, Field(ge=1, le=MAX_NEAREST)] = 5
 
 
 class Page(Strictly):
     """Which tasks: after an id, of a kind, with a prefix."""
 
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
     after: Annotated[str | None, Field(pattern=NAME)] = None
     order: Literal["asc", "desc"] = "asc"
     kind: Literal["text", "embeddings", "prefix", "adapter"] | None = None

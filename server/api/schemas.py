@@ -13,7 +13,6 @@ from prompt_store.task import MAX_VERSION
 from server.parameters import WHOLE, Given, Parameters, Strict
 
 MAX_REQUESTS = 256
-TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 Version = Annotated[int, Field(ge=1, le=MAX_VERSION), WHOLE]
 Truncate = Annotated[int, Field(ge=1, le=2**31), WHOLE]
@@ -119,7 +118,7 @@ class TextTask(Strict):
     labels: list[str] | None = None
     defaults: Given[dict[str, Any]] = None
     description: str | None = None
-    metrics: Given[dict[str, float]] = None
+    metrics: Given[dict[str, Any]] = None
 
 
 class TaskPatch(Strict):

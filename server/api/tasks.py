@@ -16,7 +16,7 @@ from server.api.auth import Access, needs
 from server.api.body import media_type, read_bytes, read_json, validated
 from server.api.conditions import check_content_digest, if_match, if_none_match, operation_id
 from server.api.errors import TASK_ID_RULE, documented
-from server.api.openapi import accepts, binary
+from server.api.openapi import accepts, binary, takes
 from server.api.queries import BINARY, ETAG, LOCATION, MERGE_PATCH, OPERATION, AtLeast, Bare, Near, Page
 from server.api.schemas import RollbackBody, TaskPatch, TextTask
 from server.api.strict_json import loads
@@ -35,7 +35,9 @@ router = APIRouter(tags=["tasks"])
         201: {"model": TaskObject, "description": "A new version", "headers": {**ETAG, **OPERATION, **LOCATION}},
         **documented(408, 412, 413, 415, 422, 507),
     },
-    openapi_extra=accepts(TextTask, others=BINARY),
+    openapi_extra=takes(
+        "If-Match", "If-None-Match", "Idempotency-Key", "Content-Digest", body=accepts(TextTask, others=BINARY)
+    ),
 )
 @needs(Access.ADMIN)
 async def put_task(request: Request, task: str, query: Annotated[Bare, Query()]) -> Response:
@@ -63,7 +65,7 @@ async def put_task(request: Request, task: str, query: Annotated[Bare, Query()])
         201: {"model": TaskObject, "description": "A new version", "headers": {**ETAG, **OPERATION, **LOCATION}},
         **documented(404, 408, 412, 413, 415, 422, 507),
     },
-    openapi_extra=accepts(TaskPatch, others=MERGE_PATCH),
+    openapi_extra=takes("If-Match", "Idempotency-Key", body=accepts(TaskPatch, others=MERGE_PATCH)),
 )
 @needs(Access.ADMIN)
 async def patch_task(request: Request, task: str) -> Response:
@@ -99,7 +101,8 @@ async def get_task(request: Request, task: str, query: Annotated[AtLeast, Query(
 
 @router.get("/tasks/{task}/versions", summary="History", response_model=VersionList, responses=documented(404))
 @needs(Access.GENERATE)
-async def list_versions(request: Request, task: str) -> Response:
+async def list_versions(request: Request, task: str, query: Annotated[AtLeast, Query()]) -> Response:
+    await _arrived(request, task, query)
     versions = await run_sync(_desk(request).room.tasks.store.versions, task)
     return wire.answer({"object": "list", "data": [wire.version_object(version) for version in versions]})
 
@@ -111,7 +114,8 @@ async def list_versions(request: Request, task: str) -> Response:
     responses=documented(404),
 )
 @needs(Access.GENERATE)
-async def get_version(request: Request, task: str, version: str) -> Response:
+async def get_version(request: Request, task: str, version: str, query: Annotated[AtLeast, Query()]) -> Response:
+    await _arrived(request, task, query)
     desk = _desk(request)
     found = await run_sync(desk.room.tasks.store.get, task, _number(version))
     whole = None if found.digest is None else _object(found, desk)
@@ -132,7 +136,8 @@ async def get_version(request: Request, task: str, version: str) -> Response:
     },
 )
 @needs(Access.GENERATE)
-async def get_prompt(request: Request, task: str, version: str) -> Response:
+async def get_prompt(request: Request, task: str, version: str, query: Annotated[AtLeast, Query()]) -> Response:
+    await _arrived(request, task, query)
     store = _desk(request).room.tasks.store
     found = await run_sync(store.get, task, _number(version))
     data = await run_sync(store.blob, found)
@@ -150,8 +155,8 @@ async def get_prompt(request: Request, task: str, version: str) -> Response:
 @needs(Access.GENERATE)
 async def nearest(request: Request, task: str, query: Annotated[Near, Query()]) -> Response:
     room = _desk(request).room
-    served = await room.tasks.served(task, min_version=query.min_version)
-    rows = served.prompt.rows if served.task is not None and served.prompt is not None else None
+    served = await room.tasks.bring(await room.tasks.find(task, min_version=query.min_version))
+    rows = None if served.prompt is None else served.prompt.rows
     if rows is None:
         raise Invalid("invalid_request", f"kind {served.metadata.kind} has no pseudo-tokens to compare", "task")
     found = await run_sync(room.running.engine.base.nearest, rows, query.k)
@@ -171,7 +176,7 @@ async def nearest(request: Request, task: str, query: Annotated[Near, Query()]) 
         201: {"model": TaskObject, "description": "A new version", "headers": {**ETAG, **OPERATION, **LOCATION}},
         **documented(404, 408, 409, 412, 413, 415, 422, 507),
     },
-    openapi_extra=accepts(RollbackBody),
+    openapi_extra=takes("If-Match", "Idempotency-Key", body=accepts(RollbackBody)),
 )
 @needs(Access.ADMIN)
 async def rollback_task(request: Request, task: str) -> Response:
@@ -187,6 +192,7 @@ async def rollback_task(request: Request, task: str) -> Response:
     status_code=204,
     response_class=Response,
     responses={204: {"description": "Deleted", "headers": OPERATION}, **documented(404, 412, 507)},
+    openapi_extra=takes("If-Match", "Idempotency-Key"),
 )
 @needs(Access.ADMIN)
 async def delete_task(request: Request, task: str) -> Response:
@@ -198,6 +204,12 @@ async def delete_task(request: Request, task: str) -> Response:
 def _desk(request: Request) -> Desk:
     desk: Desk = request.app.state.desk
     return desk
+
+
+async def _arrived(request: Request, task: str, query: AtLeast) -> None:
+    """Wait for the version that a client knows of, where it names one."""
+    if query.min_version is not None:
+        await _desk(request).room.tasks.arrived(task, query.min_version)
 
 
 def _object(task: Task, desk: Desk) -> wire.Json:

@@ -73,6 +73,11 @@ def locate(model: str, revision: str | None = None) -> Path:
     return Path(snapshot_download(model, revision=revision, allow_patterns=_FILES))
 
 
+def name_of(model: str) -> str:
+    """What people call it: a Hub id as it is, a directory by its folder's name."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
+
+
 def check_directory(path: Path) -> dict[str, Any]:
     """The raw config of a checkpoint that can be loaded without running anybody's code. Raises BadBase."""
     config_file = path / "config.json"
@@ -165,11 +170,13 @@ class BaseModel:
 
     @classmethod
     @one_thread()
-    def load(cls, path: Path, *, device: str = "auto", dtype: str = "auto", packed: bool = True) -> "BaseModel":
-        """Reads `path` (see `locate`). Raises BadBase with the reason when it cannot be served."""
+    def load(
+        cls, path: Path, *, name: str | None = None, device: str = "auto", dtype: str = "auto", packed: bool = True
+    ) -> "BaseModel":
+        """Reads `path` (see `locate`), known as `name`, else as its folder. Raises BadBase: why it cannot be served."""
         check_directory(path)
         try:
-            base = read_base(path, path.resolve().name)
+            base = read_base(path, name or path.resolve().name)
         except BaseDamaged as error:
             raise BadBase(str(error)) from error
         where = choose_device(device)

@@ -114,7 +114,7 @@ def test_directories_of_other_methods_are_refused(config: str, code: str, tmp_pa
     (tmp_path / WEIGHTS).write_bytes(rows_of(16))
     (tmp_path / CONFIG).write_text(config)
     with pytest.raises(PromptError) as caught:
-        read_directory(tmp_path, BASE)
+        read_directory(tmp_path)
     assert caught.value.code == code
 
 
@@ -123,4 +123,4 @@ def test_directory_with_a_pickle_is_refused(tmp_path: Path) -> None:
     (tmp_path / CONFIG).write_text(json.dumps({"peft_type": "PROMPT_TUNING"}))
     (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04")
     with pytest.raises(PromptError, match="pickles"):
-        read_directory(tmp_path, BASE)
+        read_directory(tmp_path)

@@ -53,6 +53,33 @@ BODIES: dict[str, bytes] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "hint"),
+    [
+        ("POST", "/generate?stream=true", "none"),
+        ("POST", "/generate?min_version=99", "none"),
+        ("GET", "/info?x", "none"),
+        ("GET", "/tasks/t/versions?limit=1", "min_version"),
+        ("GET", "/tasks?limits=1", "did you mean limit?"),
+        ("PUT", "/tasks/t?templat=x", "did you mean template?"),
+        ("DELETE", "/tasks/t?force=1", "none"),
+    ],
+)
+def test_a_query_that_nobody_reads_is_refused(site: Site, method: str, path: str, hint: str) -> None:
+    """With what was probably meant; a health probe may carry anything."""
+    answer = site.http.request(method, path, json={"inputs": "x"} if method == "POST" else None)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_field")
+    assert hint in answer.json()["error"]["message"]
+    assert site.http.get("/livez?now=1").status_code == 200
+
+
+def test_no_error_repeats_a_key_of_the_client(site: Site) -> None:
+    """However long it is."""
+    answer = site.http.put("/tasks/metered", json={"template": "x", "metrics": {"k" * 1_000_000: "a"}})
+    assert answer.status_code in {400, 422}
+    assert len(answer.content) < 4096
+
+
 @pytest.mark.parametrize("route", ["/generate", "/generate_stream", "/classify", "/render"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_a_bad_body_is_a_400(site: Site, route: str, body: bytes) -> None:

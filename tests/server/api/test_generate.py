@@ -162,6 +162,24 @@ def test_time_that_is_up_is_told(site: Site) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (408, "timeout")
 
 
+def test_time_that_is_up_while_a_version_is_awaited_is_told(site: Site) -> None:
+    """The clock starts with the request, not with its forward pass."""
+    site.publish("awaited", "play {text}")
+    body = {"task": "awaited", "inputs": "it", "min_version": 2, "parameters": {"timeout_ms": 10}}
+    answer = site.http.post("/generate", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "timeout")
+
+
+@pytest.mark.parametrize("task", [None, "base"])
+@pytest.mark.parametrize("field", ["version", "min_version"])
+def test_the_bare_model_has_no_versions(site: Site, task: str | None, field: str) -> None:
+    """A field that would not be honoured is refused, on every route that asks the model."""
+    body = {"inputs": "it", field: 1, **({"task": task} if task else {})}
+    for route in ("/generate", "/render", "/classify"):
+        answer = site.http.post(route, json={**body, **({"labels": ["a"]} if route == "/classify" else {})})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
 def test_nothing_to_run_is_refused(site: Site) -> None:
     """A stream and a plain request both say what is wrong before anything runs."""
     for route in ("/generate", "/generate_stream"):

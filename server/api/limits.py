@@ -1,0 +1,43 @@
+"""Every bound by its name, as /info shows it. Knows constants and settings; checks nothing itself."""
+
+from prompt_store import metadata, template
+from prompt_store.container import HEADER_LIMIT
+from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
+from server.api.queries import MAX_NEAREST, MAX_PAGE
+from server.api.schemas import MAX_REQUESTS
+from server.api.strict_json import MAX_DEPTH
+from server.config import Settings
+from server.parameters import MAX_CHOICES, MAX_LOGPROBS, MAX_SEED, MAX_TIMEOUT_MS
+
+CONSTANT = {
+    "max_requests": MAX_REQUESTS,
+    "max_choices": MAX_CHOICES,
+    "max_logprobs": MAX_LOGPROBS,
+    "max_seed": MAX_SEED,
+    "max_stops": MAX_STOPS,
+    "max_stop_characters": MAX_STOP_CHARACTERS,
+    "max_timeout_ms": MAX_TIMEOUT_MS,
+    "max_prompt_length": metadata.MAX_LENGTH,
+    "max_prompt_header_bytes": HEADER_LIMIT,
+    "max_template_characters": metadata.MAX_TEMPLATE_CHARACTERS,
+    "max_template_fields": template.MAX_FIELDS,
+    "max_field_characters": template.MAX_FIELD_CHARACTERS,
+    "max_delimiter_characters": metadata.MAX_DELIMITER_CHARACTERS,
+    "max_labels": metadata.MAX_LABELS,
+    "max_label_characters": metadata.MAX_LABEL_CHARACTERS,
+    "max_description_characters": metadata.MAX_DESCRIPTION_CHARACTERS,
+    "max_metrics": metadata.MAX_METRICS,
+    "max_json_depth": MAX_DEPTH,
+    "max_page": MAX_PAGE,
+    "max_nearest": MAX_NEAREST,
+}
+FROM_SETTINGS = (
+    "max_batch", "max_waiting", "kv_budget", "prompt_budget", "max_norm", "max_upload_bytes", "max_body_bytes",
+    "max_header_bytes", "max_headers", "max_url_bytes", "receive_seconds", "write_seconds", "drain_seconds",
+    "freshness_seconds",
+)  # fmt: skip
+
+
+def limits(settings: Settings) -> dict[str, int | float]:
+    """What this server holds its clients to."""
+    return {**CONSTANT, **{name: getattr(settings, name) for name in FROM_SETTINGS}}
