@@ -4,6 +4,7 @@ Translates options to `tuning`'s arguments and its events to a terminal; knows n
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from cli.client import Url, call
 from cli.watching import watch
 from prompt_store.errors import BaseDamaged, PromptError
 from prompt_store.prompt import PromptFile
+from prompt_store.task import is_task_id
 from prompt_store.template import PART, Template
 from server.engine.model import BadBase, BaseModel, locate, name_of
 from server.tokenizer import Tokenizer
@@ -27,7 +29,7 @@ from tuning.initial import Init
 from tuning.labels import find
 from tuning.metrics import METRICS
 from tuning.objective import Objective
-from tuning.training import Plan
+from tuning.training import DivergedError, Plan
 from tuning.tune import Settings, Tuning, hold_out
 
 DEFAULT_LENGTH = 20
@@ -51,7 +53,7 @@ Start = Annotated[Init | None, Option(help="First rows: labels where there are a
 StartText = Annotated[str, Option(help="The text that --init text starts from.")]
 Steps = Annotated[int, Option(help="Optimiser steps at most.", min=1)]
 BatchSize = Annotated[int, Option(help="Rows a step.", min=1)]
-Rate = Annotated[float, Option(help="Adam's step, in units of the first rows' root mean square.", min=1e-9)]
+Rate = Annotated[float, Option(help="Adam's step, in units of the first rows' root mean square.", min=1e-9, max=1e6)]
 Warmup = Annotated[int, Option(help="Steps until the full learning rate; afterwards it falls to zero.", min=0)]
 EvalEvery = Annotated[int, Option(help="Steps between evaluations.", min=1)]
 Patience = Annotated[int, Option(help="Evaluations without a better one before stopping.", min=1)]
@@ -81,6 +83,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     """Learn a task's soft prompt on a frozen base and write one prompt file."""
     template = template.replace("\\n", "\n")
     try:
+        _check_ways_out(out, push)
         rows, held_out = _data(train, eval_, template, target)
         found = find([*rows, *held_out], labels)
         goal = _objective(objective, found)
@@ -99,9 +102,8 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
             defaults={} if found else {"max_new_tokens": max_new_tokens},
         )
         tuning = Tuning(load_base(model, device, threads, revision), settings, rows, held_out)
-        out.parent.mkdir(parents=True, exist_ok=True)
         watch(tuning.events(out.with_suffix(CHECKPOINT), resume, save_seconds), as_json)
-    except (DataError, BadBase, BaseDamaged, CheckpointError, PromptError, ValueError) as error:
+    except (DataError, BadBase, BaseDamaged, CheckpointError, DivergedError, PromptError, OSError, ValueError) as error:
         typer.echo(f"softprompt tune: {error}", err=True)
         raise typer.Exit(2) from None
     file = tuning.prompt_file()
@@ -110,6 +112,15 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     if push is not None:
         headers = {"Content-Type": "application/octet-stream"}
         call("PUT", f"/tasks/{quote(push, safe='')}", url=url, content=file.data, headers=headers)
+
+
+def _check_ways_out(out: Path, push: str | None) -> None:
+    """What would lose a finished run is said before it begins."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise ValueError(f"--out {out}: a file cannot be written there")
+    if push is not None and not is_task_id(push):
+        raise ValueError("--push: no task can have this name")
 
 
 def load_base(model: str, device: str, threads: int | None, revision: str | None) -> FrozenBase:

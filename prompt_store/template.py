@@ -5,7 +5,7 @@ callable it is given.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
@@ -109,17 +109,15 @@ def compose(
     return _assemble(template, [_ids(run, tokenize) for run in runs], text, bos, truncate)
 
 
-def continuation(  # noqa: PLR0913, PLR0917 - the parts of one training row or label, each given by another owner
+def continuations(  # noqa: PLR0913, PLR0917 - the parts of a training row or of labels, each given by another owner
     template: Template,
     inputs: Mapping[str, str],
     delimiter: str,
-    target: str,
+    targets: Sequence[str],
     tokenize: Tokenize,
     bos: int | None,
-    *,
-    truncate: int | None = None,
-) -> tuple[Composed, tuple[int, ...]]:
-    """The prompt and the ids of `target` behind it, without EOS.
+) -> tuple[Composed, list[tuple[int, ...]]]:
+    """The prompt and the ids of each of `targets` behind it, without EOS.
 
     Trailing spaces of the prompt move to the continuation, whose ids are ids(prompt + delimiter + target) minus
     ids(prompt). Where the two texts merge into one token there is no such difference: the rest is tokenised alone.
@@ -128,13 +126,23 @@ def continuation(  # noqa: PLR0913, PLR0917 - the parts of one training row or l
     runs = [_pieces(section.run, inputs, tokenize) for section in template.sections]
     last, is_special = runs[-1].pop() if runs[-1] and not runs[-1][-1][1] else ("", False)
     kept = last.rstrip(" ")
-    rest = last[len(kept) :] + delimiter + target
-    prompt, whole = _encode(kept, is_special, tokenize), _encode(kept + rest, is_special, tokenize)
-    behind = whole[len(prompt) :] if whole[: len(prompt)] == prompt else _encode(rest, False, tokenize)
+    moved = last[len(kept) :] + delimiter
+    prompt = _encode(kept, is_special, tokenize)
+
+    def behind(rest: str) -> tuple[int, ...]:
+        whole = _encode(kept + rest, is_special, tokenize)
+        return tuple(whole[len(prompt) :] if whole[: len(prompt)] == prompt else _encode(rest, False, tokenize))
+
     text = "".join(piece for run in runs for piece, _ in run) + kept
     ids = [_ids(run, tokenize) for run in runs]
     ids[-1] += prompt
-    return _assemble(template, ids, text, bos, truncate), tuple(behind)
+    return _assemble(template, ids, text, bos, None), [behind(moved + target) for target in targets]
+
+
+def characters(template: Template, inputs: Mapping[str, str]) -> int:
+    """How long the rendered text will be; fields that are missing count nothing."""
+    parts = (part for section in template.sections for part in section.run)
+    return sum(len(inputs.get(part.name, "") if isinstance(part, Field) else part) for part in parts)
 
 
 def head(template: Template, tokenize: Tokenize, bos: int | None) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from server.engine.model import BadBase, BaseModel, locate, name_of
 from server.engine.settings import EngineSettings
 from server.generate import Room
 from server.lookup import Tasks
-from server.publish import Desk, publish_folder
+from server.publish import Desk, publish_files
 from server.running import Running
 from server.tokenizer import Tokenizer
 
@@ -54,9 +54,8 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
     try:
         room = Room(Tasks(store, engine, tokenizer, settings), Running(engine), tokenizer)
         desk = Desk(room, settings)
-        packaged = []
-        if settings.embedded and await run_sync(is_empty, store, EMBEDDED_TASKS):
-            packaged = await publish_folder(EMBEDDED_TASKS, desk)
+        wanted = await run_sync(unpublished, store, EMBEDDED_TASKS) if settings.embedded else []
+        packaged = await publish_files(wanted, desk)
         yield Started(desk, packaged)
     finally:
         await run_sync(engine.close, settings.drain_seconds)
@@ -75,17 +74,23 @@ def load_base(settings: Settings) -> tuple[BaseModel, Tokenizer]:
     return base, tokenizer
 
 
-def is_empty(store: Store, packaged: Path) -> bool:
-    """No task, and no history of a packaged one: whoever deleted them does not want them back."""
-    if store.list(limit=1)[0]:
+def unpublished(store: Store, packaged: Path) -> list[Path]:
+    """The files of packaged tasks without a history, as long as the store holds nobody else's.
+
+    All of them on an empty store; the rest after a first start that was cut short; never one that somebody deleted.
+    """
+    files = {path.stem: path for path in sorted(packaged.glob("*.safetensors"))}
+    known, _ = store.list(limit=len(files) + 1)
+    if any(task.name not in files for task in known):
+        return []
+    return [path for name, path in files.items() if not _has_history(store, name)]
+
+
+def _has_history(store: Store, name: str) -> bool:
+    try:
+        return bool(store.versions(name))
+    except TaskNotFound:
         return False
-    for path in packaged.glob("*.safetensors"):
-        try:
-            store.versions(path.stem)
-        except TaskNotFound:
-            continue
-        return False
-    return True
 
 
 def _engine_settings(settings: Settings) -> EngineSettings:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from anyio.to_thread import run_sync
 
-from prompt_store.template import Composed, continuation
+from prompt_store.template import Composed, continuations
 from server.engine.request import Request, Scored
 from server.errors import Broken, Invalid
-from server.generate import Inputs, Room, check_room, fields_of
+from server.generate import Inputs, Room, check_room, fields_of, render
 from server.lookup import Served
 from server.tokenizer import Tokenizer
 
@@ -55,9 +55,12 @@ async def classify(question: Question, room: Room) -> Verdict:
     labels = question.labels or served.metadata.labels
     if not labels:
         raise Invalid("invalid_request", "the task has no labels of its own: name them", "labels")
-    composed, continuations = await run_sync(_continue, served, question.inputs, labels, room.tokenizer)
-    check_room(composed, max(map(len, continuations)), room.running.engine.max_total_tokens)
-    request = Request(question.id, composed.ids, prompt=served.prompt, continuations=continuations)
+    context = room.running.engine.max_total_tokens
+    composed = await render(served, question.inputs, room)
+    check_room(composed, 1, context)  # before the labels: each of them tokenises the whole text
+    composed, found = await run_sync(_continue, served, question.inputs, labels, room.tokenizer)
+    check_room(composed, max(map(len, found)), context)
+    request = Request(question.id, composed.ids, prompt=served.prompt, continuations=found)
     async with room.running.events([request]) as events:
         async for _, event in events:
             if isinstance(event, Scored):
@@ -82,9 +85,7 @@ def _continue(
     """The shared prompt and each label's ids behind it."""
     fields = fields_of(served, inputs)
     delimiter = served.metadata.target_delimiter if served.task else BARE_DELIMITER
-    found = [
-        continuation(served.template, fields, delimiter, label, tokenizer.encode, tokenizer.bos) for label in labels
-    ]
-    if not all(ids for _, ids in found):
+    composed, found = continuations(served.template, fields, delimiter, labels, tokenizer.encode, tokenizer.bos)
+    if not all(found):
         raise Invalid("invalid_request", "the base's tokenizer has no ids for one of the labels", "labels")
-    return found[0][0], tuple(ids for _, ids in found)
+    return composed, tuple(found)

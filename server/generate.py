@@ -9,10 +9,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from prompt_store.template import Composed, compose
+from prompt_store.template import Composed, characters, compose
 from server.engine.request import Finished, Request, Sampling, TokenEvent
 from server.errors import Broken, Invalid, Late
 from server.lookup import Served, Tasks
@@ -23,6 +25,7 @@ from server.tokenizer import Tokenizer
 from server.writing import Ending, Piece, Writer
 
 Inputs = str | Mapping[str, str]
+LONG_CHARACTERS = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Room:
     tasks: Tasks
     running: Running
     tokenizer: Tokenizer
+    long_texts: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ async def generate(item: Item, room: Room) -> AsyncGenerator[Piece | Answer, Non
     deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
     async with in_time(deadline):
         served = await room.tasks.served(item.task, item.version, item.min_version)
-        composed = await run_sync(render, served, item.inputs, room.tokenizer, item.truncate)
+        composed = await render(served, item.inputs, room, item.truncate)
     parameters = item.parameters.over(served.metadata.defaults)
     sampling = settle(parameters, composed, room, streamed=item.streamed)
 
@@ -139,9 +143,20 @@ async def in_time(deadline: float | None) -> AsyncIterator[None]:
         raise Late("timeout", "timeout_ms has passed", "timeout_ms") from None
 
 
-def render(served: Served, inputs: Inputs, tokenizer: Tokenizer, truncate: int | None = None) -> Composed:
-    """The ids of a request. Raises Invalid or InputsError."""
-    return compose(served.template, fields_of(served, inputs), tokenizer.encode, tokenizer.bos, truncate=truncate)
+async def render(served: Served, inputs: Inputs, room: Room, truncate: int | None = None) -> Composed:
+    """The ids of a request. Raises Invalid or InputsError.
+
+    A text that cannot fit however few ids it has is refused unread, and long ones take turns: an id costs a tokenizer
+    hundreds of bytes while it works.
+    """
+    fields = fields_of(served, inputs)
+    length, context = characters(served.template, fields), room.running.engine.max_total_tokens
+    if truncate is None and length > context * room.tokenizer.longest:
+        raise Invalid(
+            "context_length_exceeded", f"an input of {length} characters has more than {context} tokens", "inputs"
+        )
+    work = partial(compose, served.template, fields, room.tokenizer.encode, room.tokenizer.bos, truncate=truncate)
+    return await run_sync(work, limiter=room.long_texts if length > LONG_CHARACTERS else None)
 
 
 def fields_of(served: Served, inputs: Inputs) -> Mapping[str, str]:

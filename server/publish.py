@@ -5,7 +5,7 @@ version.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +25,7 @@ from server.engine.request import Prompt, Request, Sampling
 from server.errors import KNOWN, Invalid, Unacceptable, Unavailable
 from server.generate import Room
 from server.lookup import SERVED_KINDS, computed_in, engine_prompt
+from server.telemetry import logger
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,17 +179,17 @@ async def delete(name: str, op_id: str, if_match: str | None, desk: Desk) -> Tas
     return tombstone
 
 
-async def publish_folder(folder: Path, desk: Desk) -> list[str]:
-    """Publish every prompt file of a folder under its own name: how an empty store gets the packaged tasks."""
+async def publish_files(files: Sequence[Path], desk: Desk) -> list[str]:
+    """Publish prompt files under their own names; the names of those that fit this base and this context."""
     names = []
-    for name, data in await run_sync(_files, folder):
-        await publish(Upload(name, data, op_id=f"packaged-{name}", if_none_match=True), desk)
-        names.append(name)
+    for file in files:
+        data = await run_sync(file.read_bytes)
+        try:
+            await publish(Upload(file.stem, data, op_id=f"packaged-{file.stem}", if_none_match=True), desk)
+            names.append(file.stem)
+        except (PromptError, Unacceptable) as refused:
+            logger().warning("a packaged task is left out", task=file.stem, code=refused.code)
     return names
-
-
-def _files(folder: Path) -> list[tuple[str, bytes]]:
-    return [(path.stem, path.read_bytes()) for path in sorted(folder.glob("*.safetensors"))]
 
 
 def _engine_prompt(file: PromptFile, desk: Desk) -> Prompt:

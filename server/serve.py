@@ -45,11 +45,13 @@ class Process(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def leave(self) -> None:
+        patience = self._desk.settings.drain_seconds
         if self._lifecycle.draining:
             self.force_exit = True
+            patience = 0.0
         self._lifecycle.draining = True
         self.should_exit = True
-        self._desk.room.running.engine.drain(self._desk.settings.drain_seconds)
+        self._desk.room.running.engine.drain(patience)
         logger().info("draining")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

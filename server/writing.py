@@ -52,13 +52,14 @@ class Writer:
 
     def write(self, event: TokenEvent) -> Piece:
         """Over with the piece that ends the answer: it carries whatever was still held back."""
-        text = self._stopping.push(self._spelling.push(event.id))
-        last = event.id in self._ending.eos_ids or event.index + 1 >= self._ending.max_new_tokens
+        ended = event.id in self._ending.eos_ids  # whatever it reads as, it is no text
+        text = "" if ended else self._stopping.push(self._spelling.push(event.id))
+        last = ended or event.index + 1 >= self._ending.max_new_tokens
         if last and not self.stopped:
             text += self._stopping.push(self._spelling.finish())
             text += self._stopping.finish()
         self.over = last or self.stopped
-        special = event.id in self._tokenizer.special or event.id in self._ending.eos_ids
+        special = ended or event.id in self._tokenizer.special
         piece = Piece(event.index, event.id, text, event.logprob, event.top, special)
         self.pieces.append(piece)
         return piece

@@ -35,8 +35,11 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            return tensors, json.loads((file.metadata() or {})["run"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            numbers = json.loads((file.metadata() or {})["run"])
+            return tensors, {"identity": numbers["identity"], "progress": numbers["progress"]}
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, KeyError, TypeError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path.name} is not a checkpoint") from error
 
 

@@ -1,13 +1,14 @@
 """Examples as ids: a prompt, the answers that may follow it, and which of them is right.
 
-The ids come from `prompt_store.template.continuation` alone, so training and serving cannot disagree. Knows no tensors.
+The ids come from `prompt_store.template.continuations` alone, so training and serving cannot disagree. Knows no
+tensors.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from prompt_store.template import Template, Tokenize, continuation
+from prompt_store.template import Template, Tokenize, continuations
 from tuning.examples import DataError, Example
 
 
@@ -37,15 +38,11 @@ class Encoder:
     labels: tuple[str, ...] | None = None
 
     def __call__(self, example: Example) -> Encoded:
+        targets = self.labels or (example.target,)
+        prompt, answers = continuations(self.template, example.inputs, self.delimiter, targets, self.tokenize, self.bos)
         if self.labels is None:
-            prompt, answer = self._continue(example, example.target)
-            return Encoded(prompt, ((*answer, self.eos),))
-        pairs = [self._continue(example, label) for label in self.labels]
-        return Encoded(pairs[0][0], tuple(answer for _, answer in pairs), self.labels.index(example.target))
-
-    def _continue(self, example: Example, target: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        composed, answer = continuation(self.template, example.inputs, self.delimiter, target, self.tokenize, self.bos)
-        return composed.ids, answer
+            return Encoded(prompt.ids, ((*answers[0], self.eos),))
+        return Encoded(prompt.ids, tuple(answers), self.labels.index(example.target))
 
 
 def encode(examples: Sequence[Example], encoder: Encoder, context: int) -> list[Encoded]:

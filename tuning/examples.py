@@ -52,6 +52,8 @@ def example(row: object, fields: Sequence[str], target: str, line: int) -> Examp
         if not isinstance(row[name], str):
             raise RowError(f"field {name!r}: expected text, got {_kind(row[name])}")
         values[name] = row[name]
+        if not _is_unicode(row[name]):
+            raise RowError(f"field {name!r} holds half a surrogate pair")
     if not values[target].strip():
         raise RowError(f"field {target!r} is empty")
     return Example({name: values[name] for name in fields}, values[target], line)
@@ -84,20 +86,42 @@ def _json_lines(path: Path) -> Iterator[tuple[int, object]]:
 
 def _parsed(line: bytes) -> object:
     try:
-        parsed: object = json.loads(line.decode("utf-8"))
+        parsed: object = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object)
     except UnicodeDecodeError:
         return RowError("not UTF-8")
     except json.JSONDecodeError as error:
         return RowError(f"not JSON: {error.msg} at column {error.colno}")
     except RecursionError:
         return RowError("not JSON: nested too deep")
+    except ValueError:
+        return RowError("not JSON: a number of too many digits")
+    except RowError as error:
+        return error
     return parsed
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RowError("a field stands twice")
+    return found
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _csv(path: Path) -> Iterator[tuple[int, object]]:
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, restkey=_EXTRA, strict=True)
+            columns = reader.fieldnames or ()
+            if len(set(columns)) < len(columns):
+                raise DataError(f"{path.name}: a column stands twice")
             for row in reader:
                 yield reader.line_num, _cells(row)
     except UnicodeDecodeError:

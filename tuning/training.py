@@ -82,6 +82,10 @@ class Progress:
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
+class DivergedError(Exception):
+    """The loss is not finite any more."""
+
+
 class Training:
     """Iterate to learn. Afterwards `best` holds the tensors of the best evaluation and `progress` the curve.
 
@@ -144,6 +148,8 @@ class Training:
         for group in self._optimizer.param_groups:
             group["lr"] = self._plan.learning_rate * self._scale(progress.step)
         found = loss(self._plan.objective, log_likelihoods(self._base, self._method.rows(), batch, self._head), batch)
+        if not torch.isfinite(found):
+            raise DivergedError(f"the loss is not finite at step {progress.step}: a lower learning rate may help")
         self._optimizer.zero_grad()
         found.backward()
         self._optimizer.step()

@@ -71,7 +71,8 @@ def _key(example: Example) -> str:
 class Tuning:
     """One run of one method. Iterate `events` to the end, then ask for `prompt_file` and `report`.
 
-    Raises DataError for rows that do not fit and PromptError for a template that is none, or that ends in a space:
+    Raises ValueError for settings that the base cannot hold, DataError for rows that do not fit, and PromptError for
+    what the format does not take and for a template that ends in a space:
     it would be learnt as the answer's first and served as the prompt's last (docs/decisions/0009).
     """
 
@@ -93,6 +94,7 @@ class Tuning:
         }
         self._spoken = _spoken(settings, examples)
         self._counts = {"train_rows": len(train), "held_out_rows": len(held_out)}
+        self._file({})  # what the format would refuse is said now, not after hours
 
     def events(self, checkpoint: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[Step | Evaluated]:
         """Learn. `resume` goes on from the checkpoint where there is one; it must be of the same settings and data."""
@@ -102,6 +104,9 @@ class Tuning:
 
     def prompt_file(self) -> PromptFile:
         """The best rows as one file, its metrics those of the held-out slice. The same run gives the same bytes."""
+        return self._file({f"held_out_{name}": value for name, value in self.best_figures.items()})
+
+    def _file(self, metrics: Mapping[str, float]) -> PromptFile:
         settings = self._settings
         rows = self._method.rows().detach().cpu().numpy().astype(np.float32)
         metadata = Metadata(
@@ -113,7 +118,7 @@ class Tuning:
             defaults={**self._spoken, **settings.defaults},
             base=self._base.base,
             description=settings.description,
-            metrics={f"held_out_{name}": value for name, value in self.best_figures.items()},
+            metrics=metrics,
             tuning={**self._summary, **self._counts},
         )
         return build(SoftPrompt("embeddings", settings.length, {"embeddings": Tensor.from_float32(rows)}), metadata)
@@ -173,6 +178,8 @@ def _spoken(settings: Settings, examples: Sequence[Encoded]) -> dict[str, int]:
 
 
 def _encoder(base: FrozenBase, settings: Settings) -> Encoder:
+    if settings.max_new_tokens >= base.context:
+        raise ValueError(f"answers of {settings.max_new_tokens} tokens do not fit the base's context of {base.context}")
     if settings.template.endswith(" "):
         raise bad_template("a template to learn may not end in a space: say it with the target delimiter")
     template = (

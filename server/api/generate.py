@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -95,7 +94,7 @@ async def render_route(request: Request) -> Response:
     asked = validated(RenderOne, await read_json(request))
     room = _room(request)
     served = await room.tasks.served(asked.task, asked.version, asked.min_version)
-    composed = await run_sync(render, served, asked.inputs, room.tokenizer, asked.truncate)
+    composed = await render(served, asked.inputs, room, asked.truncate)
     context = room.running.engine.max_total_tokens
     check_room(composed, 0, context)
     return wire.answer(wire.rendered(served, composed, context, truncated=asked.truncate is not None))
@@ -141,11 +140,14 @@ async def _one(request: Request, asked: Many, work: Callable[[Many, Room], Await
 
 
 async def _many(request: Request, asked: list[Many], work: Callable[[Many, Room], Awaitable[wire.Json]]) -> Response:
-    """All at once; what an item raises stands in its place."""
+    """All at once, short of what would fill the engine's queue alone; what an item raises stands in its place."""
+    choices = max(getattr(getattr(one, "parameters", None), "n", None) or 1 for one in asked)
+    turns = asyncio.Semaphore(max(1, request.app.state.settings.max_waiting // (4 * choices)))
 
     async def item(one: Many) -> wire.Json:
         try:
-            return await work(one, _room(request))
+            async with turns:
+                return await work(one, _room(request))
         except KNOWN as error:
             return wire.error(as_fault(error))
 

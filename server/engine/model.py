@@ -5,7 +5,7 @@ Knows checkpoints, dtypes and embeddings; no requests. Only safetensors weights,
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +131,14 @@ def choose_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dt
     return torch.bfloat16 if native and parameters * 4 > SMALL_BYTES else torch.float32
 
 
+def _check_whole(path: Path, told: Mapping[str, Iterable[Any]]) -> None:
+    """transformers fills missing weights with noise, and leaves out those that config.json has no place for."""
+    for what, names in (("lacks", told["missing_keys"]), ("has no place for", told["unexpected_keys"])):
+        found = sorted(map(str, names))
+        if found:
+            raise BadBase(f"{path}: config.json and weights differ: the model {what} {len(found)}, {found[0]} first")
+
+
 def _eos_ids(path: Path, config: PreTrainedConfig) -> frozenset[int]:
     """Every end-of-sequence id of the generation config, else the model config's."""
     found = config.eos_token_id
@@ -183,9 +191,13 @@ class BaseModel:
         chosen = choose_dtype(dtype, where, parameters_in(path))
         try:
             config = AutoConfig.from_pretrained(path)
-            model = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=chosen, use_safetensors=True)
+            found: Any = AutoModelForCausalLM.from_pretrained(
+                path, config=config, dtype=chosen, use_safetensors=True, output_loading_info=True
+            )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise BadBase(f"{path}: {error}") from error
+        model, told = found
+        _check_whole(path, told)
         for parameter in model.parameters():  # a copy: the file may be truncated while a mapping of it is read
             parameter.data = parameter.data.clone()
         nn.Module.to(model, where)

@@ -88,6 +88,13 @@ def test_a_killed_run_resumes_to_the_same_bytes(model: Path, tmp_path: Path) -> 
         (ROWS, ["--init", "labels"], "only a task with labels can start from them"),
         (ROWS, ["--metric", "luck"], "--metric must be one of accuracy"),
         (ROWS, ["--template", "{text"], "at character 0"),
+        (ROWS, ["--description", "d" * 5000], "description"),
+        (ROWS, ["--target-delimiter", " " * 65], "target_delimiter"),
+        (ROWS, ["--push", "a/b"], "no task can have this name"),
+        (ROWS, ["--labels", "none", "--max-new-tokens", "5000"], "do not fit the base's context of 256"),
+        ('{"text": "\\ud800", "target": "x"}\n', [], "line 1: field 'text' holds half a surrogate pair"),
+        ('{"text": 1' + "0" * 5000 + ', "target": "x"}\n', [], "line 1: not JSON: a number of too many digits"),
+        ('{"text": "a", "text": "b", "target": "x"}\n', [], "line 1: a field stands twice"),
         (ROWS, ["--template", "{soft:3}{text}"], "--length 4, but the template's slots add up to 3"),
     ],
 )
@@ -102,6 +109,18 @@ def test_what_cannot_be_learnt_is_said_in_a_sentence(
     assert done.exit_code == 2
     assert said in done.stderr
     assert not out.exists()
+
+
+def test_a_place_that_cannot_be_written_is_said_before_learning(files: tuple[Path, Path]) -> None:
+    """A directory, and a checkpoint that is none."""
+    model, folder = files
+    rows = write_rows(folder / "rows.jsonl")
+    (folder / "taken").mkdir()
+    done = CliRunner().invoke(app, arguments(model, rows, folder / "taken")[len(START) :])
+    assert (done.exit_code, "cannot be written" in done.stderr) == (2, True)
+    (folder / "new.checkpoint.safetensors").mkdir()
+    done = CliRunner().invoke(app, arguments(model, rows, folder / "new.safetensors", "--resume")[len(START) :])
+    assert (done.exit_code, "is not a checkpoint" in done.stderr) == (2, True)
 
 
 def test_a_pushed_task_is_served_as_it_was_learnt(files: tuple[Path, Path]) -> None:

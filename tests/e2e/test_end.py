@@ -1,9 +1,11 @@
 """How a server ends: readiness first, what runs finishes, exit code 0, in bounded time; and how it refuses to start."""
 
+import contextlib
 import json
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,29 @@ def test_what_the_drain_cuts_off_is_told_so(base_folder: Path) -> None:
         assert all(answer.headers["x-request-id"] for answer in answers)
         assert events[-1]["error"]["code"] == "draining"
         assert process.wait() == 0
+
+
+def test_a_second_signal_does_not_wait_for_what_runs(base_folder: Path) -> None:
+    """However long the drain may take."""
+    options = ("--model", str(base_folder), "--store", "memory://")
+    with serving(*options, SOFTPROMPT_DRAIN_SECONDS="600") as (process, client):
+        crowd = {"requests": [{**LONG, "parameters": {**LONG["parameters"], "n": 16}}] * 200}
+
+        def ask() -> None:
+            with contextlib.suppress(httpx.HTTPError):  # cut off, one way or another
+                httpx.post(f"{process.url}/generate", json=crowd, timeout=60, trust_env=False)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while client.get("/info").json()["engine"]["running"] < 32:
+            pass
+        process.send(signal.SIGTERM)
+        process.wait_for("draining")
+        process.send(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(60) == 0
+        assert time.monotonic() - began < 15, "3,200 generations take longer"
+        thread.join()
 
 
 def test_a_half_sent_body_does_not_hold_the_end_up(base_folder: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from prompt_store.metadata import Kind
-from prompt_store.template import Template, compose, continuation
+from prompt_store.template import Composed, Template, Tokenize, compose, continuations
 from tests.prompt_store.make import BOS, tokenize, tokenizer
 
 
@@ -15,6 +15,14 @@ def parse(text: str, length: int = 3, kind: Kind = "embeddings") -> Template:
 def plain(text: str) -> tuple[int, ...]:
     """The ids of a text as one string, no special token recognised."""
     return tuple(tokenize(text, False))
+
+
+def continuation(  # noqa: PLR0913, PLR0917 - as continuations
+    template: Template, inputs: dict[str, str], delimiter: str, target: str, tokenize: Tokenize, bos: int
+) -> tuple[Composed, tuple[int, ...]]:
+    """Of one target."""
+    prompt, (behind,) = continuations(template, inputs, delimiter, [target], tokenize, bos)
+    return prompt, behind
 
 
 ROWS = (-1, -2, -3)
@@ -64,13 +72,13 @@ def test_target_is_text() -> None:
     assert not {0, 1, 2} & set(behind)
 
 
-def test_continuation_truncates_the_prompt_alone() -> None:
-    """A training row cut to fit keeps its whole target."""
-    template = parse("{a} answer:")
-    full = continuation(template, {"a": "the cat"}, " ", "positive", tokenize, BOS)
-    cut = continuation(template, {"a": "the cat"}, " ", "positive", tokenize, BOS, truncate=3)
-    assert cut[1] == full[1]
-    assert cut[0].ids == (*ROWS, BOS, *full[0].ids[-2:])
+def test_every_target_has_its_own_ids_behind_one_prompt() -> None:
+    """As each alone."""
+    template = parse("{a} answer: ")
+    prompt, behind = continuations(template, {"a": "the cat"}, " ", LABELS, tokenize, BOS)
+    assert [(prompt, ids) for ids in behind] == [
+        continuation(template, {"a": "the cat"}, " ", label, tokenize, BOS) for label in LABELS
+    ]
 
 
 def test_server_and_tuner_compose_alike() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prompt_store.store import Store
-from server.app import is_empty
+from server.app import unpublished
 from server.config import Settings
 from server.engine.model import BadBase
 from tests.models import save, tokenizer
@@ -42,18 +42,32 @@ def test_a_published_task_is_resident_before_its_first_request(site: Site) -> No
     assert site.http.get("/tasks/warm").json()["resident"] is True
 
 
-def test_a_store_that_was_ever_used_is_not_empty(tmp_path: Path) -> None:
-    """Packaged tasks that somebody deleted do not come back with the next start."""
-    packaged = tmp_path / "packaged"
-    packaged.mkdir()
+def test_packaged_tasks_are_published_where_nothing_else_is(tmp_path: Path) -> None:
+    """All on an empty store, the rest after a start that was cut short; none that was deleted, none beside others."""
     file = embeddings(None, "{text}", 2)
-    (packaged / "demo.safetensors").write_bytes(file.data)
+    paths = [tmp_path / f"{name}.safetensors" for name in ("demo", "other")]
+    for path in paths:
+        path.write_bytes(file.data)
     store = Store.open("memory://")
-    assert is_empty(store, packaged)
+    assert unpublished(store, tmp_path) == paths
     store.publish("demo", file, verified=False, op_id="1")
-    assert not is_empty(store, packaged)
+    assert unpublished(store, tmp_path) == paths[1:]
     store.delete("demo", "2")
-    assert not is_empty(store, packaged)
+    assert unpublished(store, tmp_path) == paths[1:]
+    store.publish("mine", file, verified=False, op_id="3")
+    assert unpublished(store, tmp_path) == []
+
+
+def test_a_packaged_task_that_does_not_fit_does_not_stop_the_start(
+    base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short context is the operator's choice: what fits is served."""
+    (tmp_path / "long.safetensors").write_bytes(embeddings(None, "{text}", 60).data)
+    (tmp_path / "short.safetensors").write_bytes(embeddings(None, "{text}", 2).data)
+    monkeypatch.setattr("server.app.EMBEDDED_BASE", base_folder)
+    monkeypatch.setattr("server.app.EMBEDDED_TASKS", tmp_path)
+    with running(None, "memory://", max_total_tokens=40) as site:
+        assert [task["id"] for task in site.http.get("/tasks").json()["data"]] == ["short"]
 
 
 def test_the_embedded_base_brings_its_tasks(base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

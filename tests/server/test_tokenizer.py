@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, normalizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from server.tokenizer import BROKEN, Spelling, Tokenizer
 from tests.models import tokenizer as backend
@@ -15,6 +15,12 @@ from tests.models import tokenizer as backend
 @pytest.fixture(scope="module")
 def byte_level() -> Tokenizer:
     return Tokenizer(backend(), 0, frozenset({0, 1, 2}))
+
+
+_PLAIN = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_MOVED = [byte for byte in range(256) if byte not in _PLAIN]
+_BYTE_POINTS = [byte if byte in _PLAIN else 256 + _MOVED.index(byte) for byte in range(256)]
+"""GPT-2's letters for bytes: the code point that stands for each byte."""
 
 
 def sentencepiece() -> Tokenizer:
@@ -47,6 +53,43 @@ def test_any_text_is_spelled_out_unbroken(byte_level: Tokenizer, text: str) -> N
 def test_any_ids_come_out_as_decoded_at_once(byte_level: Tokenizer, ids: list[int]) -> None:
     """A random model's ids, broken characters and all, give the text that decoding them together gives."""
     assert "".join(spelled(byte_level, [], ids)) == byte_level.decode(ids)
+
+
+def across() -> Tokenizer:
+    """Byte-level, with tokens that end one character and begin the next."""
+    alphabet = {chr(point): byte for byte, point in enumerate(_BYTE_POINTS)}
+    letters = list(alphabet)
+    pairs = [(0xAD, 0xE4), (0xE4, 0xB8), (0x98, 0xF0), (0x9F, 0x8E)]
+    merges = [(letters[first], letters[second]) for first, second in pairs]
+    vocabulary = {**alphabet, **{"".join(pair): 256 + number for number, pair in enumerate(merges)}}
+    made = Backend(models.BPE(vocabulary, merges))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
+    return Tokenizer(made, None, frozenset())
+
+
+@given(text=st.text(alphabet="中丰😘🎷a ", max_size=20))
+def test_tokens_across_characters_lose_none(text: str) -> None:
+    """Whole characters come out as soon as they are whole, whatever else the token holds."""
+    tokenizer = across()
+    pieces = spelled(tokenizer, [], tokenizer.encode(text, parse_special=False))
+    assert "".join(pieces) == text
+    assert all(BROKEN not in piece for piece in pieces)
+
+
+@given(ids=st.lists(st.integers(0, 259), max_size=60))
+def test_any_ids_across_characters_come_out_as_decoded_at_once(ids: list[int]) -> None:
+    """Noise too."""
+    tokenizer = across()
+    assert "".join(spelled(tokenizer, [], ids)) == tokenizer.decode(ids)
+
+
+def test_endless_noise_is_not_held_for_ever() -> None:
+    """Beyond the most that may wait, what is there is shown."""
+    tokenizer = across()
+    spelling = Spelling(tokenizer, [])
+    assert len("".join(spelling.push(0xFF) for _ in range(1000))) >= 999
+    assert len(spelling._ids) - spelling._start <= 3 * 64
 
 
 def test_a_split_character_is_held_until_it_is_whole(byte_level: Tokenizer) -> None:

@@ -21,6 +21,22 @@ def test_csv_rows_become_examples_in_order(tmp_path: Path) -> None:
     assert read(file, ["text"], "label") == [Example({"text": "a, and\nb"}, "x", 3), Example({"text": "c"}, "y", 4)]
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, name: str) -> None:
+    """Spreadsheets write one."""
+    text = "text,target\na,x\n" if name.endswith("csv") else '{"text": "a", "target": "x"}\n'
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert [(one.inputs, one.target) for one in read(tmp_path / name, ["text"], "target")] == [({"text": "a"}, "x")]
+
+
+def test_a_csv_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Which one was meant cannot be known."""
+    file = tmp_path / "rows.csv"
+    file.write_text("text,text,target\na,b,x\n", encoding="utf-8")
+    with pytest.raises(DataError, match="twice"):
+        read(file, ["text"], "target")
+
+
 def test_bad_lines_are_named_by_number_and_reason_without_their_text(tmp_path: Path) -> None:
     """Every kind of bad line, all at once, and no value of any."""
     file = tmp_path / "rows.jsonl"

@@ -1,9 +1,15 @@
 """/classify and /render over a real socket, against the real engine."""
 
+from pathlib import Path
+
 import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import normalizers
 
 from server.api.answers import Classified, Rendered
+from tests.models import save
 from tests.server.site import Site
+from tests.server.site import site as running
 
 
 def test_labels_are_ranked_by_their_likelihood(site: Site) -> None:
@@ -35,6 +41,19 @@ def test_a_label_scores_what_generating_it_would(site: Site) -> None:
         pytest.skip("this random base's greedy ids are not how its text is tokenised")
     answer = site.http.post("/classify", json={"task": "scored", "inputs": "some", "labels": [label]}).json()
     assert answer["scores"][0]["logprob"] == pytest.approx(sum(t["logprob"] for t in tokens["logprobs"]), abs=1e-4)
+
+
+def test_a_label_that_the_tokenizer_drops_is_refused(tmp_path: Path) -> None:
+    """Some tokenizers normalise characters away; scoring nothing would end the whole forward pass."""
+    folder = save(tmp_path / "base")
+    tokenizer = Backend.from_file(str(folder / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Strip()])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with running(folder, "memory://") as site:
+        for _ in range(4):
+            answer = site.http.post("/classify", json={"inputs": "the cat", "labels": ["dog", "\u0301"]})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "labels")
+        assert site.http.get("/readyz").status_code == 200
 
 
 def test_labels_come_from_somewhere(site: Site) -> None:

@@ -220,6 +220,26 @@ def test_the_largest_batch_is_answered(site: Site) -> None:
     assert site.http.post("/generate", json={"requests": [*items, items[0]]}).status_code == 400
 
 
+def test_a_batch_of_many_choices_does_not_crowd_itself_out(site: Site) -> None:
+    """256 requests of 16 choices are more than may wait at once: they take turns."""
+    items = [{"inputs": "play", "parameters": {"max_new_tokens": 1, "n": 16}}] * 256
+    answer = site.http.post("/generate", json={"requests": items}).json()["responses"]
+    assert [len(item.get("choices", [])) for item in answer] == [16] * 256
+
+
+@pytest.mark.parametrize("route", ["/generate", "/classify", "/render"])
+def test_a_text_that_cannot_fit_is_refused_unread(site: Site, route: str) -> None:
+    """Its characters alone say so; a template that repeats its field counts it as often."""
+    site.publish("often", "{a}" * 100)
+    for task, text in (("base", "word " * 700_000), ("often", "word " * 20_000)):
+        body = {"task": task, "inputs": text, **({"labels": ["a"] * 1} if route == "/classify" else {})}
+        answer = site.http.post(route, json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+        assert "characters" in answer.json()["error"]["message"]
+    cut = site.http.post("/render", json={"inputs": "word " * 100_000, "truncate": 5})
+    assert len(cut.json()["ids"]) == 5
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [

@@ -1,0 +1,45 @@
+"""A base that is not whole never serves: transformers would fill what is missing with noise."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from server.engine.model import BadBase, BaseModel, name_of
+from tests import models
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return models.save(tmp_path / "base")
+
+
+def test_a_base_that_lacks_a_weight_is_refused(folder: Path) -> None:
+    """By the weight's name."""
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadBase, match=r"lacks 1, model\.layers\.1\.mlp\.down_proj\.weight"):
+        BaseModel.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(("layers", "said"), [(4, "lacks"), (2, "has no place for")])
+def test_a_base_whose_config_counts_other_layers_is_refused(folder: Path, layers: int, said: str) -> None:
+    """More would be noise, fewer another model under the same fingerprint."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}), encoding="utf-8")
+    with pytest.raises(BadBase, match=said):
+        BaseModel.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_a_whole_base_of_every_family_loads(tmp_path: Path, family: str) -> None:
+    """Tied output layers and buffers are nothing that could be missing."""
+    assert BaseModel.load(models.save(tmp_path / family, family), device="cpu").shape.layers == 3
+
+
+def test_a_base_is_called_by_its_folder_or_its_hub_id(folder: Path) -> None:
+    """A snapshot's folder is named after a commit, which nobody would recognise."""
+    assert name_of(str(folder)) == "base"
+    assert name_of("HuggingFaceTB/SmolLM2-135M") == "HuggingFaceTB/SmolLM2-135M"
