@@ -29,7 +29,7 @@ from tuning.initial import Init
 from tuning.labels import find
 from tuning.metrics import METRICS
 from tuning.objective import Objective
-from tuning.training import DivergedError, Plan
+from tuning.training import DivergedError, Plan, Precision
 from tuning.tune import Settings, Tuning, hold_out
 
 DEFAULT_LENGTH = 20
@@ -57,6 +57,7 @@ Rate = Annotated[float, Option(help="Adam's step, in units of the first rows' ro
 Warmup = Annotated[int, Option(help="Steps until the full learning rate; afterwards it falls to zero.", min=0)]
 EvalEvery = Annotated[int, Option(help="Steps between evaluations.", min=1)]
 Patience = Annotated[int, Option(help="Evaluations without a better one before stopping.", min=1)]
+Products = Annotated[Precision, Option("--precision", help="Of the matrix products while learning.")]
 Metric = Annotated[str | None, Option(help="What to keep the best of: " + ", ".join(METRICS) + ".")]
 NewTokens = Annotated[int, Option("--max-new-tokens", help="Longest answer when free text is evaluated.", min=1)]
 Description = Annotated[str | None, Option(help="A sentence that goes into the file.")]
@@ -75,6 +76,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     method: MethodName = "prompt_tuning", objective: Aim = None, length: Length = None,
     init: Start = None, init_text: StartText = "", steps: Steps = 1000, batch_size: BatchSize = 32,
     learning_rate: Rate = 1.0, warmup: Warmup = 50, eval_every: EvalEvery = 100, patience: Patience = 10,
+    precision: Products = "float32",
     metric: Metric = None, max_new_tokens: NewTokens = 64, description: Description = None, seed: Seed = 0,
     threads: Threads = None, device: Device = "auto", revision: Revision = None, resume: Resume = False,
     save_seconds: SaveSeconds = 60.0,
@@ -89,7 +91,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         goal = _objective(objective, found)
         settings = Settings(
             template=template,
-            plan=Plan(goal, steps, batch_size, learning_rate, warmup, eval_every, patience, seed),
+            plan=Plan(goal, steps, batch_size, learning_rate, warmup, eval_every, patience, seed, precision),
             method=method,
             labels=found,
             target_delimiter=target_delimiter,

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from transformers.utils.logging import disable_progress_bar
 
-from server.api.protocol import Protocol
+from server.api.protocol import protocol
 from server.app import Lifecycle, Started, build, started
 from server.config import Settings
 from server.publish import Desk
@@ -78,7 +78,7 @@ def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
         app,
-        http=Protocol,
+        http=protocol(settings),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -21,10 +21,15 @@ from tuning.likelihood import log_likelihoods
 from tuning.objective import Objective, loss
 from tuning.prompt_tuning import Method
 
+Precision = Literal["float32", "bfloat16"]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how fast. `learning_rate` is Adam's step in the method's units, `patience` counts evaluations."""
+    """How long and how fast. `learning_rate` is Adam's step in the method's units, `patience` counts evaluations.
+
+    `precision` is that of the matrix products while learning; what is learnt and every evaluation stay in float32.
+    """
 
     objective: Objective
     steps: int = 1000
@@ -34,6 +39,7 @@ class Plan:
     evaluate_every: int = 100
     patience: int = 10
     seed: int = 0
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,9 @@ class Training:
         batch = [self._examples[index] for index in self._batches[progress.step]]
         for group in self._optimizer.param_groups:
             group["lr"] = self._plan.learning_rate * self._scale(progress.step)
-        found = loss(self._plan.objective, log_likelihoods(self._base, self._method.rows(), batch, self._head), batch)
+        with torch.autocast(self._base.device.type, torch.bfloat16, enabled=self._plan.precision == "bfloat16"):
+            likelihoods = log_likelihoods(self._base, self._method.rows(), batch, self._head)
+        found = loss(self._plan.objective, likelihoods, batch)
         if not torch.isfinite(found):
             raise DivergedError(f"the loss is not finite at step {progress.step}: a lower learning rate may help")
         self._optimizer.zero_grad()

@@ -1,12 +1,13 @@
 """Headers, hosts, URLs and task ids from strangers (the H rows of the catalogue that a request alone can show)."""
 
+import contextlib
 import json
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.server.site import Site, raw, status
+from tests.server.site import Site, connect, raw, read_answer, status
 from tests.server.site import site as running
 
 
@@ -180,3 +181,30 @@ def test_other_media_types_are_415(site: Site, kind: str | None) -> None:
         assert site.http.put("/tasks/kinds", content=b"{}", headers=headers).status_code == 415
     good = {"Content-Type": 'Application/JSON; charset="UTF-8"'}
     assert site.http.post("/render", content=b'{"inputs": "x"}', headers=good).status_code == 200
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-More: "])
+def test_headers_that_never_end_are_not_waited_for(base_folder: Path, begun: bytes) -> None:
+    """408 at the deadline; a connection on which nothing came is closed. On a kept connection too."""
+    whole = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with running(base_folder, "memory://", receive_seconds=0.3) as site:
+        with connect(site.url) as fresh:
+            fresh.sendall(begun)
+            assert status(read_answer(fresh)) == (408 if begun else 0)
+        with connect(site.url) as kept:
+            kept.sendall(whole)
+            assert status(read_answer(kept)) == 200
+            if begun:
+                kept.sendall(begun)
+                assert status(read_answer(kept)) == 408
+
+
+def test_headers_without_an_end_are_not_kept(base_folder: Path) -> None:
+    """Whatever their number, a bounded part of them is ever held."""
+    with running(base_folder, "memory://") as site, connect(site.url) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        with contextlib.suppress(OSError):  # the server closes while we still write
+            for _ in range(100):
+                connection.sendall(b"x" * 65536)
+        assert status(read_answer(connection)) in {0, 431}
+        assert site.http.get("/livez").status_code == 200
