@@ -13,8 +13,10 @@ from tuning.examples import Example
 from tuning.training import Plan
 from tuning.tune import Settings
 
-CHOOSING = Plan("labels", steps=3000, batch_size=32, learning_rate=1.0, evaluate_every=100, patience=20)
-WRITING = Plan("lm", steps=3000, batch_size=16, learning_rate=1.0, evaluate_every=250, patience=8)
+CHOOSING = Plan(
+    "labels", steps=3000, batch_size=32, learning_rate=1.0, evaluate_every=100, patience=20, precision="bfloat16"
+)
+WRITING = Plan("lm", steps=3000, batch_size=16, learning_rate=1.0, evaluate_every=250, patience=8, precision="bfloat16")
 
 
 @dataclass(frozen=True, slots=True)

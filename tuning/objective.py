@@ -16,7 +16,7 @@ from tuning.encoding import Encoded
 
 Objective = Literal["labels", "lm"]
 
-SPOKEN = 0.2
+SPOKEN = 0.05
 """Weight of the labels' total probability. At 1 the loss is plain language modelling of the label."""
 
 

@@ -110,6 +110,8 @@ class Training:
         self._batches = Batches([one.width for one in examples], plan.batch_size, plan.seed)
         self._parameters = method.parameters()
         self._optimizer = torch.optim.Adam(self._parameters.values(), lr=plan.learning_rate)
+        if plan.precision == "bfloat16":
+            base.attend_plainly()
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
 

@@ -94,7 +94,8 @@ class Tuning:
         }
         self._spoken = _spoken(settings, examples)
         self._counts = {"train_rows": len(train), "held_out_rows": len(held_out)}
-        self._file({})  # what the format would refuse is said now, not after hours
+        if settings.method == "prompt_tuning":
+            self._file({})  # what the format would refuse is said now, not after hours
 
     def events(self, checkpoint: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[Step | Evaluated]:
         """Learn. `resume` goes on from the checkpoint where there is one; it must be of the same settings and data."""

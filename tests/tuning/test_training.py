@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests.models import rows
-from tests.tuning.conftest import LABELS
+from tests.tuning.conftest import LABELS, frozen
 from tests.tuning.test_likelihood import TEMPLATES, encoded
 from tuning.base import FrozenBase
 from tuning.prompt_tuning import PromptTuning
-from tuning.training import Evaluated, Figures, Plan, Step, Training
+from tuning.training import Evaluated, Figures, Plan, Precision, Step, Training
 
 
 class Written:
@@ -53,6 +53,19 @@ def test_the_rate_rises_then_falls_to_zero(base: FrozenBase) -> None:
     """Linear warm-up, linear decay."""
     run, _ = training(base, Written(), Plan("labels", steps=110, warmup=10))
     assert [run._scale(step) for step in (0, 4, 9, 10, 60, 109)] == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.5, 0.01])
+
+
+def test_bfloat16_products_change_little_of_what_is_learnt(tmp_path: Path) -> None:
+    """The first steps' losses agree to bfloat16's precision; what is learnt stays float32."""
+    losses = {}
+    precisions: list[Precision] = ["float32", "bfloat16"]
+    for precision in precisions:
+        plan = Plan("labels", steps=4, evaluate_every=4, precision=precision)
+        run, method = training(frozen(), Written(0.1, 0.2), plan)
+        losses[precision] = [e.loss for e in run.run(tmp_path / precision, {}, 60.0) if isinstance(e, Step)]
+        assert method.rows().dtype == torch.float32
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
 
 
 def test_a_base_keeps_its_weights(base: FrozenBase, tmp_path: Path) -> None:

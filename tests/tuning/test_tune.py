@@ -57,7 +57,8 @@ def test_a_task_learnt_over_labels_learns_to_say_them(tmp_path: Path, monkeypatc
     settings = replace(SETTINGS, plan=replace(PLAN, steps=200, learning_rate=0.5))
     base, rows = frozen(), examples()
     spoken = {}
-    for share in (objectives.SPOKEN, 0.0):
+    weight = objectives.SPOKEN
+    for share in (weight, 0.0):
         monkeypatch.setattr(objectives, "SPOKEN", share)
         run = Tuning(base, settings, rows, rows)
         assert list(run.events(tmp_path / str(share)))
@@ -65,7 +66,7 @@ def test_a_task_learnt_over_labels_learns_to_say_them(tmp_path: Path, monkeypatc
         with torch.no_grad():
             found = log_likelihoods(base, run._method.rows(), encoded, shared_head(encoded))
         spoken[share] = float(found.logsumexp(1).mean())
-    assert spoken[0.2] > spoken[0.0] + 5
+    assert spoken[weight] > spoken[0.0] + 5
     longest = max(len(answer) for one in encoded for answer in one.answers)
     assert run.prompt_file().metadata.defaults == {"max_new_tokens": longest}
 
