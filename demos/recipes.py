@@ -141,7 +141,7 @@ RECIPES: Mapping[str, Recipe] = {
         "{soft:20}{acts}\n{soft:20}",
         40,
         "What an assistant says to perform dialogue acts (schema-guided dialogues).",
-        plan=WRITING,
+        plan=replace(WRITING, steps=1500),
         metrics=("bleu", "chrf", "rouge_l"),
         defaults={"max_new_tokens": 80},
     ),
@@ -152,7 +152,7 @@ RECIPES: Mapping[str, Recipe] = {
         "{soft:40}{doc} Summary:",
         40,
         "One sentence for the abstract of a paper (SciTLDR).",
-        plan=replace(WRITING, steps=1500, batch_size=8),
+        plan=replace(WRITING, steps=500, batch_size=8, evaluate_every=125),
         metrics=("rouge_l",),
         defaults={"max_new_tokens": 60},
     ),
@@ -177,5 +177,5 @@ DESIGNS: Mapping[str, Design] = {
         "The intents of `intent` by instructions and exemplars alone: nothing is learnt.",
     )
 }
-YARDSTICKS = ("restaurant",)
+YARDSTICKS = ("intent", "domain", "subjectivity", "sentiment", "restaurant")
 """Tasks whose file is measured against full fine-tuning of the same base."""
