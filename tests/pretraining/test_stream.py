@@ -2,10 +2,12 @@
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 
-from pretraining.stream import copy_exercise
+from pretraining.stream import copied, copy_exercise
+from tuning.splits import test_texts as texts_that_are_scored
 
 TEXT = "The Eagle, near Burger King in 3 streets, serves Italian food (cheap)."
 
@@ -25,3 +27,11 @@ def test_the_same_seed_makes_the_same_exercise() -> None:
     """A resumed run reads on exactly."""
     assert copy_exercise(TEXT, random.Random(7)) == copy_exercise(TEXT, random.Random(7))
     assert len({copy_exercise(TEXT, random.Random(seed)) for seed in range(20)}) > 10
+
+
+def test_no_copy_exercise_is_made_of_a_test_text(shared: Path) -> None:
+    """What is scored is read by no base, in whatever form."""
+    scored = texts_that_are_scored(shared / "data")
+    texts = copied(shared / "data")
+    assert texts
+    assert not any(scored.repeated_in(text) for text in texts)
