@@ -162,7 +162,7 @@ def test_kinds_of_a_later_issue_are_named(site: Site) -> None:
         ({}, 400),
         ({"template": "{text}", "kind": "embeddings"}, 400),
         ({"template": "{text}", "length": 0}, 400),
-        ({"template": "{text}", "metrics": {"a": "b"}}, 400),
+        ({"template": "{text}", "metrics": {"a": "b"}}, 422),
         ({"tempalte": "{text}"}, 400),
         ([], 400),
     ],
