@@ -22,7 +22,7 @@ BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All targets that the data gives for one set of inputs."""
+    """All different targets that the data gives for one set of inputs."""
 
     inputs: dict[str, str]
     references: tuple[str, ...]
@@ -30,9 +30,9 @@ class Group:
 
 def group(examples: Sequence[Example]) -> list[Group]:
     """Examples with the same inputs become one, in order of appearance."""
-    found: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    found: dict[tuple[tuple[str, str], ...], dict[str, None]] = {}
     for example in examples:
-        found.setdefault(tuple(example.inputs.items()), []).append(example.target)
+        found.setdefault(tuple(example.inputs.items()), {})[example.target] = None
     return [Group(dict(inputs), tuple(references)) for inputs, references in found.items()]
 
 

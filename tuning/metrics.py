@@ -6,6 +6,8 @@ Knows texts; not tokens, models or files. Several references may belong to one a
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
@@ -50,10 +52,9 @@ METRICS: Mapping[str, Callable[[Sequence[str], References], float]] = {
 """Every metric of texts by its name in reports; higher is better."""
 
 
-def _columns(references: References) -> list[list[str]]:
-    """One list per reference number, as sacrebleu wants them; a missing reference repeats the answer's first."""
-    most = max(map(len, references))
-    return [[refs[number] if number < len(refs) else refs[0] for refs in references] for number in range(most)]
+def _columns(references: References) -> Any:
+    """One list per reference number, as sacrebleu wants them; None (which its types lack) where there is none."""
+    return [list(column) for column in zip_longest(*references)]
 
 
 def _words(text: str) -> list[str]:
