@@ -101,7 +101,7 @@ def draw_curve(curve: list[dict[str, float]], to: Path) -> None:
     figure.savefig(to, format="svg", metadata={"Date": None})
 
 
-def write(base: Path, figures: dict[str, dict[str, float]], texts: list[str], curve: list[dict[str, float]]) -> None:
+def write(base: Path, figures: dict[str, dict[str, float]], texts: list[str], steps: int) -> None:
     rows = "\n".join(
         f"| {name} | {f['base']:.3f} | {f['stories260K']:.3f} | {f['base'] / f['stories260K']:.2f}"
         f" | {f['five_gram']:.3f} | {f['base'] / f['five_gram']:.2f} |"
@@ -110,7 +110,6 @@ def write(base: Path, figures: dict[str, dict[str, float]], texts: list[str], cu
     quoted = "\n".join(f"{number}. {json.dumps(text, ensure_ascii=False)}" for number, text in enumerate(texts))
     repeats = ", ".join(f"{name} x{count}" for name, count in REPEATS.items())
     stages = ", ".join(f"{length} ids from {start:.0%} of the run on" for start, length in train.STAGES)
-    steps = int(curve[-1]["step"])
     (base / "README.md").write_text(
         f"""# The embedded base
 
@@ -150,6 +149,11 @@ model of TinyStories; the 5-gram is an interpolated modified Kneser-Ney model of
     )
 
 
+def steps_of(run: Path) -> int:
+    """The last checkpoint's: the curve has every tenth step only."""
+    return max(int(folder.name.removeprefix("step-")) for folder in run.glob("step-*"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", type=Path, required=True, help="the exported base; the card is written into it")
@@ -161,7 +165,7 @@ def main() -> None:
     curve = sorted({point["step"]: point for point in curve}.values(), key=lambda point: point["step"])
     base = Rival.load(given.base)
     draw_curve(curve, given.base / "curve.svg")
-    write(given.base, table(given.data, base, Rival.load(given.reference)), samples(base), curve)
+    write(given.base, table(given.data, base, Rival.load(given.reference)), samples(base), steps_of(given.run))
 
 
 if __name__ == "__main__":
