@@ -10,11 +10,11 @@ from typer import Argument, Option
 from cli.client import Url
 from cli.tune import load_base
 from demos.learn import Place, design, fine_tune, learn
-from demos.recipes import DESIGNS, RECIPES, YARDSTICKS
+from demos.recipes import DESIGNS, RECIPES
 from demos.score import score
 
 YARDSTICK = "-fine-tuning"
-LEARNT = [*RECIPES, *DESIGNS, *(name + YARDSTICK for name in YARDSTICKS)]
+LEARNT = [*RECIPES, *DESIGNS, *(name + YARDSTICK for name in RECIPES)]
 EMBEDDED = "server/default/base"
 
 Names = Annotated[list[str] | None, Argument(help=f"All when left out: {', '.join(LEARNT)}")]

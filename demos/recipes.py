@@ -177,5 +177,3 @@ DESIGNS: Mapping[str, Design] = {
         "The intents of `intent` by instructions and exemplars alone: nothing is learnt.",
     )
 }
-YARDSTICKS = ("intent", "domain", "subjectivity", "sentiment", "restaurant")
-"""Tasks whose file is measured against full fine-tuning of the same base."""

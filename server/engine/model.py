@@ -19,8 +19,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from prompt_store.base import read_base
 from prompt_store.errors import BaseDamaged
 from prompt_store.metadata import Base
-from server.engine.norms import fuse_norms
-from server.engine.packing import pack, packing_works
+from server.engine.layers import exchange
+from server.engine.norms import fused_norms
+from server.engine.packing import packed_linears, packing_works
 
 FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 """`model_type`s whose answers are proved equal to transformers' own, token for token."""
@@ -203,9 +204,9 @@ class BaseModel:
         nn.Module.to(model, where)
         loaded = cls(model, config, base, _eos_ids(path, config))
         if packed:
-            fuse_norms(loaded.model)
+            exchange(loaded.model, fused_norms)
         if packed and where.type == "cpu" and packing_works(chosen):
-            loaded.packed = pack(loaded.model)
+            loaded.packed = exchange(loaded.model, packed_linears)
         return loaded
 
     def rows_tensor(self, rows: Any) -> torch.Tensor:

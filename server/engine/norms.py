@@ -25,16 +25,10 @@ class FusedRMSNorm(nn.Module):
         return F.rms_norm(x, self._shape, self.weight, self._eps)
 
 
-def fuse_norms(model: nn.Module) -> int:
-    """Replaces every RMS norm below `model` that is one; returns how many."""
-    count = 0
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            fused = _fused(child)
-            if fused is not None:
-                setattr(parent, name, fused)
-                count += 1
-    return count
+def fused_norms(parent: nn.Module) -> dict[str, nn.Module]:
+    """Every RMS norm among the children of `parent` that is one."""
+    found = ((name, _fused(child)) for name, child in parent.named_children())
+    return {name: norm for name, norm in found if norm is not None}
 
 
 @torch.inference_mode()

@@ -5,7 +5,8 @@ from torch import nn
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from server.engine.norms import FusedRMSNorm, fuse_norms
+from server.engine.layers import exchange
+from server.engine.norms import FusedRMSNorm, fused_norms
 
 
 def test_a_plain_rms_norm_becomes_one_operator_with_the_same_numbers() -> None:
@@ -16,7 +17,7 @@ def test_a_plain_rms_norm_becomes_one_operator_with_the_same_numbers() -> None:
     x = torch.randn(2, 5, 48)
     with torch.inference_mode():
         before = norm(x)
-        assert fuse_norms(model) == 1
+        assert exchange(model, fused_norms) == 1
         torch.testing.assert_close(model[0](x), before)
     assert isinstance(model[0], FusedRMSNorm)
 
@@ -29,4 +30,4 @@ def test_other_norms_keep_their_layers() -> None:
             return 2 * super().forward(hidden_states)
 
     model = nn.Sequential(GemmaRMSNorm(48), nn.LayerNorm(48), Doubled(48, eps=1e-5))
-    assert fuse_norms(model) == 0
+    assert exchange(model, fused_norms) == 0
