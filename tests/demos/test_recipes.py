@@ -44,6 +44,6 @@ def test_a_designed_template_shows_each_label_once_and_ends_in_the_line() -> Non
     assert designed(told, ("music", "weather"), rows, draw=0) == text
 
 
-def test_yardsticks_and_designs_name_recipes() -> None:
+def test_designs_name_recipes() -> None:
     """A table cannot point at nothing."""
     assert {told.shows for told in DESIGNS.values()} <= set(RECIPES)
