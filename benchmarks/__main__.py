@@ -56,8 +56,26 @@ def machine(threads: int) -> dict[str, Any]:
         "threads": threads,
         "python": platform.python_version(),
         "preloaded": bool(os.environ.get("LD_PRELOAD")),
+        "commit": commit(),
+        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
         **{package: version(package) for package in ("torch", "transformers", "peft")},
     }
+
+
+def commit() -> str:
+    """The checkout's, with a plus when files differ from it; "unknown" outside of one."""
+    try:
+        told = subprocess.run(  # whichever git the user has
+            ["git", "describe", "--always", "--dirty=+"],  # noqa: S607
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            text=True,
+            cwd=HERE,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()
 
 
 def _lines(file: Path) -> list[str]:

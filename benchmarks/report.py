@@ -72,6 +72,16 @@ def table(rates: dict[str, dict[int, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def caption(machine: dict[str, Any]) -> str:
+    """Where and how the figures of a table were measured."""
+    versions = ", ".join(f"{package} {machine[package]}" for package in ("torch", "transformers", "peft"))
+    preloads = "with preloads" if machine["preloaded"] else "no preloads"
+    return (
+        f"`{machine['command']}` at commit {machine['commit']}; {machine['cpu']}, {machine['threads']} threads, "
+        f"{preloads}; {versions}.\n"
+    )
+
+
 def picture(rates: dict[str, dict[int, float]], file: Path) -> None:
     """SVG: groups of bars, one group per number of requests in flight."""
     columns = sorted({concurrency for row in rates.values() for concurrency in row})
@@ -96,5 +106,5 @@ def write(whole: dict[str, Any], folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     rates = best(whole["runs"])
-    (folder / f"{name}.md").write_text(table(rates), encoding="utf-8")
+    (folder / f"{name}.md").write_text(table(rates) + "\n" + caption(whole["machine"]), encoding="utf-8")
     picture(rates, folder / f"{name}.svg")

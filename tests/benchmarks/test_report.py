@@ -16,6 +16,18 @@ def run(peer: str, rate: float, first_ids: list[int]) -> dict[str, Any]:
 RUNS = [run("engine", 90.0, [1, 2]), run("peft", 10.0, [1, 3]), run("engine", 100.0, [1, 2])]
 
 
+MACHINE = {
+    "command": "make it",
+    "commit": "abc1234",
+    "cpu": "a processor",
+    "threads": 2,
+    "preloaded": False,
+    "torch": "2",
+    "transformers": "5",
+    "peft": "0",
+}
+
+
 def test_the_best_repeat_counts() -> None:
     """A peer's rate is its best, and the ratio says how many times that the engine does."""
     rates = best(RUNS)
@@ -38,10 +50,12 @@ def test_the_table_names_the_ratio() -> None:
 
 
 def test_results_are_written_as_data_and_picture(tmp_path: Path) -> None:
-    """One JSON file, one table and one picture, the same bytes for the same figures."""
-    write({"runs": RUNS}, tmp_path, "mixed")
+    """One JSON file, one table that says where it is from, one picture: the same bytes for the same figures."""
+    write({"machine": MACHINE, "runs": RUNS}, tmp_path, "mixed")
     first = (tmp_path / "mixed.svg").read_bytes()
-    write({"runs": RUNS}, tmp_path, "mixed")
+    write({"machine": MACHINE, "runs": RUNS}, tmp_path, "mixed")
     assert (tmp_path / "mixed.svg").read_bytes() == first
     assert json.loads((tmp_path / "mixed.json").read_text())["runs"] == RUNS
-    assert (tmp_path / "mixed.md").read_text().startswith("| output")
+    written = (tmp_path / "mixed.md").read_text()
+    assert written.startswith("| output")
+    assert "`make it` at commit abc1234; a processor, 2 threads, no preloads; torch 2" in written
