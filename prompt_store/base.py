@@ -64,11 +64,12 @@ def read_base(folder: Path, name: str | None = None) -> Base:
     inner = config.get("text_config")
     config = inner if isinstance(inner, dict) else config
     hidden = _size(config, "hidden_size", "n_embd", "d_model")
+    embedded = _size(config, "word_embed_proj_dim", default=hidden)  # OPT's smaller ones project what they embed
     heads = _size(config, "num_attention_heads", "n_head", "num_heads")
     return Base(
         fingerprint=fingerprint(folder),
         name=folder.name if name is None else name,
-        hidden=hidden,
+        hidden=embedded,
         layers=_size(config, "num_hidden_layers", "n_layer", "num_layers"),
         kv_heads=_size(config, "num_key_value_heads", default=heads),
         head_dim=_size(config, "head_dim", default=hidden // heads),

@@ -18,12 +18,14 @@ from server.api.guard import Guard
 from server.api.queries import check_query
 from server.config import EMBEDDED_BASE, EMBEDDED_TASKS, Settings
 from server.engine.engine import Engine
-from server.engine.model import BadBase, BaseModel, locate, name_of
+from server.engine.model import FAMILIES, BadBase, BaseModel, locate, name_of
+from server.engine.selfcheck import check
 from server.engine.settings import EngineSettings
 from server.generate import Room
 from server.lookup import Tasks
 from server.publish import Desk, publish_files
 from server.running import Running
+from server.telemetry import logger
 from server.tokenizer import Tokenizer
 
 ROUTERS: Sequence[APIRouter] = (generate.router, tasks.router, ops.router)
@@ -68,6 +70,9 @@ def load_base(settings: Settings) -> tuple[BaseModel, Tokenizer]:
     path = EMBEDDED_BASE if settings.model is None else locate(settings.model, settings.revision)
     name = name_of(settings.model or str(path))
     base = BaseModel.load(path, name=name, device=settings.device, dtype=settings.dtype)
+    if base.config.model_type not in FAMILIES:
+        found = check(base)
+        logger().info("an untried family answers alike", model_type=base.config.model_type, difference=found)
     tokenizer = Tokenizer.load(path)
     if tokenizer.size > base.shape.vocabulary:
         raise BadBase(f"{path}: the tokenizer has {tokenizer.size} ids, the base {base.shape.vocabulary} rows")

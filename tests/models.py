@@ -10,12 +10,23 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -25,7 +36,7 @@ from transformers import (
 
 VOCABULARY = 384
 CONTEXT = 256
-FAMILIES = ("llama", "qwen3", "gpt2", "mistral", "qwen2")
+FAMILIES = ("llama", "qwen3", "gpt2", "mistral", "qwen2", "gemma2", "gemma3", "phi3", "gpt_neox", "opt")
 
 _TEXT = (
     "play some jazz, please. what is the weather in Paris tomorrow? book a table for two at seven. "
@@ -61,20 +72,40 @@ def _config(family: str) -> tuple[type[PreTrainedModel], Any]:
         "intermediate_size": 96,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
-        "num_key_value_heads": 2,
         "max_position_embeddings": CONTEXT,
         "tie_word_embeddings": family != "mistral",
         **common,
     }
-    if family == "llama":
-        return LlamaForCausalLM, LlamaConfig(**shape)
-    if family == "qwen2":
-        return Qwen2ForCausalLM, Qwen2Config(**shape)
-    if family == "qwen3":
-        return Qwen3ForCausalLM, Qwen3Config(**shape, head_dim=24)  # a head size that is not hidden / heads
-    if family == "mistral":
-        return MistralForCausalLM, MistralConfig(**shape, sliding_window=24)  # shorter than the sequences
-    raise KeyError(family)
+    if family == "gpt_neox":
+        return GPTNeoXForCausalLM, GPTNeoXConfig(**shape)
+    if family == "opt":
+        return OPTForCausalLM, OPTConfig(**shape, ffn_dim=96)
+    return _grouped(family, {**shape, "num_key_value_heads": 2})
+
+
+def _grouped(family: str, shape: dict[str, Any]) -> tuple[type[PreTrainedModel], Any]:
+    """Two query heads a KV head; windows shorter than the sequences, head sizes that are not hidden / heads."""
+    gemma: dict[str, Any] = {"head_dim": 24, "sliding_window": 24, "query_pre_attn_scalar": 24}
+    own: dict[str, tuple[type[PreTrainedModel], type[PreTrainedConfig], dict[str, Any]]] = {
+        "llama": (LlamaForCausalLM, LlamaConfig, {}),
+        "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
+        "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 24}),
+        "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 24}),
+        "phi3": (Phi3ForCausalLM, Phi3Config, {"sliding_window": 24}),
+        # every other layer local; caps low enough to bend the scores and the logits
+        "gemma2": (
+            Gemma2ForCausalLM,
+            Gemma2Config,
+            gemma | {"attn_logit_softcapping": 6.0, "final_logit_softcapping": 5.0},
+        ),
+        "gemma3": (
+            Gemma3ForCausalLM,
+            Gemma3TextConfig,
+            gemma | {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"]},
+        ),
+    }
+    model, config, more = own[family]
+    return model, config(**shape, **more)
 
 
 def random_model(family: str = "llama", seed: int = 0) -> PreTrainedModel:
@@ -88,6 +119,8 @@ def random_model(family: str = "llama", seed: int = 0) -> PreTrainedModel:
             if parameter.ndim == 2:
                 scale = 1.0 if "embed" in name or "wte" in name else 2.0 / parameter.shape[-1] ** 0.5
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+            elif "gemma" in family and ".post_" in name:
+                parameter.fill_(7.0)  # one plus this: as loud as the scaled embeddings it is added to
     return model
 
 

@@ -90,12 +90,19 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One layer's cache and the call's constants: keys and values [slots, H_kv, positions, D]."""
+    """One layer's cache and the call's constants: keys and values [slots, H_kv, positions, D].
+
+    `softcap` c turns a score s into c tanh(s / c), as Gemma 2 does; None leaves scores alone.
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
     scale: float
     window: int
+    softcap: float | None
+
+    def capped(self, scores: torch.Tensor) -> torch.Tensor:
+        return scores if self.softcap is None else scores.div_(self.softcap).tanh_().mul_(self.softcap)
 
 
 class PackedAttention:
@@ -117,13 +124,14 @@ class PackedAttention:
         attention_mask: None = None,  # noqa: ARG002 - `_no_mask` builds none
         scaling: float | None = None,
         sliding_window: int | None = None,
+        softcap: float | None = None,
         **_: Any,
     ) -> tuple[torch.Tensor, None]:
         """query [1, H, N, D], key and value [1, H_kv, N, D] -> [1, N, H, D]."""
         plan = self.plan
         keys, values = self.kv.layers[int(module.layer_idx)]  # type: ignore[arg-type]
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        layer = _Layer(keys, values, scale, sliding_window or self.kv.positions)
+        layer = _Layer(keys, values, scale, sliding_window or self.kv.positions, softcap)
         out = query.new_empty(query.shape[2], query.shape[1], query.shape[3])
         if plan.decodes:
             out[: plan.decodes] = _decode(plan, layer, query[0], key[0], value[0])
@@ -151,7 +159,8 @@ def _decode(plan: Plan, layer: _Layer, q: torch.Tensor, k: torch.Tensor, v: torc
     if not plan.dense:
         grouped = grouped.new_zeros(plan.high, *grouped.shape[1:]).index_copy_(0, plan.slots, grouped)
     read = plan.high * kv_heads
-    scores = torch.bmm(grouped.view(read, -1, size), keys.view(-1, plan.span, size)[:read].transpose(1, 2)).float()
+    scores = torch.bmm(grouped.reshape(read, -1, size), keys.view(-1, plan.span, size)[:read].transpose(1, 2)).float()
+    scores = layer.capped(scores)
     scores.view(plan.high, heads, plan.span).add_(plan.mask(layer.window))
     weights = torch.softmax(scores, -1).to(values.dtype)
     out = torch.bmm(weights, values.view(-1, plan.span, size)[:read]).view(plan.high, heads, size)
@@ -169,8 +178,24 @@ def _prefill(segment: Segment, layer: _Layer, q: torch.Tensor, k: torch.Tensor, 
         values[:, past:total] = v[0]
         all_k, all_v = keys[None, :, :total], values[None, :, :total]
     mask = segment.mask(layer.window, q.device)
+    if layer.softcap is not None:
+        return _capped_prefill(layer, q[0], all_k[0], all_v[0], mask)
     grouped = q.shape[1] != k.shape[1]
     out = F.scaled_dot_product_attention(
         q, all_k, all_v, attn_mask=mask, is_causal=mask is None, scale=layer.scale, enable_gqa=grouped
     )
     return out[0].transpose(0, 1)
+
+
+def _capped_prefill(
+    layer: _Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """What torch's fused attention has no place for: scores capped before the mask. q [H, N, D], k, v [H_kv, T, D]."""
+    (heads, count, size), kv_heads = q.shape, k.shape[0]
+    grouped = (q * layer.scale).reshape(kv_heads, heads // kv_heads * count, size)
+    scores = layer.capped(torch.bmm(grouped, k.transpose(1, 2)).float()).view(heads, count, -1)
+    if mask is None:
+        mask = torch.ones(count, count, dtype=torch.bool, device=q.device).tril_()
+    weights = torch.softmax(scores.masked_fill_(~mask, float("-inf")), -1).to(v.dtype)
+    out = torch.bmm(weights.view(kv_heads, -1, weights.shape[-1]), v)
+    return out.view(heads, count, size).transpose(0, 1)

@@ -15,6 +15,7 @@ import torch
 from huggingface_hub import snapshot_download
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from prompt_store.base import read_base
 from prompt_store.errors import BaseDamaged
@@ -23,8 +24,10 @@ from server.engine.layers import exchange
 from server.engine.norms import fused_norms
 from server.engine.packing import packed_linears, packing_works
 
-FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
-"""`model_type`s whose answers are proved equal to transformers' own, token for token."""
+FAMILIES = (
+    "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "opt", "phi3", "qwen2", "qwen3",
+)  # fmt: skip
+"""`model_type`s whose answers are proved equal to transformers' own, token for token; others are tried at start-up."""
 
 SMALL_BYTES = 256 * 2**20
 """A base whose float32 weights stay below this is served in float32 on a CPU: exact, and it costs little."""
@@ -89,8 +92,8 @@ def check_directory(path: Path) -> dict[str, Any]:
         raise BadBase(f"{config_file} wants code of its own (auto_map): never run")
     if config.get("is_encoder_decoder"):
         raise BadBase(f"{config.get('model_type')} is an encoder-decoder; decoder-only bases are served")
-    if config.get("model_type") not in FAMILIES:
-        raise BadBase(f"model_type {config.get('model_type')} is not served; these are: {', '.join(FAMILIES)}")
+    if config.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise BadBase(f"model_type {config.get('model_type')} is no causal language model that transformers knows")
     if not any(path.glob("*.safetensors")):
         raise BadBase(f"{path} holds no *.safetensors weights (pickled weights are never read)")
     index = path / "model.safetensors.index.json"
@@ -102,6 +105,14 @@ def check_directory(path: Path) -> dict[str, Any]:
 
 
 def shape_of(config: PreTrainedConfig) -> Shape:
+    """Raises BadBase for a config that lacks one of the sizes, or has several of it."""
+    try:
+        return _shape_of(config.get_text_config(decoder=True))
+    except (AttributeError, TypeError, RuntimeError) as error:  # the last where layers differ in size
+        raise BadBase(f"model_type {config.model_type} is not served: {error}") from None
+
+
+def _shape_of(config: PreTrainedConfig) -> Shape:
     heads = int(config.num_attention_heads)
     return Shape(
         layers=int(config.num_hidden_layers),

@@ -1,0 +1,83 @@
+"""A base of a family nobody has tried here runs a few ids both ways before it serves: its own attention and ours.
+
+What the engine asks of a model (attention through transformers' interface, positions that are given, several sequences
+on one row) is not written down in its config, so it is measured. Knows the engine and ids; no family by name.
+"""
+
+import queue
+import random
+
+import torch
+
+from server.engine.engine import Engine
+from server.engine.model import BadBase, BaseModel, one_thread
+from server.engine.request import Event, Failed, Request, Sampling, TokenEvent
+from server.engine.settings import EngineSettings
+
+LENGTH, NEW, TOP = 48, 6, 4
+"""Ids of the longer prompt, generated ids, and logprobs compared at each of them."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""Difference between natural logs of probabilities that rounding explains: the largest in float32; else the median,
+since a mixture of experts may choose another one for a rounded bit."""
+PATIENCE = 300.0
+"""Seconds."""
+
+
+@one_thread()
+def check(base: BaseModel) -> float:
+    """The difference found. Raises BadBase when it is more than rounding, or when a way does not run."""
+    own = base.model.config._attn_implementation  # type: ignore[union-attr]  # noqa: SLF001 - it has no public name
+    prompts = _prompts(base)
+    answers = _packed(base, prompts)
+    base.model.set_attn_implementation(own)  # type: ignore[operator]
+    pairs = zip(prompts, answers, strict=True)
+    differences = torch.cat([_differences(base, prompt, answer) for prompt, answer in pairs])
+    found = float(differences.max() if base.dtype == torch.float32 else differences.median())
+    if not found <= TOLERANCE[base.dtype]:
+        raise BadBase(
+            f"model_type {base.config.model_type} is not served: packed with others its logprobs differ by {found:.2g}"
+        )
+    return found
+
+
+def _prompts(base: BaseModel) -> list[tuple[int, ...]]:
+    """Two of different lengths: on one row, neither may see the other."""
+    draw = random.Random(0)
+    longest = min(LENGTH, base.shape.context - NEW)
+    return [
+        tuple(draw.randrange(base.shape.vocabulary) for _ in range(length)) for length in (longest, longest // 2 + 1)
+    ]
+
+
+def _packed(base: BaseModel, prompts: list[tuple[int, ...]]) -> list[list[TokenEvent]]:
+    """Both at once, the longer in two chunks."""
+    longest = max(map(len, prompts))
+    settings = EngineSettings(max_total_tokens=longest + NEW, max_batch=len(prompts), max_batch_tokens=longest - 5)
+    engine = Engine(base, settings)
+    engine.start()
+    sampling = Sampling(max_new_tokens=NEW, logprobs=TOP, ignore_eos=True)
+    sinks: list[queue.SimpleQueue[Event]] = [queue.SimpleQueue() for _ in prompts]
+    try:
+        for index, (prompt, sink) in enumerate(zip(prompts, sinks, strict=True)):
+            engine.submit(Request(index, prompt, sampling), sink)
+        return [_answer(base, sink) for sink in sinks]
+    finally:
+        engine.close()
+
+
+def _answer(base: BaseModel, sink: "queue.SimpleQueue[Event]") -> list[TokenEvent]:
+    found = []
+    while isinstance(event := sink.get(timeout=PATIENCE), TokenEvent):
+        found.append(event)
+    if isinstance(event, Failed):
+        raise BadBase(f"model_type {base.config.model_type} is not served: packed on one row, its forward pass fails")
+    return found
+
+
+@torch.inference_mode()
+def _differences(base: BaseModel, prompt: tuple[int, ...], answer: list[TokenEvent]) -> torch.Tensor:
+    """float32 [NEW * TOP]: to the model's own pass over prompt and answer, at every id's likeliest alternatives."""
+    ids = torch.tensor([[*prompt, *(event.id for event in answer)]], device=base.device)
+    logits = base.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
+    own = torch.log_softmax(logits.float(), -1).cpu()
+    return torch.tensor([float(own[at, id_]) - log for at, event in enumerate(answer) for id_, log in event.top]).abs()
