@@ -61,7 +61,7 @@ class Template:
             raise bad_template(f"kind {kind} has no slots, got {len(slots)}")
         if slots and sum(slots) != length:
             raise bad_template(f"the slots must add up to the length {length}, got {sum(slots)}")
-        if kind == "embeddings" and not slots:
+        if kind == "prefix" or (kind == "embeddings" and not slots):
             parts = [length, *parts]
         fields = tuple(dict.fromkeys(part.name for part in parts if isinstance(part, Field)))
         if len(fields) > MAX_FIELDS:

@@ -57,9 +57,9 @@ async def classify(question: Question, room: Room) -> Verdict:
         raise Invalid("invalid_request", "the task has no labels of its own: name them", "labels")
     context = room.running.engine.max_total_tokens
     composed = await render(served, question.inputs, room)
-    check_room(composed, 1, context)  # before the labels: each of them tokenises the whole text
+    check_room(served, composed, 1, context)  # before the labels: each of them tokenises the whole text
     composed, found = await run_sync(_continue, served, question.inputs, labels, room.tokenizer)
-    check_room(composed, max(map(len, found)), context)
+    check_room(served, composed, max(map(len, found)), context)
     request = Request(question.id, composed.ids, prompt=served.prompt, continuations=found)
     async with room.running.events([request]) as events:
         async for _, event in events:

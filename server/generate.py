@@ -92,7 +92,7 @@ async def generate(item: Item, room: Room) -> AsyncGenerator[Piece | Answer, Non
         served = await room.tasks.served(item.task, item.version, item.min_version)
         composed = await render(served, item.inputs, room, item.truncate)
     parameters = item.parameters.over(served.metadata.defaults)
-    sampling = settle(parameters, composed, room, streamed=item.streamed)
+    sampling = settle(served, parameters, composed, room, streamed=item.streamed)
 
     choices = range(parameters.n or 1)
     requests = [
@@ -171,10 +171,12 @@ def fields_of(served: Served, inputs: Inputs) -> Mapping[str, str]:
     return {fields[0]: inputs}
 
 
-def check_room(composed: Composed, new_tokens: int, context: int) -> None:
+def check_room(served: Served, composed: Composed, new_tokens: int, context: int) -> None:
     """Everything of a request fits the context, and there is something to run. Raises Invalid with the counts."""
-    if not composed.ids:
-        raise Invalid("empty_prompt", "there is nothing to run: no text, no soft prompt, no BOS", "inputs")
+    if not composed.prompt_tokens and (served.metadata.kind == "prefix" or not composed.soft_tokens):
+        raise Invalid(
+            "empty_prompt", "there is nothing to run: no text, no BOS, no pseudo-tokens that are fed", "inputs"
+        )
     total = composed.prompt_tokens + composed.soft_tokens + new_tokens
     if total > context:
         raise Invalid(
@@ -185,12 +187,12 @@ def check_room(composed: Composed, new_tokens: int, context: int) -> None:
         )
 
 
-def settle(parameters: Parameters, composed: Composed, room: Room, *, streamed: bool) -> Sampling:
+def settle(served: Served, parameters: Parameters, composed: Composed, room: Room, *, streamed: bool) -> Sampling:
     """What the engine is told. `max_new_tokens` is cut to the room left only when nobody set it."""
     engine = room.running.engine
     room_left = engine.max_total_tokens - composed.prompt_tokens - composed.soft_tokens
     new_tokens = parameters.max_new_tokens or max(1, min(MAX_NEW_TOKENS, room_left))
-    check_room(composed, new_tokens, engine.max_total_tokens)
+    check_room(served, composed, new_tokens, engine.max_total_tokens)
     if (parameters.top_k or 0) > engine.vocab_size:
         raise Invalid("invalid_request", f"must be at most the vocabulary, {engine.vocab_size}", "parameters.top_k")
     seed = secrets.randbelow(MAX_SEED + 1) if parameters.seed is None else parameters.seed

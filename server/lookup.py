@@ -34,7 +34,7 @@ from server.engine.request import Prompt
 from server.errors import Invalid, Unavailable
 from server.tokenizer import Tokenizer
 
-SERVED_KINDS = frozenset({"text", "embeddings"})
+SERVED_KINDS = frozenset({"text", "embeddings", "prefix"})
 DTYPES: Mapping[str, DType] = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 MAX_REMEMBERED = 10_000
 VISIBLE_SECONDS = 1.0
@@ -72,9 +72,13 @@ def computed_in(base: BaseModel) -> DType:
 
 def engine_prompt(file: PromptFile, template: Template, tokenizer: Tokenizer) -> Prompt:
     """A prompt file as the engine takes it."""
-    rows = file.prompt.tensors["embeddings"].float32() if file.prompt.kind == "embeddings" else None
-    ids = head(template, tokenizer.encode, tokenizer.bos)
-    return Prompt(file.digest, None if rows is None else np.ascontiguousarray(rows), ids)
+    ids, tensors = head(template, tokenizer.encode, tokenizer.bos), file.prompt.tensors
+    if file.prompt.kind == "embeddings":
+        return Prompt(file.digest, np.ascontiguousarray(tensors["embeddings"].float32()), ids)
+    if file.prompt.kind == "prefix":
+        both = np.stack([tensors["key"].float32(), tensors["value"].float32()], axis=1)
+        return Prompt(file.digest, None, ids, both)
+    return Prompt(file.digest, None, ids)
 
 
 class Tasks:

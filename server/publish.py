@@ -109,6 +109,11 @@ def fits(file: PromptFile, desk: Desk) -> bool:
         require_fingerprint=settings.require_fingerprint,
         dtype=computed_in(engine.base),
     )
+    window = engine.base.shape.window
+    if file.prompt.kind == "prefix" and window is not None and file.prompt.length > window:
+        raise Unacceptable(
+            "prompt_too_long", f"{file.prompt.length} pseudo-tokens reach beyond the base's sliding window of {window}"
+        )
     needed = len(_blank(file, desk)) + file.metadata.defaults.get("max_new_tokens", 1)
     if needed > engine.max_total_tokens:
         raise Unacceptable(
@@ -121,6 +126,8 @@ def fits(file: PromptFile, desk: Desk) -> bool:
 async def canary(file: PromptFile, prompt: Prompt, desk: Desk) -> None:
     """One forward pass over everything the task brings. Raises Unacceptable when its logits are not finite."""
     ids = await run_sync(_blank, file, desk)
+    if file.prompt.kind == "prefix" and all(item < 0 for item in ids):
+        ids = (*ids, 0)  # a deep prefix is never fed: some id has to read it
     if not ids:
         return
     request = Request(f"canary/{secrets.token_hex(8)}", ids, Sampling(max_new_tokens=1), prompt)

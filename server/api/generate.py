@@ -96,7 +96,7 @@ async def render_route(request: Request) -> Response:
     served = await room.tasks.served(asked.task, asked.version, asked.min_version)
     composed = await render(served, asked.inputs, room, asked.truncate)
     context = room.running.engine.max_total_tokens
-    check_room(composed, 0, context)
+    check_room(served, composed, 0, context)
     return wire.answer(wire.rendered(served, composed, context, truncated=asked.truncate is not None))
 
 

@@ -133,10 +133,12 @@ class Engine:
         found = self._residency.take(prompt.digest)
         if found is not None:
             return found
-        size = len(prompt.head) * self._position_bytes
-        rows = None if prompt.rows is None else self.base.rows_tensor(prompt.rows)
-        size += 0 if rows is None else rows.nbytes
-        resident = Resident(prompt, size, rows)
+        resident = Resident(prompt, len(prompt.head) * self._position_bytes)
+        if prompt.rows is not None:
+            resident.rows = self.base.tensor(prompt.rows)
+            resident.bytes += resident.rows.nbytes
+        if prompt.prefix is not None:
+            resident.kv, resident.covered = self.base.tensor(prompt.prefix), prompt.prefix.shape[3]
         resident.shared = len(prompt.head) < self.max_total_tokens and self._residency.add(resident)
         return resident
 

@@ -56,7 +56,7 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the K/V cache needs to know of a base."""
+    """What the K/V cache needs to know of a base. `window`: positions that its local layers see, if it has any."""
 
     layers: int
     hidden: int
@@ -65,6 +65,7 @@ class Shape:
     head_dim: int
     vocabulary: int
     context: int
+    window: int | None
 
 
 def locate(model: str, revision: str | None = None) -> Path:
@@ -122,6 +123,7 @@ def _shape_of(config: PreTrainedConfig) -> Shape:
         head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
         vocabulary=int(config.vocab_size),
         context=int(config.max_position_embeddings),
+        window=getattr(config, "sliding_window", None),
     )
 
 
@@ -220,9 +222,9 @@ class BaseModel:
             loaded.packed = exchange(loaded.model, packed_linears)
         return loaded
 
-    def rows_tensor(self, rows: Any) -> torch.Tensor:
-        """Pseudo-token rows float32 [p, d] as the model's block 0 receives them."""
-        return torch.as_tensor(rows).to(self.device, self.dtype)
+    def tensor(self, learnt: Any) -> torch.Tensor:
+        """Learnt numbers, float32, where the model is and in its dtype."""
+        return torch.as_tensor(learnt).to(self.device, self.dtype)
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """int64 [1, N] -> [1, N, d], after any embedding scale of the family."""

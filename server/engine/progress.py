@@ -64,7 +64,7 @@ class Progress:
         if not choice.finite:
             self.fail(sequence, _NON_FINITE)
         elif sequence.resident is not None and self._scheduler.is_head(sequence):
-            sequence.resident.kv = self._kv.copy_out(sequence.slot, sequence.fed)
+            sequence.resident.cover(self._kv.copy_out(sequence.slot, sequence.fed))
             self.end(sequence, Finished("length", 0))
         else:
             self._generated(sequence, choice)

@@ -15,20 +15,31 @@ from server.engine.request import Prompt
 class Resident:
     """One soft prompt in memory. `rows` and `kv` are the model's tensors; `users` counts sequences that hold it.
 
-    `kv` is None until the head has been prefilled; `shared` False means that its head never will be (it would not
-    fit the budget), so its requests feed every id themselves.
+    `kv` holds the first `covered` positions of the head: a deep prefix from the start, all of it once the rest has been
+    prefilled. `shared` False means that it never will be (it would not fit the budget), so its requests feed the rest
+    themselves.
     """
 
     prompt: Prompt
     bytes: int
     rows: Any = None
     kv: Any = None
+    covered: int = 0
     shared: bool = True
     users: int = 0
 
     @property
     def ready(self) -> bool:
-        return self.kv is not None or not self.shared or not self.prompt.head
+        return self.covered == len(self.prompt.head) or not self.shared
+
+    @property
+    def cached(self) -> tuple[int, ...]:
+        """The ids whose keys and values are there."""
+        return self.prompt.head[: self.covered]
+
+    def cover(self, kv: Any) -> None:
+        """The whole head's keys and values, [L, 2, H_kv, positions, D]."""
+        self.kv, self.covered = kv, len(self.prompt.head)
 
 
 class Residency:

@@ -114,9 +114,7 @@ class Scheduler:
                 self.load(resident, HeadSink())  # its head may have been dropped after a failure
                 held_back.append(sequence)
                 continue
-            shared = 0
-            if resident is not None and resident.kv is not None:
-                shared = sequence.share(resident.prompt.head)
+            shared = 0 if resident is None else sequence.share(resident.cached)
             sequence.admit(self.slots.take(sequence), shared)
             step.admitted.append(sequence)
             budget -= self._feed(step, sequence, budget)

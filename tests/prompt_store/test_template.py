@@ -126,9 +126,15 @@ def test_bos_comes_first_when_text_does() -> None:
     assert composed("{a}{soft:3}x", {"a": ""}).ids == (BOS, *ROWS, *plain("x"))
 
 
-@pytest.mark.parametrize("kind", ["text", "prefix", "adapter"])
+def test_a_deep_prefix_stands_in_front_of_the_text() -> None:
+    """It takes the first positions, as rows would, and has no slots."""
+    template = Template.parse("Say {input}", "prefix", 3)
+    assert compose(template, {"input": "x"}, tokenize, BOS).ids == (*ROWS, BOS, *plain("Say x"))
+
+
+@pytest.mark.parametrize("kind", ["text", "adapter"])
 def test_other_kinds_have_no_rows_in_the_ids(kind: Kind) -> None:
-    """A text task has none, and the K/V kinds bring theirs past the embeddings."""
+    """A text task has none, and an adapter takes no positions."""
     template = Template.parse("Say {input}", kind, 0 if kind == "text" else 4)
     assert compose(template, {"input": "x"}, tokenize, BOS).ids == (BOS, *plain("Say x"))
 

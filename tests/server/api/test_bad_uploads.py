@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from prompt_store.metadata import Base
-from tests.models import rows
 from tests.server.site import Site, embeddings, peft_file
 
 HIDDEN = 64
@@ -139,11 +138,19 @@ def test_odd_but_legal_values_are_taken(site: Site) -> None:
         assert site.http.put(f"/tasks/odd-{number}", content=peft_file(array(value))).status_code == 201
 
 
-def test_kinds_of_a_later_issue_are_named(site: Site) -> None:
-    """A deep prefix is recognised and refused as not served yet."""
-    width = 3 * 2 * 2 * 16
-    answer = site.http.put("/tasks/deep", content=peft_file(rows(2, width).numpy()))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unsupported_kind")
+def test_a_kind_that_is_not_served_is_named(site: Site) -> None:
+    """Adaption prompts are recognised and refused."""
+    names = ("adaption_gate", "adaption_prompt")
+    shapes = {"adaption_gate": [1], "adaption_prompt": [1, 2, HIDDEN]}
+    header, at = {}, 0
+    for name in names:
+        size = 4 * int(np.prod(shapes[name]))
+        header[f"base_model.model.model.layers.2.self_attn.{name}"] = {
+            "dtype": "F32", "shape": shapes[name], "data_offsets": [at, at + size],
+        }  # fmt: skip
+        at += size
+    answer = site.http.put("/tasks/adapted", content=with_header(header, bytes(at)))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unsupported_kind"), answer.text
 
 
 @pytest.mark.parametrize(

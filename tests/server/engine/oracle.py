@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from server.engine.engine import Engine
 from server.engine.request import Event, Failed, Finished, Request, Scored, TokenEvent
@@ -35,6 +35,20 @@ def generate(
     mask = torch.ones(inputs.shape[:2], dtype=torch.int64)
     out = cast("Any", model).generate(inputs_embeds=inputs, attention_mask=mask, generation_config=config)
     return [int(token) for token in out[0]]
+
+
+@torch.inference_mode()
+def generate_behind(model: PreTrainedModel, prefix: torch.Tensor, ids: tuple[int, ...], new: int) -> list[int]:
+    """Greedy ids after text `ids` behind a deep prefix [L, 2, H_kv, p, D]: everything is fed anew for each of them."""
+    found: list[int] = []
+    for _ in range(new):
+        fed = torch.tensor([[*ids, *found]])
+        at = prefix.shape[3] + torch.arange(fed.shape[1])[None]
+        cache = DynamicCache([(layer[0][None], layer[1][None]) for layer in prefix])
+        mask = torch.ones(1, prefix.shape[3] + fed.shape[1], dtype=torch.int64)
+        out = model(input_ids=fed, position_ids=at, past_key_values=cache, attention_mask=mask, use_cache=True)
+        found.append(int(out.logits[0, -1].argmax()))
+    return found
 
 
 @torch.inference_mode()

@@ -102,7 +102,7 @@ def test_a_task_whose_head_is_not_ready_holds_up_nobody() -> None:
     assert len(heads) == 1
     assert [chunk.sequence for chunk in step.prefills if chunk.sequence not in heads] == [other]
     heads[0].fed = 2
-    task.kv = object()
+    task.cover(object())
     scheduler.finish(heads[0])
     step = scheduler.schedule()
     assert [one in waiting for one in step.admitted] == [True, True]

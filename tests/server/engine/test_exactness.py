@@ -35,10 +35,22 @@ class Bench:
         leading = (*(~i for i in range(length)), 0, *head)
         return Prompt(f"{seed}/{length}/{head}", rows.numpy(), leading)
 
+    def prefix(self, length: int, seed: int, text: tuple[int, ...] = ()) -> Prompt:
+        """Keys and values that no text would give; BOS and `text` behind them are shared too."""
+        shape = self.engine.base.shape
+        size = (shape.layers, 2, shape.kv_heads, length, shape.head_dim)
+        drawn = torch.randn(size, generator=torch.Generator().manual_seed(2000 + seed))
+        head = (*(~i for i in range(length)), 0, *text)
+        return Prompt(f"deep/{seed}/{length}/{text}", None, head, drawn.numpy())
+
     def request(self, ids: tuple[int, ...], prompt: Prompt | None, new: int = NEW) -> Request:
         return Request(next(self.serial), ids, Sampling(max_new_tokens=new, ignore_eos=True), prompt)
 
     def alone(self, request: Request) -> list[int]:
+        if request.prompt is not None and request.prompt.prefix is not None:
+            prefix = torch.tensor(request.prompt.prefix)
+            text = request.ids[prefix.shape[3] :]
+            return oracle.generate_behind(self.reference, prefix, text, request.sampling.max_new_tokens)
         rows = None if request.prompt is None or request.prompt.rows is None else torch.tensor(request.prompt.rows)
         return oracle.generate(self.reference, request.ids, rows, request.sampling.max_new_tokens)
 
@@ -55,12 +67,13 @@ def text(seed: int, length: int) -> tuple[int, ...]:
 
 
 def mixed(bench: Bench, count: int) -> list[Request]:
-    """Six tasks: rows in front (two), rows and text in front, rows behind text, text alone, the bare model."""
+    """Eight tasks: rows in front (three), rows behind text, text alone, the bare model, deep prefixes (two)."""
     front, other = bench.prompt(5, 1), bench.prompt(20, 2)
     with_text = bench.prompt(3, 3, text(99, 7))
     behind = bench.prompt(4, 4)
     behind = Prompt(behind.digest, behind.rows, (0, *text(98, 3)))
     literal = Prompt("literal", None, (0, *text(97, 9)))
+    deep, deep_with_text = bench.prefix(6, 11), bench.prefix(9, 12, text(95, 4))
     found = []
     for i in range(count):
         own = text(i, 4 + i % 13)
@@ -72,13 +85,15 @@ def mixed(bench: Bench, count: int) -> list[Request]:
                 bench.request((*behind.head, *own, ~0, ~1, *own[:2], ~2, ~3), behind),
                 bench.request((*literal.head, *own), literal),
                 bench.request((0, *own), None),
-            ][i % 6]
+                bench.request((*deep.head, *own), deep),
+                bench.request((*deep_with_text.head, *own), deep_with_text),
+            ][i % 8]
         )
     return found
 
 
 def test_mixed_requests_answer_as_alone(bench: Bench) -> None:
-    """64 requests of 6 tasks in flight give exactly the ids that transformers gives to each alone."""
+    """64 requests of 8 tasks in flight give exactly the ids that transformers gives to each alone."""
     requests = mixed(bench, 64)
     wanted = [bench.alone(request) for request in requests]
     assert len({tuple(ids) for ids in wanted}) > 48, "the references must differ, or every engine would pass"

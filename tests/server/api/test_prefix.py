@@ -1,0 +1,83 @@
+"""Deep prefixes over HTTP: PEFT's own file, uploaded as it is, answers as PEFT does alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel, PrefixTuningConfig, TaskType, get_peft_model
+from transformers import GenerationConfig
+
+from tests import models
+from tests.server.site import Site, peft_file
+from tests.server.site import site as running
+
+LENGTH, NEW = 6, 10
+INPUTS = ("play some jazz", "what is the weather in Paris", "who wrote the book?")
+
+
+def trained(folder: Path, seed: int) -> PeftModel:
+    """A prefix of numbers large enough to be heard, saved by PEFT."""
+    config = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=LENGTH)
+    model = get_peft_model(models.random_model(), config).eval()
+    encoder: Any = model.prompt_encoder
+    weight: torch.Tensor = encoder["default"].embedding.weight
+    with torch.no_grad():
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed)))
+    model.save_pretrained(str(folder))
+    return model
+
+
+def alone(model: PeftModel, text: str) -> str:
+    tokenizer = models.tokenizer()
+    ids = torch.tensor([tokenizer.encode(text).ids])
+    greedy = GenerationConfig(max_new_tokens=NEW, do_sample=False, eos_token_id=1, pad_token_id=2)
+    found = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=greedy)
+    return tokenizer.decode(found[0, ids.shape[1] :].tolist())
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
+def test_pefts_prefixes_answer_as_peft_does_alone(site: Site, tmp_path: Path) -> None:
+    """Two prefixes and the bare model in one batch: greedy, float32, text for text."""
+    theirs = {f"deep-{seed}": trained(tmp_path / str(seed), seed) for seed in (1, 2)}
+    for seed, name in enumerate(theirs, start=1):
+        data = (tmp_path / str(seed) / "adapter_model.safetensors").read_bytes()
+        query = {"target_delimiter": ""}  # the answer's own leading space stays
+        task = site.http.put(f"/tasks/{name}", content=data, params=query).json()
+        assert (task["kind"], task["length"]) == ("prefix", LENGTH)
+    asked = [(name, text) for text in INPUTS for name in theirs]
+    requests = [{"task": name, "inputs": text, "parameters": {"max_new_tokens": NEW}} for name, text in asked]
+    bare = {"inputs": INPUTS[0], "parameters": {"max_new_tokens": NEW}}
+    answers = site.http.post("/generate", json={"requests": [*requests, bare]}).json()["responses"]
+    wanted = [alone(theirs[name], text) for name, text in asked]
+    assert [answer["generated_text"] for answer in answers[:-1]] == wanted
+    assert len({*wanted, answers[-1]["generated_text"]}) == len(asked) + 1, "references that agree prove nothing"
+    assert {answer["usage"]["soft_tokens"] for answer in answers[:-1]} == {LENGTH}
+
+
+def test_a_prefix_takes_a_template_and_labels(site: Site) -> None:
+    """Literals behind it are shared like any task's, `/classify` scores behind it, `/nearest` refuses it."""
+    rows = np.random.default_rng(3).standard_normal((4, 3 * 2 * 2 * 16))
+    query = {"template": "play {text} now", "labels": "jazz,rock"}
+    assert site.http.put("/tasks/deep-labels", content=peft_file(rows), params=query).status_code == 201
+    usage = site.generate("it", "deep-labels", max_new_tokens=2)["usage"]
+    assert usage["soft_tokens"] == 4
+    assert usage["cached_tokens"] > 1, "BOS and the first literal"
+    scores = site.http.post("/classify", json={"task": "deep-labels", "inputs": "it"}).json()["scores"]
+    assert {score["label"] for score in scores} == {"jazz", "rock"}
+    refused = site.http.get("/tasks/deep-labels/nearest")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "task")
+
+
+def test_a_prefix_longer_than_a_sliding_window_is_refused(tmp_path: Path) -> None:
+    """Its first positions would be seen by nobody."""
+    with running(models.save(tmp_path / "base", "mistral"), "memory://") as site:
+        window = 24
+        width = 3 * 2 * 2 * 16
+        fits = site.http.put("/tasks/a", content=peft_file(np.ones((window, width))))
+        assert fits.status_code == 201, fits.text
+        error = site.http.put("/tasks/b", content=peft_file(np.ones((window + 1, width)))).json()["error"]
+        assert error["code"] == "prompt_too_long"
+        assert "window of 24" in error["message"]
