@@ -26,7 +26,8 @@ FILE_LIMIT = 2**30
 
 EMBEDDINGS = "prompt_embeddings"
 MULTITASK = frozenset({EMBEDDINGS, "prefix_task_cols", "prefix_task_rows"})
-ADAPTION = re.compile(r"(?:.*\.)?layers\.([0-9]{1,4})\.self_attn\.adaption_(prompt|gate)")
+ADAPTION = re.compile(r"(?:.*\.)?(?:layers\.([0-9]{1,4})\.self_attn|h\.([0-9]{1,4})\.attn)\.adaption_(prompt|gate)")
+"""Llama's and GPT-2's names."""
 KINDS: Mapping[str, Kind] = {
     "PROMPT_TUNING": "embeddings",
     "P_TUNING": "embeddings",
@@ -197,7 +198,7 @@ def _adapter(tensors: Mapping[str, Tensor], base: Base, kind: Kind | None) -> So
     for name, tensor in tensors.items():
         match = ADAPTION.fullmatch(name)
         if match is not None:
-            found[match[2], int(match[1])] = tensor
+            found[match[3], int(match[1] or match[2])] = tensor
     count = len(tensors) // 2
     layers = range(max(0, base.layers - count), base.layers)
     if found.keys() != {(part, layer) for part in ("prompt", "gate") for layer in layers} or len(tensors) != 2 * len(

@@ -22,7 +22,7 @@ from prompt_store.errors import (
     VersionNotFound,
     VersionNotVisible,
 )
-from prompt_store.metadata import Metadata
+from prompt_store.metadata import Kind, Metadata
 from prompt_store.prompt import PromptFile, check_fits
 from prompt_store.store import Store
 from prompt_store.task import Task, is_task_id
@@ -34,7 +34,6 @@ from server.engine.request import Prompt
 from server.errors import Invalid, Unavailable
 from server.tokenizer import Tokenizer
 
-SERVED_KINDS = frozenset({"text", "embeddings", "prefix"})
 DTYPES: Mapping[str, DType] = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 MAX_REMEMBERED = 10_000
 VISIBLE_SECONDS = 1.0
@@ -65,6 +64,11 @@ class Served:
 _BARE = Served(None, Metadata("text", 0, "{input}", ""), Template.parse("{input}", "text", 0), None)
 
 
+def refusal(kind: Kind, base: BaseModel) -> str | None:
+    """Why this base does not run a kind; None when it does."""
+    return base.no_adapters if kind == "adapter" else None
+
+
 def computed_in(base: BaseModel) -> DType:
     """The dtype that a soft prompt's numbers must survive."""
     return DTYPES[str(base.dtype)]
@@ -77,7 +81,9 @@ def engine_prompt(file: PromptFile, template: Template, tokenizer: Tokenizer) ->
         return Prompt(file.digest, np.ascontiguousarray(tensors["embeddings"].float32()), ids)
     if file.prompt.kind == "prefix":
         both = np.stack([tensors["key"].float32(), tensors["value"].float32()], axis=1)
-        return Prompt(file.digest, None, ids, both)
+        return Prompt(file.digest, None, ids, prefix=both)
+    if file.prompt.kind == "adapter":
+        return Prompt(file.digest, None, ids, adapter=(tensors["prompts"].float32(), tensors["gate"].float32()))
     return Prompt(file.digest, None, ids)
 
 
@@ -142,8 +148,9 @@ class Tasks:
         metadata = task.metadata
         if metadata is None:
             raise TaskNotFound("a tombstone cannot be run")
-        if metadata.kind not in SERVED_KINDS:
-            raise Unavailable("unsupported_kind", f"kind {metadata.kind} is not served by this server")
+        refused = refusal(metadata.kind, self._engine.base)
+        if refused is not None:
+            raise Unavailable("unsupported_kind", refused, "task")
         if metadata.base is not None and metadata.base.fingerprint != self._engine.base.base.fingerprint:
             raise Unavailable("wrong_base", "this version was learnt on another base", "task")
         return metadata

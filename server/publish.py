@@ -24,7 +24,7 @@ from server.config import Settings
 from server.engine.request import Prompt, Request, Sampling
 from server.errors import KNOWN, Invalid, Unacceptable, Unavailable
 from server.generate import Room
-from server.lookup import SERVED_KINDS, computed_in, engine_prompt
+from server.lookup import computed_in, engine_prompt, refusal
 from server.telemetry import logger
 
 
@@ -99,9 +99,9 @@ def read(upload: Upload, desk: Desk) -> PromptFile:
 def fits(file: PromptFile, desk: Desk) -> bool:
     """Whether the file names this very base. Raises when this server could not run it."""
     engine, settings = desk.room.running.engine, desk.settings
-    if file.prompt.kind not in SERVED_KINDS:
-        served = ", ".join(sorted(SERVED_KINDS))
-        raise PromptError("unsupported_kind", f"kind {file.prompt.kind} is not served yet; these are: {served}")
+    refused = refusal(file.prompt.kind, engine.base)
+    if refused is not None:
+        raise PromptError("unsupported_kind", refused)
     verified = check_fits(
         file,
         engine.base.base,

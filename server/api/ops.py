@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from prompt_store.metadata import KINDS
 from server.api import wire
 from server.api.answers import Health, Info, VersionAnswer
 from server.api.auth import Access, is_open, needs
@@ -15,7 +16,7 @@ from server.api.errors import documented
 from server.api.limits import limits
 from server.api.openapi import document
 from server.errors import Unavailable
-from server.lookup import SERVED_KINDS
+from server.lookup import refusal
 from server.publish import Desk
 
 router = APIRouter(tags=["operations"])
@@ -91,7 +92,7 @@ async def info(request: Request) -> Response:
             "dtype": str(base.dtype).removeprefix("torch."),
             "device": str(base.device),
             "max_total_tokens": engine.max_total_tokens,
-            "kinds": sorted(SERVED_KINDS),
+            "kinds": sorted(kind for kind in KINDS if refusal(kind, engine.base) is None),
             "version": VERSION,
             "vocabulary": engine.vocab_size,
             "limits": limits(request.app.state.settings),

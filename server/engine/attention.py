@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from server.engine.adapters import Side, behind_projection
 from server.engine.kv import KVCache
 
 _serial = itertools.count()
@@ -64,6 +65,7 @@ class Plan:
 
     `slots`: int64 [decodes], ascending; `positions`: int64 [decodes], where each decode's k and v are written;
     `high`: slots 0 .. high - 1 are read; `span`: positions of a slot, all read; `dense`: slots are 0 .. high - 1.
+    `side`: the tokens that use adapters, if any does.
     """
 
     decodes: int
@@ -73,6 +75,7 @@ class Plan:
     span: int
     dense: bool
     segments: list[Segment]
+    side: Side | None = None
     written: torch.Tensor | None = None
     masks: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -111,6 +114,7 @@ class PackedAttention:
     def __init__(self, kv: KVCache) -> None:
         self.kv = kv
         self.plan: Plan
+        self._late: tuple[torch.Tensor, torch.Tensor] | None = None
         self.name = f"softprompt-packed-{next(_serial)}"
         AttentionInterface.register(self.name, self)
         ALL_MASK_ATTENTION_FUNCTIONS.register(self.name, _no_mask)
@@ -139,7 +143,19 @@ class PackedAttention:
             last = segment.first + segment.count
             q, k, v = (x[:, :, segment.first : last] for x in (query, key, value))
             out[segment.first : last] = _prefill(segment, layer, q, k, v)
+        term = None if plan.side is None else plan.side.term(int(module.layer_idx), query[0])  # type: ignore[arg-type]
+        if plan.side is not None and term is not None:
+            if behind_projection(module):
+                self._late = (plan.side.rows, term.flatten(1))
+            else:
+                out.index_add_(0, plan.side.rows, term)
         return out[None], None
+
+    def add_late(self, _module: torch.nn.Module, _given: Any, output: tuple[torch.Tensor, Any]) -> None:
+        """A forward hook of attentions whose adapters are added behind the output projection."""
+        if self._late is not None:
+            output[0][0].index_add_(0, *self._late)
+            self._late = None
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from server.engine.adapters import Adapter
 from server.engine.attention import Plan, Segment
 from server.engine.scheduler import Chunk, Step
 from server.engine.sequence import Sequence
@@ -17,12 +18,13 @@ class Batch:
     """`wanted[i]` is the sequence that row `logit_rows[i]` of the step's output predicts the next id for.
 
     ids, positions: int64 [1, N]; a pseudo-token's id is 0 and its embedding is replaced by a row: `rows` lists
-    (index on the row, tensor [p, d], row).
+    (index on the row, tensor [p, d], row). `adapted`: (index on the row, the adapter that its token uses).
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     rows: list[tuple[int, torch.Tensor, int]]
+    adapted: list[tuple[int, Adapter]]
     logit_rows: torch.Tensor
     wanted: list[Sequence]
     plan: Plan
@@ -36,6 +38,12 @@ class _Row:
     logit_rows: list[int] = field(default_factory=list)
     wanted: list[Sequence] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
+    adapted: list[tuple[int, Adapter]] = field(default_factory=list)
+
+    def adapt(self, sequence: Sequence, first: int) -> None:
+        """The tokens from `first` on are this sequence's."""
+        if sequence.resident is not None and sequence.resident.adapter is not None:
+            self.adapted.extend((row, sequence.resident.adapter) for row in range(first, len(self.ids)))
 
     def want(self, sequence: Sequence, count: int = 1) -> None:
         """Logits of the last `count` tokens added so far."""
@@ -50,6 +58,7 @@ class _Row:
                 self.rows.append((len(self.ids), sequence.resident.rows, ~token))
             self.ids.append(max(token, 0))
         end = chunk.start + chunk.count
+        self.adapt(sequence, first)
         self.positions.extend(range(chunk.start, end))
         self.segments.append(Segment(sequence.slot, first, chunk.count, chunk.start))
         if end == sequence.prompt_length:
@@ -61,6 +70,7 @@ class _Row:
         for branch in branches:
             self.ids.extend(branch)
             self.positions.extend(range(sequence.fed, sequence.fed + len(branch)))
+        self.adapt(sequence, first)
         count = len(self.ids) - first
         lengths = tuple(len(branch) for branch in branches)
         self.segments.append(Segment(sequence.slot, first, count, sequence.fed, lengths))
@@ -72,6 +82,7 @@ def build(step: Step, span: int, device: torch.device) -> Batch:
     row = _Row()
     for sequence in step.decodes:
         row.ids.append(sequence.ids[-1])
+        row.adapt(sequence, len(row.ids) - 1)
         row.positions.append(sequence.fed)
         row.want(sequence)
     decodes = len(row.ids)
@@ -95,6 +106,7 @@ def build(step: Step, span: int, device: torch.device) -> Batch:
         ids=torch.tensor([row.ids], device=device),
         positions=torch.tensor([row.positions], device=device),
         rows=row.rows,
+        adapted=row.adapted,
         logit_rows=torch.tensor(row.logit_rows, dtype=torch.int64, device=device),
         wanted=row.wanted,
         plan=plan,

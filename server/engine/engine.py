@@ -137,6 +137,9 @@ class Engine:
         if prompt.rows is not None:
             resident.rows = self.base.tensor(prompt.rows)
             resident.bytes += resident.rows.nbytes
+        if prompt.adapter is not None:
+            resident.adapter = self._runner.adapter(*prompt.adapter)
+            resident.bytes += resident.adapter.nbytes
         if prompt.prefix is not None:
             resident.kv, resident.covered = self.base.tensor(prompt.prefix), prompt.prefix.shape[3]
         resident.shared = len(prompt.head) < self.max_total_tokens and self._residency.add(resident)

@@ -20,6 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from prompt_store.base import read_base
 from prompt_store.errors import BaseDamaged
 from prompt_store.metadata import Base
+from server.engine.adapters import attentions, lacking
 from server.engine.layers import exchange
 from server.engine.norms import fused_norms
 from server.engine.packing import packed_linears, packing_works
@@ -177,7 +178,10 @@ def parameters_in(path: Path) -> int:
 
 
 class BaseModel:
-    """The model on its device, its shape, its end ids and its identity (`base`)."""
+    """The model on its device, its shape, its end ids and its identity (`base`).
+
+    `no_adapters`: why this base cannot run adapters, None when it can.
+    """
 
     def __init__(self, model: nn.Module, config: PreTrainedConfig, base: Base, eos_ids: frozenset[int]) -> None:
         self.model = model.eval().requires_grad_(requires_grad=False)
@@ -189,6 +193,7 @@ class BaseModel:
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.packed = 0
+        self.no_adapters = lacking(config.model_type, attentions(model))
 
     @classmethod
     @one_thread()

@@ -34,17 +34,20 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """A soft prompt as the engine sees it, under its `digest`: rows to be fed, or keys and values as cached, or none.
+    """A soft prompt as the engine sees it, under its `digest`; of its three forms a text task has none.
 
     `rows`: float32 [p, d]. `prefix`: float32 [L, 2, H_kv, p, D]; its requests begin with ~0 .. ~(p - 1), which are not
-    fed. `head` are the ids its requests are expected to begin with, row i written ~i: they are prefilled once. It is
-    a hint: every request is compared with it id by id and shares just what it has in common.
+    fed. `adapter`: prompts float32 [L_top, p, d] of the topmost layers, and gate float32 [L_top, 1 or H].
+
+    `head` are the ids its requests are expected to begin with, row i written ~i: they are prefilled once. It is a
+    hint: every request is compared with it id by id and shares just what it has in common.
     """
 
     digest: str
     rows: npt.NDArray[np.float32] | None
     head: tuple[int, ...]
     prefix: npt.NDArray[np.float32] | None = None
+    adapter: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from server.engine.request import Prompt
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """One soft prompt in memory. `rows` and `kv` are the model's tensors; `users` counts sequences that hold it.
+    """One soft prompt in memory. `rows`, `kv` and `adapter` are the model's; `users` counts sequences that hold it.
 
     `kv` holds the first `covered` positions of the head: a deep prefix from the start, all of it once the rest has been
     prefilled. `shared` False means that it never will be (it would not fit the budget), so its requests feed the rest
@@ -24,6 +24,7 @@ class Resident:
     bytes: int
     rows: Any = None
     kv: Any = None
+    adapter: Any = None
     covered: int = 0
     shared: bool = True
     users: int = 0

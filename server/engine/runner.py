@@ -5,8 +5,11 @@ Knows tensors and sequences; decides nothing: the scheduler says who runs, the e
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from server.engine.adapters import Adapter, Bank, Side, attentions, behind_projection, projected
 from server.engine.attention import PackedAttention
 from server.engine.batch import Batch, build
 from server.engine.kv import KVCache, KVShape
@@ -34,6 +37,11 @@ class Runner:
         like = torch.empty(0, dtype=base.dtype, device=base.device)
         self.kv = KVCache(KVShape(shape.layers, slots, shape.kv_heads, positions, shape.head_dim), like)
         self._attention = PackedAttention(self.kv)
+        self._modules = attentions(base.model)
+        for module in self._modules.values():
+            if behind_projection(module):
+                module.register_forward_hook(self._attention.add_late)
+        self._bank: tuple[list[Adapter], Bank] | None = None
         base.model.set_attn_implementation(self._attention.name)  # type: ignore[operator]
 
     def run(self, step: Step) -> list[Outcome]:
@@ -47,8 +55,25 @@ class Runner:
                 self.kv.copy_in(sequence.slot, sequence.resident.kv, sequence.fed)
         batch = build(step, self.kv.span, self.base.device)
         self._attention.plan = batch.plan
+        if batch.adapted:
+            self._attention.plan.side = self._side(batch.adapted)
         logits = self.base.logits(self._embed(batch), batch.positions, batch.logit_rows)
         return self._outcomes(step, batch.wanted, logits)
+
+    def adapter(self, prompts: npt.NDArray[np.float32], gate: npt.NDArray[np.float32]) -> Adapter:
+        """Learnt prompts and their gate as the upper layers' keys and values."""
+        tensor = self.base.tensor
+        return projected(self._modules, tensor(prompts), tensor(gate), self.base.shape.heads)
+
+    def _side(self, adapted: list[tuple[int, Adapter]]) -> Side:
+        """The bank is kept from step to step as long as the same adapters are at work."""
+        adapters = list(dict.fromkeys(adapter for _, adapter in adapted))
+        if self._bank is None or self._bank[0] != adapters:
+            self._bank = (adapters, Bank(adapters, self.base.shape.layers))
+        place = {adapter: index for index, adapter in enumerate(adapters)}
+        rows, which = zip(*((row, place[adapter]) for row, adapter in adapted), strict=True)
+        on = self.base.device
+        return Side(self._bank[1], torch.tensor(rows, device=on), torch.tensor(which, device=on))
 
     def _embed(self, batch: Batch) -> torch.Tensor:
         embedded = self.base.embed(batch.ids)

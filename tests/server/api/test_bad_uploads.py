@@ -138,21 +138,6 @@ def test_odd_but_legal_values_are_taken(site: Site) -> None:
         assert site.http.put(f"/tasks/odd-{number}", content=peft_file(array(value))).status_code == 201
 
 
-def test_a_kind_that_is_not_served_is_named(site: Site) -> None:
-    """Adaption prompts are recognised and refused."""
-    names = ("adaption_gate", "adaption_prompt")
-    shapes = {"adaption_gate": [1], "adaption_prompt": [1, 2, HIDDEN]}
-    header, at = {}, 0
-    for name in names:
-        size = 4 * int(np.prod(shapes[name]))
-        header[f"base_model.model.model.layers.2.self_attn.{name}"] = {
-            "dtype": "F32", "shape": shapes[name], "data_offsets": [at, at + size],
-        }  # fmt: skip
-        at += size
-    answer = site.http.put("/tasks/adapted", content=with_header(header, bytes(at)))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unsupported_kind"), answer.text
-
-
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -34,7 +34,11 @@ def test_info_names_the_base_and_every_bound(site: Site) -> None:
     answer = site.http.get("/info").json()
     found = Info.model_validate(answer)
     assert found.fingerprint == site.base.fingerprint
-    assert (found.max_total_tokens, found.kinds, found.dtype) == (256, ["embeddings", "prefix", "text"], "float32")
+    assert (found.max_total_tokens, found.kinds, found.dtype) == (
+        256,
+        ["adapter", "embeddings", "prefix", "text"],
+        "float32",
+    )
     assert found.limits["max_requests"] == 256
     assert all(value > 0 for value in found.limits.values())
     assert site.http.get("/version").json() == {"version": VERSION}

@@ -1,6 +1,9 @@
 """The oracle of the engine: transformers' own `generate`, one request at a time, and brute-force scores."""
 
 import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -49,6 +52,47 @@ def generate_behind(model: PreTrainedModel, prefix: torch.Tensor, ids: tuple[int
         out = model(input_ids=fed, position_ids=at, past_key_values=cache, attention_mask=mask, use_cache=True)
         found.append(int(out.logits[0, -1].argmax()))
     return found
+
+
+@contextmanager
+def adapted(model: PreTrainedModel, prompts: torch.Tensor, gate: torch.Tensor) -> Iterator[None]:
+    """The formula of LLaMA-Adapter around the topmost attentions: prompts [L_top, p, d], gate [L_top, 1 or H]."""
+    modules: list[Any] = [m for m in model.modules() if hasattr(m, "k_proj") or hasattr(m, "c_attn")]
+    tops = modules[len(modules) - len(prompts) :]
+    hooks = [
+        module.register_forward_hook(partial(_with_adapter, rows, gates), with_kwargs=True)
+        for module, rows, gates in zip(tops, prompts, gate, strict=True)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _with_adapter(  # noqa: PLR0913, PLR0917 - the signature is torch's
+    rows: torch.Tensor, gate: torch.Tensor, module: Any, args: tuple[Any, ...], given: dict[str, Any], output: Any
+) -> Any:
+    hidden, size = given["hidden_states"] if "hidden_states" in given else args[0], module.head_dim
+
+    def heads(x: torch.Tensor) -> torch.Tensor:
+        return torch.unflatten(x, -1, (-1, size))
+
+    if hasattr(module, "c_attn"):
+        query = heads(module.c_attn(hidden).chunk(3, -1)[0])[0].transpose(0, 1)
+        keys, values = (heads(x).transpose(0, 1) for x in module.c_attn(rows).chunk(3, -1)[1:])
+    else:
+        norms = [getattr(module, name, lambda x: x) for name in ("q_norm", "k_norm")]
+        cos, sin = given["position_embeddings"]
+        query = norms[0](heads(module.q_proj(hidden)))[0].transpose(0, 1)
+        first, second = query.chunk(2, -1)
+        query = query * cos[0] + torch.cat([-second, first], -1) * sin[0]
+        keys, values = norms[1](heads(module.k_proj(rows))).transpose(0, 1), heads(module.v_proj(rows)).transpose(0, 1)
+    repeats = len(query) // len(keys)
+    keys, values = keys.repeat_interleave(repeats, 0), values.repeat_interleave(repeats, 0)
+    weights = torch.softmax(query @ keys.transpose(1, 2) / size**0.5, -1)
+    term = (gate[:, None, None] * (weights @ values)).transpose(0, 1).flatten(1)[None]
+    return (output[0] + (term if hasattr(module, "c_attn") else module.o_proj(term)), *output[1:])
 
 
 @torch.inference_mode()

@@ -43,10 +43,24 @@ class Bench:
         head = (*(~i for i in range(length)), 0, *text)
         return Prompt(f"deep/{seed}/{length}/{text}", None, head, drawn.numpy())
 
+    def adapter(self, layers: int, length: int, gates: int, seed: int, text: tuple[int, ...] = ()) -> Prompt:
+        """Gates wide enough to be heard, one for all heads or one each."""
+        generator = torch.Generator().manual_seed(3000 + seed)
+        prompts = torch.randn(layers, length, self.hidden, generator=generator)
+        gate = 8 * torch.randn(layers, gates, generator=generator)
+        return Prompt(f"side/{seed}", None, (0, *text), adapter=(prompts.numpy(), gate.numpy()))
+
+    @property
+    def adapts(self) -> bool:
+        return self.engine.base.no_adapters is None
+
     def request(self, ids: tuple[int, ...], prompt: Prompt | None, new: int = NEW) -> Request:
         return Request(next(self.serial), ids, Sampling(max_new_tokens=new, ignore_eos=True), prompt)
 
     def alone(self, request: Request) -> list[int]:
+        if request.prompt is not None and request.prompt.adapter is not None:
+            with oracle.adapted(self.reference, *map(torch.tensor, request.prompt.adapter)):
+                return oracle.generate(self.reference, request.ids, None, request.sampling.max_new_tokens)
         if request.prompt is not None and request.prompt.prefix is not None:
             prefix = torch.tensor(request.prompt.prefix)
             text = request.ids[prefix.shape[3] :]
@@ -67,13 +81,17 @@ def text(seed: int, length: int) -> tuple[int, ...]:
 
 
 def mixed(bench: Bench, count: int) -> list[Request]:
-    """Eight tasks: rows in front (three), rows behind text, text alone, the bare model, deep prefixes (two)."""
+    """Ten tasks: rows in front (3), rows behind text, text alone, the bare model, deep prefixes (2), adapters (2).
+
+    A family that runs no adapters gets the bare model in their place.
+    """
     front, other = bench.prompt(5, 1), bench.prompt(20, 2)
     with_text = bench.prompt(3, 3, text(99, 7))
     behind = bench.prompt(4, 4)
     behind = Prompt(behind.digest, behind.rows, (0, *text(98, 3)))
     literal = Prompt("literal", None, (0, *text(97, 9)))
     deep, deep_with_text = bench.prefix(6, 11), bench.prefix(9, 12, text(95, 4))
+    sides = [bench.adapter(2, 5, 1, 13), bench.adapter(3, 9, 4, 14, text(94, 3))] if bench.adapts else [None, None]
     found = []
     for i in range(count):
         own = text(i, 4 + i % 13)
@@ -87,13 +105,14 @@ def mixed(bench: Bench, count: int) -> list[Request]:
                 bench.request((0, *own), None),
                 bench.request((*deep.head, *own), deep),
                 bench.request((*deep_with_text.head, *own), deep_with_text),
-            ][i % 8]
+                *(bench.request((*(side.head if side else (0,)), *own), side) for side in sides),
+            ][i % 10]
         )
     return found
 
 
 def test_mixed_requests_answer_as_alone(bench: Bench) -> None:
-    """64 requests of 8 tasks in flight give exactly the ids that transformers gives to each alone."""
+    """64 requests of 10 tasks in flight give exactly the ids that transformers gives to each alone."""
     requests = mixed(bench, 64)
     wanted = [bench.alone(request) for request in requests]
     assert len({tuple(ids) for ids in wanted}) > 48, "the references must differ, or every engine would pass"
@@ -116,6 +135,18 @@ def test_another_soft_prompt_is_another_answer(bench: Bench) -> None:
     assert answers[0] != answers[1]
 
 
+def test_an_adapter_is_heard(bench: Bench) -> None:
+    """It answers otherwise than the bare model, and than its half without the lower layer."""
+    if not bench.adapts:
+        return
+    own = text(5, 8)
+    side = bench.adapter(2, 5, 4, 13)
+    assert side.adapter is not None
+    upper = Prompt("upper", None, side.head, adapter=(side.adapter[0][1:], side.adapter[1][1:]))
+    answers = [oracle.ids_of(oracle.ask(bench.engine, bench.request((0, *own), p))) for p in (side, upper, None)]
+    assert len({tuple(ids) for ids in answers}) == 3
+
+
 def test_a_long_input_is_fed_in_chunks_exactly(bench: Bench) -> None:
     """An input longer than a pass's token budget, chunked among others, answers as alone."""
     prompt = bench.prompt(5, 1)
@@ -132,6 +163,22 @@ def test_a_request_that_leaves_the_head_early_shares_only_what_it_has_in_common(
     ]
     wanted = [bench.alone(request) for request in requests]
     assert [oracle.ids_of(found) for found in oracle.ask_all(bench.engine, requests)] == wanted
+
+
+def test_continuations_score_behind_an_adapter(bench: Bench) -> None:
+    """Every label's ids are adapted, as the prompt's are."""
+    if not bench.adapts:
+        assert "adapters run on" in str(bench.engine.base.no_adapters)
+        return
+    side = bench.adapter(2, 5, 4, 15)
+    ids, labels = (0, *text(12, 9)), (text(20, 1), text(21, 3), text(23, 5))
+    assert side.adapter is not None
+    with oracle.adapted(bench.reference, *map(torch.tensor, side.adapter)):
+        wanted = [oracle.score(bench.reference, ids, None, label) for label in labels]
+    plain = [oracle.score(bench.reference, ids, None, label) for label in labels]
+    found = oracle.scores_of(oracle.ask(bench.engine, Request("side", ids, prompt=side, continuations=labels)))
+    assert found == pytest.approx(wanted, abs=1e-3)
+    assert found != pytest.approx(plain, abs=0.1)
 
 
 def test_continuations_score_as_brute_force(bench: Bench) -> None:

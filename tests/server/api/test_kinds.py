@@ -1,12 +1,13 @@
-"""Deep prefixes over HTTP: PEFT's own file, uploaded as it is, answers as PEFT does alone."""
+"""Deep prefixes and adapters over HTTP: PEFT's own files, uploaded as they are, answer as PEFT does alone."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel, PrefixTuningConfig, TaskType, get_peft_model
+from peft import AdaptionPromptConfig, PeftConfig, PeftModel, PrefixTuningConfig, TaskType, get_peft_model
 from transformers import GenerationConfig
 
 from tests import models
@@ -17,16 +18,25 @@ LENGTH, NEW = 6, 10
 INPUTS = ("play some jazz", "what is the weather in Paris", "who wrote the book?")
 
 
-def trained(folder: Path, seed: int) -> PeftModel:
-    """A prefix of numbers large enough to be heard, saved by PEFT."""
-    config = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=LENGTH)
-    model = get_peft_model(models.random_model(), config).eval()
-    encoder: Any = model.prompt_encoder
-    weight: torch.Tensor = encoder["default"].embedding.weight
+PREFIX = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=LENGTH)
+ADAPTER = AdaptionPromptConfig(task_type=TaskType.CAUSAL_LM, adapter_len=LENGTH, adapter_layers=2)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning"),
+]
+
+
+def trained(folder: Path, config: PeftConfig, seed: int, family: str = "llama") -> PeftModel:
+    """Numbers large enough to be heard, saved by PEFT."""
+    model: Any = get_peft_model(models.random_model(family), copy.deepcopy(config)).eval()
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed)))
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(4 * torch.randn(parameter.shape, generator=generator))
     model.save_pretrained(str(folder))
-    return model
+    found: PeftModel = model
+    return found
 
 
 def alone(model: PeftModel, text: str) -> str:
@@ -37,11 +47,9 @@ def alone(model: PeftModel, text: str) -> str:
     return tokenizer.decode(found[0, ids.shape[1] :].tolist())
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
 def test_pefts_prefixes_answer_as_peft_does_alone(site: Site, tmp_path: Path) -> None:
     """Two prefixes and the bare model in one batch: greedy, float32, text for text."""
-    theirs = {f"deep-{seed}": trained(tmp_path / str(seed), seed) for seed in (1, 2)}
+    theirs = {f"deep-{seed}": trained(tmp_path / str(seed), PREFIX, seed) for seed in (1, 2)}
     for seed, name in enumerate(theirs, start=1):
         data = (tmp_path / str(seed) / "adapter_model.safetensors").read_bytes()
         query = {"target_delimiter": ""}  # the answer's own leading space stays
@@ -81,3 +89,37 @@ def test_a_prefix_longer_than_a_sliding_window_is_refused(tmp_path: Path) -> Non
         error = site.http.put("/tasks/b", content=peft_file(np.ones((window + 1, width)))).json()["error"]
         assert error["code"] == "prompt_too_long"
         assert "window of 24" in error["message"]
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
+def test_pefts_adapters_answer_as_peft_does_alone(family: str, tmp_path: Path) -> None:
+    """On every family that PEFT adapts: an adapter, a deep prefix and the bare model in one batch."""
+    adapted, deep = (trained(tmp_path / c.__class__.__name__, c, 5, family) for c in (ADAPTER, PREFIX))
+    with running(models.save(tmp_path / "base", family), "memory://") as site:
+        for config, kind in ((ADAPTER, "adapter"), (PREFIX, "prefix")):
+            data = (tmp_path / config.__class__.__name__ / "adapter_model.safetensors").read_bytes()
+            task = site.http.put(f"/tasks/{kind}", content=data, params={"target_delimiter": ""}).json()
+            assert (task["kind"], task["length"]) == (kind, LENGTH), task
+        few = {"max_new_tokens": NEW}
+        requests = [
+            {"task": kind, "inputs": text, "parameters": few} for text in INPUTS for kind in ("adapter", "prefix")
+        ]
+        requests += [{"inputs": text, "parameters": few} for text in INPUTS]
+        answers = site.http.post("/generate", json={"requests": requests}).json()["responses"]
+    wanted = [alone(model, text) for text in INPUTS for model in (adapted, deep)]
+    found = [answer["generated_text"] for answer in answers]
+    assert found[: len(wanted)] == wanted
+    kinds = (found[0 : len(wanted) : 2], found[1 : len(wanted) : 2], found[len(wanted) :])
+    assert all(len({*three}) == 3 for three in zip(*kinds, strict=True)), f"kinds that agree prove nothing: {kinds}"
+    assert answers[0]["usage"]["soft_tokens"] == 0, "an adapter takes no positions"
+
+
+def test_a_base_that_runs_no_adapters_says_so(tmp_path: Path) -> None:
+    """At publish, and in /info."""
+    trained(tmp_path / "peft", ADAPTER, 5)
+    data = (tmp_path / "peft" / "adapter_model.safetensors").read_bytes()
+    with running(models.save(tmp_path / "base", "gemma3"), "memory://") as site:
+        answer = site.http.put("/tasks/adapted", content=data)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unsupported_kind")
+        assert "gemma3" in answer.json()["error"]["message"]
+        assert site.http.get("/info").json()["kinds"] == ["embeddings", "prefix", "text"]

@@ -1,0 +1,121 @@
+"""Gated side attention in the upper layers: LLaMA-Adapter (Zhang et al., arXiv 2303.16199), many at once in one pass.
+
+A token of an adapted sequence also attends to keys and values of the learnt prompts, on its own softmax and behind a
+gate: `gate * softmax(q k_a / sqrt(D)) v_a`, added to the attention's output. Knows layers' projections and rows of a
+step; no sequences.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+ADAPTED_FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""`model_type`s on which an adapter's answers are proved equal to PEFT's or to the formula's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """One adapter as cached: keys, values [L_top, H_kv, p, D] of the topmost layers, gate [L_top, H]."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    gate: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes + self.gate.nbytes
+
+
+def attentions(model: nn.Module) -> dict[int, nn.Module]:
+    """The attention module of every layer, by `layer_idx`."""
+    return {
+        int(module.layer_idx): module  # type: ignore[arg-type]
+        for module in model.modules()
+        if hasattr(module, "layer_idx") and (hasattr(module, "k_proj") or hasattr(module, "c_attn"))
+    }
+
+
+def lacking(model_type: str, modules: Mapping[int, Any]) -> str | None:
+    """Why a base cannot run adapters; None when it can."""
+    if model_type not in ADAPTED_FAMILIES:
+        return f"adapters run on {', '.join(ADAPTED_FAMILIES)}; this base is {model_type}"
+    if any(getattr(getattr(module, "o_proj", None), "bias", None) is not None for module in modules.values()):
+        return "this base's output projection has a bias, which an adapter's term would add twice"
+    return None
+
+
+def behind_projection(module: nn.Module) -> bool:
+    """GPT-2's adapters are added after the output projection, unprojected; all others' before it."""
+    return hasattr(module, "c_attn")
+
+
+@torch.inference_mode()
+def projected(modules: Mapping[int, nn.Module], prompts: torch.Tensor, gate: torch.Tensor, heads: int) -> Adapter:
+    """Prompts [L_top, p, d] through the key and value projections of the topmost layers, once; gate [L_top, 1 or H]."""
+    first = len(modules) - len(prompts)
+    pairs = [_keys_values(modules[first + index], rows) for index, rows in enumerate(prompts)]
+    keys, values = (torch.stack(side) for side in zip(*pairs, strict=True))
+    return Adapter(keys, values, gate.expand(-1, heads).contiguous())
+
+
+def _keys_values(module: Any, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """[H_kv, p, D] each, normed where the family norms its keys, never rotated."""
+    fed = rows[None]
+    if behind_projection(module):
+        _, keys, values = module.c_attn(fed).chunk(3, dim=-1)
+    else:
+        keys, values = module.k_proj(fed), module.v_proj(fed)
+    keys, values = (x[0].unflatten(-1, (-1, module.head_dim)) for x in (keys, values))
+    if hasattr(module, "k_norm"):
+        keys = module.k_norm(keys)
+    return keys.transpose(0, 1).contiguous(), values.transpose(0, 1).contiguous()
+
+
+class Bank:
+    """The adapters of a step side by side, from the lowest adapted layer up; short ones are padded and masked.
+
+    keys, values [L_top, A, H_kv, p, D], gate [L_top, A, H, 1], mask [A, 1, 1, p] to be added to scores.
+    """
+
+    def __init__(self, adapters: Sequence[Adapter], layers: int) -> None:
+        top = max(len(one.keys) for one in adapters)
+        longest = max(one.keys.shape[2] for one in adapters)
+        self.first = layers - top
+        _, kv_heads, _, size = adapters[0].keys.shape
+        self._keys = adapters[0].keys.new_zeros(top, len(adapters), kv_heads, longest, size)
+        self._values = torch.zeros_like(self._keys)
+        self._gate = adapters[0].gate.new_zeros(top, len(adapters), adapters[0].gate.shape[1], 1)
+        self._mask = torch.full((len(adapters), 1, 1, longest), float("-inf"), device=self._keys.device)
+        for index, one in enumerate(adapters):
+            from_layer, length = top - len(one.keys), one.keys.shape[2]
+            self._keys[from_layer:, index, :, :length] = one.keys
+            self._values[from_layer:, index, :, :length] = one.values
+            self._gate[from_layer:, index, :, 0] = one.gate
+            self._mask[index, ..., :length] = 0
+
+    def term(self, layer: int, query: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        """query [n, H, D] of tokens that use adapters `which` [n] -> [n, H, D]."""
+        at, (count, heads, size) = layer - self.first, query.shape
+        keys, values = self._keys[at, which], self._values[at, which]
+        grouped = (query * size**-0.5).reshape(count, keys.shape[1], -1, size)
+        scores = (grouped @ keys.transpose(2, 3)).float() + self._mask[which]
+        weights = torch.softmax(scores, -1).to(values.dtype)
+        return (weights @ values).reshape(count, heads, size) * self._gate[at, which]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Which tokens of a step's row are adapted: `rows` int64 [n], and by which adapter of `bank`: `which` int64 [n]."""
+
+    bank: Bank
+    rows: torch.Tensor
+    which: torch.Tensor
+
+    def term(self, layer: int, query: torch.Tensor) -> torch.Tensor | None:
+        """query [H, N, D] -> what is to be added to `rows`, [n, H, D]; None below the adapted layers."""
+        if layer < self.bank.first:
+            return None
+        return self.bank.term(layer, query[:, self.rows].transpose(0, 1), self.which)
