@@ -2,7 +2,7 @@
 #
 #   make serve                      install what serving needs, start the server      HOST PORT MODEL STORE
 #   make install                    the same without starting it
-#   make test  make check           tests; format, lint, types, import contracts and tests
+#   make test  make check           tests; format-check, lint, types, import contracts and tests (each a target); make format
 #   make base                       train the embedded base from scratch into build/base     DATA TOKENS
 #   make base-card                  measure it: bits per byte beside its yardsticks, curve, samples  DATA REFERENCE
 #   make demos  make demo-scores    learn the demo tasks into build/demos; score them over HTTP    DATA MODEL

@@ -65,8 +65,8 @@ def machine(threads: int) -> dict[str, Any]:
 def commit() -> str:
     """The checkout's, with a plus when files differ from it; "unknown" outside of one."""
     try:
-        told = subprocess.run(  # whichever git the user has
-            ["git", "describe", "--always", "--dirty=+"],  # noqa: S607
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"],  # noqa: S607 - whichever git the user has
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             check=True,

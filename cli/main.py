@@ -6,6 +6,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from server.waiting import spin_shortly
+
 COMMANDS = {
     "serve": "cli.serve",
     "tune": "cli.tune",
@@ -29,6 +31,7 @@ class Lazily(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - likewise
         if cmd_name not in COMMANDS:
             return None
+        spin_shortly()
         alone = typer.Typer(add_completion=False)
         alone.command(cmd_name)(getattr(import_module(COMMANDS[cmd_name]), cmd_name))
         return typer.main.get_command(alone)

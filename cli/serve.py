@@ -50,7 +50,9 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
         _refuse(*(f"{name} is not a setting" for name in unknown))
     try:
         asyncio.run(run(settings, announce))
-    except (BadBase, BaseDamaged, StoreError, OSError, ValueError) as error:
+    except StoreError as error:
+        _refuse(f"--store {settings.store}: {error}")
+    except (BadBase, BaseDamaged, OSError, ValueError) as error:
         _refuse(str(error))
 
 

@@ -31,7 +31,9 @@ def tasks(
     if as_json:
         show(found)
         return
-    table = Table("task", "version", "kind", "length", "bytes", "verified", "servable", "description")
+    table = Table("task", "version", "kind", "length", "bytes", "verified", "servable")
+    table.columns[0].no_wrap = True
+    table.add_column("description", no_wrap=True, overflow="ellipsis")
     for task in found:
         cells = (task[name] for name in ("id", "version", "kind", "length", "bytes", "verified", "servable"))
         table.add_row(*map(str, cells), task["description"] or "")

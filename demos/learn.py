@@ -78,6 +78,7 @@ def design(name: str, base: FrozenBase, place: Place) -> None:
         length=0,
         template=template,
         labels=labels,
+        defaults={"max_new_tokens": 8, "stop": ["\n"]},
         description=told.description,
         metrics={f"held_out_{name}": value for name, value in figures.named.items()},
         tuning={"method": "design", "draws": DRAWS, "judged_rows": len(judged)},

@@ -27,6 +27,8 @@ from tuning.splits import split
 CONTEXT = 512
 SAMPLES = 20
 SAMPLE_TOKENS = 60
+BAR = 0.75
+"""Of the reference's bits per byte."""
 CORPORA = tuple(name for name, data in DATA_SETS.items() if data.corpus)
 
 
@@ -107,6 +109,11 @@ def write(base: Path, figures: dict[str, dict[str, float]], texts: list[str], st
         f" | {f['five_gram']:.3f} | {f['base'] / f['five_gram']:.2f} |"
         for name, f in figures.items()
     )
+    missed = "; ".join(
+        f"{name} ({f['base'] / f['stories260K']:.2f} of stories260K, see `docs/log.md`)"
+        for name, f in figures.items()
+        if f["base"] > min(BAR * f["stories260K"], f["five_gram"])
+    )
     quoted = "\n".join(f"{number}. {json.dumps(text, ensure_ascii=False)}" for number, text in enumerate(texts))
     repeats = ", ".join(f"{name} x{count}" for name, count in REPEATS.items())
     stages = ", ".join(f"{length} ids from {start:.0%} of the run on" for start, length in train.STAGES)
@@ -136,6 +143,8 @@ model of TinyStories; the 5-gram is an interpolated modified Kneser-Ney model of
 | corpus | this base | stories260K | ratio | 5-gram | ratio |
 |---|---|---|---|---|---|
 {rows}
+
+Wanted: at most {BAR:g} of stories260K, and less than the 5-gram. Missed: {missed or "nothing"}.
 
 ## Training loss
 

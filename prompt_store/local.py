@@ -218,6 +218,4 @@ def _translated() -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise StoreFull("the store has no space left, or no inodes") from error
-        raise StoreUnavailable(
-            f"the store cannot be used: {errno.errorcode.get(error.errno or 0, 'unknown')}"
-        ) from error
+        raise StoreUnavailable(f"the store cannot be used: {error.strerror or 'unknown'}") from error

@@ -3,10 +3,13 @@
 import asyncio
 import sys
 
-from server.config import Settings, unknown_variables
-from server.serve import serve
+from server.waiting import spin_shortly
 
 if __name__ == "__main__":
+    spin_shortly()
+    from server.config import Settings, unknown_variables
+    from server.serve import serve
+
     if sys.argv[1:]:
         sys.exit("python -m server takes no options: set SOFTPROMPT_* variables, or say softprompt serve")
     if unknown := unknown_variables():

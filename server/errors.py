@@ -273,7 +273,7 @@ def _store_fault(error: StoreError) -> Fault:
 
 
 _STORE: tuple[tuple[type[StoreError], type[Fault], str, str, str | None], ...] = (
-    (TaskNotFound, Missing, "task_not_found", "no such task", "task"),
+    (TaskNotFound, Missing, "task_not_found", "no such task: GET /tasks lists what there is", "task"),
     (TaskDeleted, Missing, "task_not_found", "no such task: it was deleted", "task"),
     (VersionNotFound, Missing, "version_not_found", "the task has no such version", "version"),
     (VersionDeleted, Conflicting, "version_deleted", "that version is a tombstone: it holds nothing", "version"),

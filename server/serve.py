@@ -72,6 +72,7 @@ async def serve(settings: Settings, announce: Announce) -> None:
             lifecycle = Lifecycle()
             config = configuration(build(up.desk, lifecycle), settings)
             await Process(config, up.desk, lifecycle).serve([listening])
+    logger().info("stopped")
 
 
 def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
@@ -97,7 +98,8 @@ def bound(settings: Settings) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.host.strip("[]"), settings.port))
-    except OSError:
+    except OSError as error:
         bound.close()
-        raise
+        where = f"{settings.host}:{settings.port}"
+        raise OSError(f"{where} cannot be bound: {error.strerror}; choose another with --port or PORT") from error
     return bound

@@ -74,11 +74,12 @@ def test_no_file_names_a_machine() -> None:
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    """In the rooms that are installed, server/config.py alone looks at environment variables."""
+    """In the rooms that are installed; what has to be set before torch is imported has a module of its own."""
     found = [
         str(file)
         for file in python_files("server", "prompt_store", "tuning", "cli")
-        if re.search(r"\bos\.(environ|getenv)\b", text(file)) and str(file) != "server/config.py"
+        if re.search(r"\bos\.(environ|getenv)\b", text(file))
+        and str(file) not in {"server/config.py", "server/waiting.py"}
     ]
     assert not found
 

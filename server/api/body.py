@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from server.api.strict_json import loads
 from server.errors import Invalid, Late, TooLarge, Unsupported
+from server.parameters import Parameters
 
 INLINE_BYTES = 16 * 2**10
 """A body this small is decoded on the loop: a thread would cost more."""
@@ -76,7 +77,9 @@ def validated(model: type[Model], value: Any) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False)[0], model) from None
+        faults = error.errors(include_url=False, include_input=False)
+        faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")  # a misspelt field explains a missing one
+        raise invalid(faults[0], model) from None
 
 
 def invalid(error: ErrorDetails, model: type[BaseModel]) -> Invalid:
@@ -85,7 +88,10 @@ def invalid(error: ErrorDetails, model: type[BaseModel]) -> Invalid:
     if error["type"] != "extra_forbidden":
         return Invalid("invalid_request", error["msg"], path(location) or None)
     *parents, unknown = location
-    return unknown_field(str(unknown), fields_at(model, parents), path(parents) or None)
+    known = fields_at(model, parents)
+    if "parameters" in known and unknown in Parameters.model_fields:
+        return Invalid("unknown_field", f"{unknown} belongs in parameters", path(parents) or None)
+    return unknown_field(str(unknown), known, path(parents) or None)
 
 
 def unknown_field(name: str, known: list[str], parent: str | None) -> Invalid:

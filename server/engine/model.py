@@ -76,7 +76,12 @@ def locate(model: str, revision: str | None = None) -> Path:
         return path
     if path.exists() or model.startswith((".", "/")):
         raise BadBase(f"--model {model}: not a directory")
-    return Path(snapshot_download(model, revision=revision, allow_patterns=_FILES))
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=_FILES))
+    except (OSError, ValueError) as error:
+        raise BadBase(
+            f"--model {model}: no such directory, and the Hub did not give a model of this name: {error}"
+        ) from error
 
 
 def name_of(model: str) -> str:

@@ -73,6 +73,22 @@ def test_a_query_that_nobody_reads_is_refused(site: Site, method: str, path: str
     assert site.http.get("/livez?now=1").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ({"inputs": "x", "temperature": 1}, "temperature belongs in parameters"),
+        ({"inputs": "x", "seed": 1}, "seed belongs in parameters"),
+        ({"task": "t", "input": "x"}, "did you mean inputs?"),
+        ({"inputs": "x", "parameters": {"temprature": 1}}, "did you mean temperature?"),
+        ({"requests": [{"inputs": "x", "max_new_tokens": 1}]}, "max_new_tokens belongs in parameters"),
+    ],
+)
+def test_an_unknown_field_is_told_where_it_belongs(site: Site, body: Any, hint: str) -> None:
+    """And before the field that is missing because it was misspelt."""
+    error = site.http.post("/generate", json=body).json()["error"]
+    assert (error["code"], hint in error["message"]) == ("unknown_field", True), error
+
+
 def test_no_error_repeats_a_key_of_the_client(site: Site) -> None:
     """However long it is."""
     answer = site.http.put("/tasks/metered", json={"template": "x", "metrics": {"k" * 1_000_000: "a"}})
