@@ -103,7 +103,8 @@ def draw_curve(curve: list[dict[str, float]], to: Path) -> None:
     figure.savefig(to, format="svg", metadata={"Date": None})
 
 
-def write(base: Path, figures: dict[str, dict[str, float]], texts: list[str], steps: int) -> None:
+def bits_table(figures: dict[str, dict[str, float]]) -> str:
+    """Markdown: a row per corpus, and which of them miss the bar."""
     rows = "\n".join(
         f"| {name} | {f['base']:.3f} | {f['stories260K']:.3f} | {f['base'] / f['stories260K']:.2f}"
         f" | {f['five_gram']:.3f} | {f['base'] / f['five_gram']:.2f} |"
@@ -114,6 +115,14 @@ def write(base: Path, figures: dict[str, dict[str, float]], texts: list[str], st
         for name, f in figures.items()
         if f["base"] > min(BAR * f["stories260K"], f["five_gram"])
     )
+    return f"""| corpus | this base | stories260K | ratio | 5-gram | ratio |
+|---|---|---|---|---|---|
+{rows}
+
+Wanted: at most {BAR:g} of stories260K, and less than the 5-gram. Missed: {missed or "nothing"}."""
+
+
+def write(base: Path, figures: dict[str, dict[str, float]], texts: list[str], steps: int) -> None:
     quoted = "\n".join(f"{number}. {json.dumps(text, ensure_ascii=False)}" for number, text in enumerate(texts))
     repeats = ", ".join(f"{name} x{count}" for name, count in REPEATS.items())
     stages = ", ".join(f"{length} ids from {start:.0%} of the run on" for start, length in train.STAGES)
@@ -140,11 +149,7 @@ enough to be package data and real enough to learn tasks on; it knows little abo
 Each text read alone in windows of {CONTEXT} tokens that overlap by half. `stories260K` is Karpathy's 260,032-parameter
 model of TinyStories; the 5-gram is an interpolated modified Kneser-Ney model of the same training text and tokens.
 
-| corpus | this base | stories260K | ratio | 5-gram | ratio |
-|---|---|---|---|---|---|
-{rows}
-
-Wanted: at most {BAR:g} of stories260K, and less than the 5-gram. Missed: {missed or "nothing"}.
+{bits_table(figures)}
 
 ## Training loss
 
