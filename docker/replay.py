@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -139,7 +140,8 @@ def free_port() -> int:
 
 def start(image: Stage, arguments: list[str], seconds: float) -> float:
     """Seconds from the entry point's start to a successful HEALTHCHECK. Raises RuntimeError when either fails."""
-    environment = {**image.environment, "SOFTPROMPT_PORT": str(free_port())}
+    given = {"SOFTPROMPT_PORT": str(free_port()), "SOFTPROMPT_ADMIN_KEY": secrets.token_hex(16)}  # others reach it
+    environment = {**image.environment, **given}
     entry = json.loads(image.described["ENTRYPOINT"]) + (arguments or json.loads(image.described["CMD"]))
     health = json.loads(image.described["HEALTHCHECK"].split("CMD", 1)[1])
     began = time.monotonic()
