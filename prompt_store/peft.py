@@ -1,5 +1,7 @@
 """PEFT's files and ours: a bare adapter_model.safetensors in, an adapter directory out and in.
 
+The official LLaMA-Adapter's tensors come in the same way.
+
 Reads what PEFT's prompt methods write (0.18 and later) without importing it. Knows no tasks and no store.
 """
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from prompt_store import container
 from prompt_store.container import Tensor
 from prompt_store.errors import PromptError
+from prompt_store.llama_adapter import is_official, read_official
 from prompt_store.metadata import MAX_LENGTH, Base, Kind, Metadata
 from prompt_store.prompt import KEY, PromptFile, SoftPrompt, build
 from prompt_store.template import Template
@@ -144,6 +147,8 @@ def _soft_prompt(tensors: Mapping[str, Tensor], base: Base, kind: Kind | None, t
         if _kind_by_width(weights.shape[1], base, kind) == "embeddings":
             return _embeddings(weights, base, kind)
         return _prefix(weights, base)
+    if is_official(tensors):
+        return read_official(tensors, base, kind)
     matches = [ADAPTION.fullmatch(name) for name in tensors]
     if tensors and all(matches):
         return _adapter(tensors, base, kind)

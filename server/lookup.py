@@ -69,6 +69,17 @@ def refusal(kind: Kind, base: BaseModel) -> str | None:
     return base.no_adapters if kind == "adapter" else None
 
 
+def check_runs(file: PromptFile, base: BaseModel, *, max_norm: float, require_fingerprint: bool = False) -> bool:
+    """Raise PromptError unless the base can run the file; return whether the file names this very base."""
+    if file.prompt.kind == "adapter":
+        gates, heads = file.prompt.tensors["gate"].shape[1], base.shape.heads
+        if gates not in {1, heads}:
+            raise PromptError("wrong_shape", f"gate must have 1 or {heads} numbers a layer, got {gates}")
+    return check_fits(
+        file, base.base, max_norm=max_norm, require_fingerprint=require_fingerprint, dtype=computed_in(base)
+    )
+
+
 def computed_in(base: BaseModel) -> DType:
     """The dtype that a soft prompt's numbers must survive."""
     return DTYPES[str(base.dtype)]
@@ -218,8 +229,7 @@ class Tasks:
     def _load(self, task: Task, template: Template) -> Prompt:
         file = self.store.load(task)
         try:
-            base = self._engine.base
-            check_fits(file, base.base, max_norm=self._settings.max_norm, dtype=computed_in(base))
+            check_runs(file, self._engine.base, max_norm=self._settings.max_norm)
         except PromptError:
             raise Unavailable("wrong_base", "the stored file of this version does not fit this base", "task") from None
         return engine_prompt(file, template, self._tokenizer)

@@ -17,14 +17,14 @@ from anyio.to_thread import run_sync
 from prompt_store import peft
 from prompt_store.errors import Corrupt, PreconditionFailed, PromptError
 from prompt_store.metadata import Metadata
-from prompt_store.prompt import PromptFile, SoftPrompt, build, check_fits, parse
+from prompt_store.prompt import PromptFile, SoftPrompt, build, parse
 from prompt_store.task import Task
 from prompt_store.template import Template, compose
 from server.config import Settings
 from server.engine.request import Prompt, Request, Sampling
 from server.errors import KNOWN, Invalid, Unacceptable, Unavailable
 from server.generate import Room
-from server.lookup import computed_in, engine_prompt, refusal
+from server.lookup import check_runs, engine_prompt, refusal
 from server.telemetry import logger
 
 
@@ -102,12 +102,8 @@ def fits(file: PromptFile, desk: Desk) -> bool:
     refused = refusal(file.prompt.kind, engine.base)
     if refused is not None:
         raise PromptError("unsupported_kind", refused)
-    verified = check_fits(
-        file,
-        engine.base.base,
-        max_norm=settings.max_norm,
-        require_fingerprint=settings.require_fingerprint,
-        dtype=computed_in(engine.base),
+    verified = check_runs(
+        file, engine.base, max_norm=settings.max_norm, require_fingerprint=settings.require_fingerprint
     )
     window = engine.base.shape.window
     if file.prompt.kind == "prefix" and window is not None and file.prompt.length > window:

@@ -10,6 +10,8 @@ import torch
 from peft import AdaptionPromptConfig, PeftConfig, PeftModel, PrefixTuningConfig, TaskType, get_peft_model
 from transformers import GenerationConfig
 
+from prompt_store.metadata import Metadata
+from prompt_store.prompt import SoftPrompt, Tensor, build
 from tests import models
 from tests.server.site import Site, peft_file
 from tests.server.site import site as running
@@ -112,6 +114,16 @@ def test_pefts_adapters_answer_as_peft_does_alone(family: str, tmp_path: Path) -
     kinds = (found[0 : len(wanted) : 2], found[1 : len(wanted) : 2], found[len(wanted) :])
     assert all(len({*three}) == 3 for three in zip(*kinds, strict=True)), f"kinds that agree prove nothing: {kinds}"
     assert answers[0]["usage"]["soft_tokens"] == 0, "an adapter takes no positions"
+
+
+def test_an_adapter_of_another_number_of_heads_is_refused(site: Site) -> None:
+    """One gate for all heads or one for each; three for four heads are neither."""
+    shapes = {"gate": (2, 3), "prompts": (2, 4, 64)}
+    tensors = {name: Tensor.from_float32(np.ones(shape, np.float32)) for name, shape in shapes.items()}
+    file = build(SoftPrompt("adapter", 4, tensors), Metadata("adapter", 4, "{input}"))
+    error = site.http.put("/tasks/heads", content=file.data).json()["error"]
+    assert error["code"] == "wrong_shape"
+    assert "1 or 4" in error["message"]
 
 
 def test_a_base_that_runs_no_adapters_says_so(tmp_path: Path) -> None:
