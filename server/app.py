@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from prompt_store.errors import TaskNotFound
+from prompt_store.errors import BaseDamaged, TaskNotFound
 from prompt_store.store import Store
 from server.api import errors, generate, ops, tasks
 from server.api.auth import Keys, authorize
@@ -68,7 +68,15 @@ def load_base(settings: Settings) -> tuple[BaseModel, Tokenizer]:
     if settings.model is None and not (EMBEDDED_BASE / "config.json").is_file():
         raise BadBase("this installation has no embedded base: name one with --model")
     path = EMBEDDED_BASE if settings.model is None else locate(settings.model, settings.revision)
-    name = name_of(settings.model or str(path))
+    try:
+        return _loaded(path, name_of(settings.model or str(path)), settings)
+    except (BadBase, BaseDamaged, OSError):
+        raise
+    except Exception as error:  # transformers raises whatever a config makes it stumble over
+        raise BadBase(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _loaded(path: Path, name: str, settings: Settings) -> tuple[BaseModel, Tokenizer]:
     base = BaseModel.load(path, name=name, device=settings.device, dtype=settings.dtype)
     if base.config.model_type not in FAMILIES:
         found = check(base)

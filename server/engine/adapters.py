@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+MAX_ROWS = 512
+"""Pseudo-tokens of an adapter: each takes a place in the attention of every token, though none in the context."""
 ADAPTED_FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 """`model_type`s on which an adapter's answers are proved equal to PEFT's or to the formula's."""
 
@@ -74,6 +76,10 @@ def _keys_values(module: Any, rows: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return keys.transpose(0, 1).contiguous(), values.transpose(0, 1).contiguous()
 
 
+GATHERED = 2**16
+"""Tokens times rows of a step up to which every token gets its adapter's keys and values side by side."""
+
+
 class Bank:
     """The adapters of a step side by side, from the lowest adapted layer up; short ones are padded and masked.
 
@@ -99,11 +105,24 @@ class Bank:
     def term(self, layer: int, query: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
         """query [n, H, D] of tokens that use adapters `which` [n] -> [n, H, D]."""
         at, (count, heads, size) = layer - self.first, query.shape
-        keys, values = self._keys[at, which], self._values[at, which]
-        grouped = (query * size**-0.5).reshape(count, keys.shape[1], -1, size)
-        scores = (grouped @ keys.transpose(2, 3)).float() + self._mask[which]
-        weights = torch.softmax(scores, -1).to(values.dtype)
-        return (weights @ values).reshape(count, heads, size) * self._gate[at, which]
+        kv_heads = self._keys.shape[2]
+        grouped = (query * size**-0.5).reshape(count, kv_heads, heads // kv_heads, size)
+        if count * self._keys.shape[3] <= GATHERED:
+            found = _attended(grouped, self._keys[at, which], self._values[at, which], self._mask[which])
+        else:  # one adapter after the other: a copy for every token would be larger than the model
+            found = torch.empty_like(grouped)
+            for index in which.unique().tolist():
+                mine = which == index
+                found[mine] = _attended(
+                    grouped[mine], self._keys[at, index], self._values[at, index], self._mask[index]
+                )
+        return found.reshape(count, heads, size) * self._gate[at, which]
+
+
+def _attended(grouped: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """grouped [n, H_kv, G, D] over keys, values [(n,) H_kv, p, D] -> [n, H_kv, G, D]."""
+    weights = torch.softmax((grouped @ keys.transpose(-2, -1)).float() + mask, -1).to(values.dtype)
+    return weights @ values
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ class _Layer:
 
 
 class PackedAttention:
-    """One engine's attention function. `plan` is set before every forward pass."""
+    """One engine's attention function; `begin` comes before every forward pass."""
 
     def __init__(self, kv: KVCache) -> None:
         self.kv = kv
@@ -150,6 +150,10 @@ class PackedAttention:
             else:
                 out.index_add_(0, plan.side.rows, term)
         return out[None], None
+
+    def begin(self, plan: Plan) -> None:
+        """Of every forward pass, whatever became of the last one."""
+        self.plan, self._late = plan, None
 
     def add_late(self, _module: torch.nn.Module, _given: Any, output: tuple[torch.Tensor, Any]) -> None:
         """A forward hook of attentions whose adapters are added behind the output projection."""

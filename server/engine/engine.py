@@ -93,7 +93,7 @@ class Engine:
 
     def load(self, prompt: Prompt) -> None:
         """Make a soft prompt resident ahead of its first request: its head joins the next batch."""
-        self._tell(lambda: self._scheduler.load(self._resident(prompt), HeadSink()))
+        self._tell(lambda: self._load(prompt))
 
     def drop(self, digest: str) -> None:
         """Forget a soft prompt; sequences that use it finish with it."""
@@ -118,22 +118,36 @@ class Engine:
             self._inbox.append(command)
             self._wake.notify()
 
+    def _load(self, prompt: Prompt) -> None:
+        try:
+            self._scheduler.load(self._resident(prompt), HeadSink())
+        except Exception:  # its first request will tell
+            log.exception("a soft prompt could not be made resident")
+
     def _accept(self, request: Request, sink: Sink) -> None:
         self._incoming -= 1
         sequence = Sequence(request, sink)
         if request.prompt is not None:
-            sequence.resident = self._resident(request.prompt)
+            try:
+                sequence.resident = self._resident(request.prompt)
+            except Exception:  # whatever stands in a file must end this request, not the engine
+                log.exception("a soft prompt could not be made resident")
+                sequence.end(Failed("internal", "the soft prompt could not be brought into memory"))
+                return
             sequence.resident.users += 1
             self._scheduler.load(sequence.resident, HeadSink())
         self._sequences[request.id] = sequence
         self._scheduler.add(sequence)
 
     def _resident(self, prompt: Prompt) -> Resident:
-        """The soft prompt's place in memory; outside the table, and so never shared, when the budget is taken."""
+        """The soft prompt's place in memory; outside the table, and so never shared, when the budget is taken.
+
+        The arrays it came in are held as long as it is, so they count too.
+        """
         found = self._residency.take(prompt.digest)
         if found is not None:
             return found
-        resident = Resident(prompt, len(prompt.head) * self._position_bytes)
+        resident = Resident(prompt, len(prompt.head) * self._position_bytes + prompt.nbytes)
         if prompt.rows is not None:
             resident.rows = self.base.tensor(prompt.rows)
             resident.bytes += resident.rows.nbytes

@@ -120,6 +120,8 @@ def shape_of(config: PreTrainedConfig) -> Shape:
 
 
 def _shape_of(config: PreTrainedConfig) -> Shape:
+    if getattr(config, "use_bidirectional_attention", None):
+        raise BadBase(f"this {config.model_type} attends in both directions: it is no causal model")
     heads = int(config.num_attention_heads)
     return Shape(
         layers=int(config.num_hidden_layers),
@@ -128,9 +130,23 @@ def _shape_of(config: PreTrainedConfig) -> Shape:
         kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
         head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // heads),
         vocabulary=int(config.vocab_size),
-        context=int(config.max_position_embeddings),
-        window=getattr(config, "sliding_window", None),
+        context=_context(config),
+        window=getattr(config, "sliding_window", None) or None,
     )
+
+
+def _context(config: PreTrainedConfig) -> int:
+    """Positions of one sequence.
+
+    Rotary factors of type longrope change for a whole pass once any of its positions is beyond the original context:
+    a long sequence would change its neighbours' answers.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    whole = int(config.max_position_embeddings)
+    if rope.get("rope_type", rope.get("type")) != "longrope":
+        return whole
+    original = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    return min(whole, int(original or whole))
 
 
 def choose_device(wanted: str) -> torch.device:

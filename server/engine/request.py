@@ -49,6 +49,11 @@ class Prompt:
     prefix: npt.NDArray[np.float32] | None = None
     adapter: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        arrays = (self.rows, self.prefix, *(self.adapter or ()))
+        return sum(array.nbytes for array in arrays if array is not None)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:

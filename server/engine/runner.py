@@ -54,9 +54,9 @@ class Runner:
             if sequence.fed and sequence.resident is not None:
                 self.kv.copy_in(sequence.slot, sequence.resident.kv, sequence.fed)
         batch = build(step, self.kv.span, self.base.device)
-        self._attention.plan = batch.plan
         if batch.adapted:
-            self._attention.plan.side = self._side(batch.adapted)
+            batch.plan.side = self._side(batch.adapted)
+        self._attention.begin(batch.plan)
         logits = self.base.logits(self._embed(batch), batch.positions, batch.logit_rows)
         return self._outcomes(step, batch.wanted, logits)
 

@@ -16,6 +16,8 @@ from server.engine.settings import EngineSettings
 
 LENGTH, NEW, TOP = 48, 6, 4
 """Ids of the longer prompt, generated ids, and logprobs compared at each of them."""
+LEAST = 12
+"""Ids that two chunks and two different lengths need."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 """Difference between natural logs of probabilities that rounding explains: the largest in float32; else the median,
 since a mixture of experts may choose another one for a rounded bit."""
@@ -44,6 +46,10 @@ def _prompts(base: BaseModel) -> list[tuple[int, ...]]:
     """Two of different lengths: on one row, neither may see the other."""
     draw = random.Random(0)
     longest = min(LENGTH, base.shape.context - NEW)
+    if longest < LEAST:
+        raise BadBase(
+            f"model_type {base.config.model_type} with {base.shape.context} positions is too short to be tried"
+        )
     return [
         tuple(draw.randrange(base.shape.vocabulary) for _ in range(length)) for length in (longest, longest // 2 + 1)
     ]
@@ -67,8 +73,13 @@ def _packed(base: BaseModel, prompts: list[tuple[int, ...]]) -> list[list[TokenE
 
 def _answer(base: BaseModel, sink: "queue.SimpleQueue[Event]") -> list[TokenEvent]:
     found = []
-    while isinstance(event := sink.get(timeout=PATIENCE), TokenEvent):
-        found.append(event)
+    try:
+        while isinstance(event := sink.get(timeout=PATIENCE), TokenEvent):
+            found.append(event)
+    except queue.Empty:
+        raise BadBase(
+            f"model_type {base.config.model_type}: no answer within {PATIENCE:.0f} s of a first try"
+        ) from None
     if isinstance(event, Failed):
         raise BadBase(f"model_type {base.config.model_type} is not served: packed on one row, its forward pass fails")
     return found

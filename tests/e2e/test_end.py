@@ -160,6 +160,28 @@ def test_settings_that_cannot_be_are_named(base_folder: Path) -> None:
     assert "bucket" in refused(*model, "--store", "s3://bucket")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "[1]"),
+        ("config.json", "no json"),
+        ("config.json", None),
+        ("tokenizer.json", '{"model": 3}'),
+        ("model.safetensors.index.json", "{}"),
+    ],
+)
+def test_a_base_that_cannot_be_read_is_said_in_one_line(name: str, content: str | None, tmp_path: Path) -> None:
+    """With its folder, whatever transformers stumbles over; None: a size that is null."""
+    folder = save(tmp_path / "odd-base")
+    if content is None:
+        config = json.loads((folder / name).read_text(encoding="utf-8"))
+        content = json.dumps({**config, "num_key_value_heads": None})
+    (folder / name).write_text(content, encoding="utf-8")
+    said = refused("--model", str(folder), "--store", "memory://", "--port", "0")
+    assert "odd-base" in said or "config.json" in said
+    assert "Traceback" not in said
+
+
 def test_an_address_that_is_taken_is_said_at_once(base_folder: Path) -> None:
     """Before anything is loaded."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 
 from prompt_store.metadata import Metadata
 from prompt_store.prompt import SoftPrompt, Tensor, build
+from server.engine.adapters import MAX_ROWS
 from tests import models
 from tests.server.site import Site, peft_file
 from tests.server.site import site as running
@@ -124,6 +125,15 @@ def test_an_adapter_of_another_number_of_heads_is_refused(site: Site) -> None:
     error = site.http.put("/tasks/heads", content=file.data).json()["error"]
     assert error["code"] == "wrong_shape"
     assert "1 or 4" in error["message"]
+
+
+def test_a_very_long_adapter_is_refused(site: Site) -> None:
+    """It takes no positions, but a place in the attention of every token."""
+    shapes = {"gate": (1, 1), "prompts": (1, MAX_ROWS + 1, 64)}
+    tensors = {name: Tensor.from_float32(np.ones(shape, np.float32)) for name, shape in shapes.items()}
+    file = build(SoftPrompt("adapter", MAX_ROWS + 1, tensors), Metadata("adapter", MAX_ROWS + 1, "{input}"))
+    error = site.http.put("/tasks/long", content=file.data).json()["error"]
+    assert error["code"] == "prompt_too_long"
 
 
 def test_a_base_that_runs_no_adapters_says_so(tmp_path: Path) -> None:

@@ -238,3 +238,21 @@ def test_a_base_that_is_not_served_is_refused_by_name(tmp_path: Path, shared: Pa
     """An encoder-decoder is refused with the reason, before any weight is read."""
     with pytest.raises(Exception, match="encoder-decoder"):
         BaseModel.load(shared / "models" / "aren-transliteration-encdec")
+
+
+def test_a_prompt_that_cannot_be_made_resident_fails_alone(tmp_path: Path) -> None:
+    """Whatever a file holds: its own requests get their one terminal event, the others their answers."""
+    base = BaseModel.load(models.save(tmp_path / "base"), device="cpu", dtype="float32")
+    broken = Prompt("broken", None, (0,), adapter=(np.ones((2, 4, 64), np.float32), np.ones((2, 3), np.float32)))
+    engine = Engine(base, EngineSettings(max_batch=4, threads=1))
+    engine.start()
+    try:
+        engine.load(broken)
+        found = oracle.ask_all(
+            engine, [Request("a", (0, 5), prompt=broken), Request("b", (0, 5), Sampling(max_new_tokens=2))]
+        )
+        assert oracle.failure_of(found[0]) == "internal"
+        assert len(oracle.ids_of(found[1])) <= 2
+        assert engine.healthy
+    finally:
+        engine.close()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from server.engine import adapters
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Prompt, Request, Sampling
@@ -162,6 +163,17 @@ def test_a_request_that_leaves_the_head_early_shares_only_what_it_has_in_common(
         bench.request((*prompt.head[:cut], *text(40 + cut, 5)), prompt) for cut in range(7, len(prompt.head) + 1)
     ]
     wanted = [bench.alone(request) for request in requests]
+    assert [oracle.ids_of(found) for found in oracle.ask_all(bench.engine, requests)] == wanted
+
+
+def test_long_adapters_answer_as_alone_too(bench: Bench) -> None:
+    """Where a copy for every token would be too large, one adapter is attended to after the other."""
+    if not bench.adapts:
+        return
+    sides = [bench.adapter(2, 500, 4, 16), bench.adapter(3, 7, 1, 17)]
+    requests = [bench.request((0, *text(70 + i, 60)), sides[i % 2]) for i in range(6)]
+    wanted = [bench.alone(request) for request in requests]
+    assert adapters.GATHERED < 60 * 500 * 3
     assert [oracle.ids_of(found) for found in oracle.ask_all(bench.engine, requests)] == wanted
 
 

@@ -43,3 +43,21 @@ def test_a_base_is_called_by_its_folder_or_its_hub_id(folder: Path) -> None:
     """A snapshot's folder is named after a commit, which nobody would recognise."""
     assert name_of(str(folder)) == "base"
     assert name_of("HuggingFaceTB/SmolLM2-135M") == "HuggingFaceTB/SmolLM2-135M"
+
+
+def test_a_longrope_base_serves_its_original_context(folder: Path) -> None:
+    """Beyond it the factors change for the whole pass, and with them the neighbours' answers."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    factors = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8, "original_max_position_embeddings": 64}
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, **factors}
+    (folder / "config.json").write_text(json.dumps({**config, "rope_parameters": rope}), encoding="utf-8")
+    assert BaseModel.load(folder, device="cpu").shape.context == 64
+
+
+def test_a_base_that_attends_both_ways_is_refused(tmp_path: Path) -> None:
+    """An embedding model under a causal model's type."""
+    folder = models.save(tmp_path / "base", "gemma3")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "use_bidirectional_attention": True}), encoding="utf-8")
+    with pytest.raises(BadBase, match="both directions"):
+        BaseModel.load(folder, device="cpu")

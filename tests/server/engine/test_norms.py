@@ -29,5 +29,9 @@ def test_other_norms_keep_their_layers() -> None:
         def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
             return 2 * super().forward(hidden_states)
 
-    model = nn.Sequential(GemmaRMSNorm(48), nn.LayerNorm(48), Doubled(48, eps=1e-5))
+    class Gated(LlamaRMSNorm):
+        def forward(self, hidden_states: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return gate * super().forward(hidden_states)
+
+    model = nn.Sequential(GemmaRMSNorm(48), nn.LayerNorm(48), Doubled(48, eps=1e-5), Gated(48, eps=1e-5))
     assert exchange(model, fused_norms) == 0

@@ -71,6 +71,13 @@ def test_the_check_sees_a_small_slip(tmp_path: Path, monkeypatch: pytest.MonkeyP
         check(base)
 
 
+def test_a_context_too_short_to_try_is_refused(tmp_path: Path) -> None:
+    """At once: nothing waits for a pass that cannot be fed."""
+    short = GemmaForCausalLM(GemmaConfig(**GROUPED, head_dim=24, max_position_embeddings=8))
+    with pytest.raises(BadBase, match="too short to be tried"):
+        check(base_of(short, tmp_path / "short"))
+
+
 def test_a_type_that_is_no_causal_model_is_refused_before_it_is_read(tmp_path: Path) -> None:
     """By name, from its config alone."""
     folder = models.save(tmp_path / "base")
