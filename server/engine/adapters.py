@@ -77,7 +77,9 @@ def _keys_values(module: Any, rows: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 
 GATHERED = 2**16
-"""Tokens times rows of a step up to which every token gets its adapter's keys and values side by side."""
+"""Tokens times rows of a step up to which every token gets its adapter's keys and values, layer by layer."""
+LAID_OUT = 2**12
+"""Up to which it gets them for all layers at once, kept while the same tokens' adapters follow: a decode step."""
 
 
 class Bank:
@@ -101,27 +103,42 @@ class Bank:
             self._values[from_layer:, index, :, :length] = one.values
             self._gate[from_layer:, index, :, 0] = one.gate
             self._mask[index, ..., :length] = 0
+        self._padded = bool(torch.isinf(self._mask).any())
+        self._laid_out: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+
+    def lay_out(self, which: torch.Tensor) -> None:
+        """Everything that tokens of adapters `which` [n] need, unless that is too much or there already."""
+        if len(which) * self._keys.shape[3] > LAID_OUT:
+            self._laid_out = None
+        elif self._laid_out is None or not torch.equal(self._laid_out[0], which):
+            self._laid_out = (which, self._keys[:, which], self._values[:, which], self._gate[:, which])
 
     def term(self, layer: int, query: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
         """query [n, H, D] of tokens that use adapters `which` [n] -> [n, H, D]."""
         at, (count, heads, size) = layer - self.first, query.shape
         kv_heads = self._keys.shape[2]
         grouped = (query * size**-0.5).reshape(count, kv_heads, heads // kv_heads, size)
+        mask = self._mask[which] if self._padded else None
+        if self._laid_out is not None:
+            keys, values, gate = (side[at] for side in self._laid_out[1:])
+            return _attended(grouped, keys, values, mask).reshape(count, heads, size) * gate
         if count * self._keys.shape[3] <= GATHERED:
-            found = _attended(grouped, self._keys[at, which], self._values[at, which], self._mask[which])
+            found = _attended(grouped, self._keys[at, which], self._values[at, which], mask)
         else:  # one adapter after the other: a copy for every token would be larger than the model
             found = torch.empty_like(grouped)
             for index in which.unique().tolist():
                 mine = which == index
-                found[mine] = _attended(
-                    grouped[mine], self._keys[at, index], self._values[at, index], self._mask[index]
-                )
+                keys, values = self._keys[at, index], self._values[at, index]
+                found[mine] = _attended(grouped[mine], keys, values, self._mask[index])
         return found.reshape(count, heads, size) * self._gate[at, which]
 
 
-def _attended(grouped: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _attended(
+    grouped: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
     """grouped [n, H_kv, G, D] over keys, values [(n,) H_kv, p, D] -> [n, H_kv, G, D]."""
-    weights = torch.softmax((grouped @ keys.transpose(-2, -1)).float() + mask, -1).to(values.dtype)
+    scores = (grouped @ keys.transpose(-2, -1)).float()
+    weights = torch.softmax(scores if mask is None else scores + mask, -1).to(values.dtype)
     return weights @ values
 
 

@@ -73,7 +73,9 @@ class Runner:
         place = {adapter: index for index, adapter in enumerate(adapters)}
         rows, which = zip(*((row, place[adapter]) for row, adapter in adapted), strict=True)
         on = self.base.device
-        return Side(self._bank[1], torch.tensor(rows, device=on), torch.tensor(which, device=on))
+        side = Side(self._bank[1], torch.tensor(rows, device=on), torch.tensor(which, device=on))
+        side.bank.lay_out(side.which)
+        return side
 
     def _embed(self, batch: Batch) -> torch.Tensor:
         embedded = self.base.embed(batch.ids)
