@@ -1,7 +1,7 @@
 """How far the train part of one corpus can take the base: go on training on nothing else, look after every pass.
 
-`python -m pretraining.ceiling --base DIR --data DIR --corpus NAME`. The least figure it prints is what this much text
-gives a model of this size at best, other corpora forgotten; the card quotes it where a bar is missed. Writes no model.
+`python -m pretraining.ceiling --base DIR --data DIR --corpus NAME`. A figure that only rises says that
+this base has had from the text what this recipe can take; another recipe may take more. Writes no model.
 """
 
 import argparse

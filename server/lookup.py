@@ -28,10 +28,11 @@ from prompt_store.store import Store
 from prompt_store.task import Task, is_task_id
 from prompt_store.template import Template, head
 from server.config import Settings
+from server.engine.adapters import MAX_ROWS
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Prompt
-from server.errors import Invalid, Unavailable
+from server.errors import Invalid, Unacceptable, Unavailable
 from server.tokenizer import Tokenizer
 
 DTYPES: Mapping[str, DType] = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
@@ -70,9 +71,11 @@ def refusal(kind: Kind, base: BaseModel) -> str | None:
 
 
 def check_runs(file: PromptFile, base: BaseModel, *, max_norm: float, require_fingerprint: bool = False) -> bool:
-    """Raise PromptError unless the base can run the file; return whether the file names this very base."""
+    """Whether the file names this very base. Raises PromptError or Unacceptable when the base cannot run it."""
     if file.prompt.kind == "adapter":
         gates, heads = file.prompt.tensors["gate"].shape[1], base.shape.heads
+        if file.prompt.length > MAX_ROWS:
+            raise Unacceptable("prompt_too_long", f"an adapter may have {MAX_ROWS} rows, got {file.prompt.length}")
         if gates not in {1, heads}:
             raise PromptError("wrong_shape", f"gate must have 1 or {heads} numbers a layer, got {gates}")
     return check_fits(
@@ -230,7 +233,7 @@ class Tasks:
         file = self.store.load(task)
         try:
             check_runs(file, self._engine.base, max_norm=self._settings.max_norm)
-        except PromptError:
+        except (PromptError, Unacceptable):
             raise Unavailable("wrong_base", "the stored file of this version does not fit this base", "task") from None
         return engine_prompt(file, template, self._tokenizer)
 

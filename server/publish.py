@@ -21,7 +21,6 @@ from prompt_store.prompt import PromptFile, SoftPrompt, build, parse
 from prompt_store.task import Task
 from prompt_store.template import Template, compose
 from server.config import Settings
-from server.engine.adapters import MAX_ROWS
 from server.engine.request import Prompt, Request, Sampling
 from server.errors import KNOWN, Invalid, Unacceptable, Unavailable
 from server.generate import Room
@@ -111,8 +110,6 @@ def fits(file: PromptFile, desk: Desk) -> bool:
         raise Unacceptable(
             "prompt_too_long", f"{file.prompt.length} pseudo-tokens reach beyond the base's sliding window of {window}"
         )
-    if file.prompt.kind == "adapter" and file.prompt.length > MAX_ROWS:
-        raise Unacceptable("prompt_too_long", f"an adapter may have {MAX_ROWS} pseudo-tokens, got {file.prompt.length}")
     needed = len(_blank(file, desk)) + file.metadata.defaults.get("max_new_tokens", 1)
     if needed > engine.max_total_tokens:
         raise Unacceptable(

@@ -1,8 +1,8 @@
 """How long a CPU thread waits awake for its team between two operators. Imports nothing: torch must not be there yet.
 
 libgomp's default is to spin for milliseconds. Where another process wants the same cores, the team then waits for
-whoever is off the core: a decode step of 8 took 1,000 ms instead of 20. A short spin costs a tenth on an idle machine
-and bounds the loss to threefold on a shared one (docs/log.md).
+whoever is off the core: a decode step of 8 took 1,000 ms instead of 20. With a short spin it took 24 on an
+idle machine and 52 beside that process (docs/log.md).
 """
 
 import os

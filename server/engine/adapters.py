@@ -76,10 +76,8 @@ def _keys_values(module: Any, rows: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return keys.transpose(0, 1).contiguous(), values.transpose(0, 1).contiguous()
 
 
-GATHERED = 2**16
-"""Tokens times rows of a step up to which every token gets its adapter's keys and values, layer by layer."""
 LAID_OUT = 2**12
-"""Up to which it gets them for all layers at once, kept while the same tokens' adapters follow: a decode step."""
+"""Tokens times rows of a step up to which every token gets a copy of its adapter, all layers at once: a decode step."""
 
 
 class Bank:
@@ -104,33 +102,37 @@ class Bank:
             self._gate[from_layer:, index, :, 0] = one.gate
             self._mask[index, ..., :length] = 0
         self._padded = bool(torch.isinf(self._mask).any())
-        self._laid_out: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        self._which: torch.Tensor | None = None
+        self._copies: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._groups: list[tuple[int, torch.Tensor]] = []
 
     def lay_out(self, which: torch.Tensor) -> None:
-        """Everything that tokens of adapters `which` [n] need, unless that is too much or there already."""
-        if len(which) * self._keys.shape[3] > LAID_OUT:
-            self._laid_out = None
-        elif self._laid_out is None or not torch.equal(self._laid_out[0], which):
-            self._laid_out = (which, self._keys[:, which], self._values[:, which], self._gate[:, which])
+        """The tokens of the next pass use adapters `which` [n]. Kept as long as the same follow, step after step.
 
-    def term(self, layer: int, query: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-        """query [n, H, D] of tokens that use adapters `which` [n] -> [n, H, D]."""
+        Few get a copy of their adapter each; many are grouped by adapter, as copies would be larger than the model.
+        """
+        if self._which is not None and torch.equal(self._which, which):
+            return
+        self._which, self._copies, self._groups = which, None, []
+        if len(which) * self._keys.shape[3] <= LAID_OUT:
+            self._copies = (self._keys[:, which], self._values[:, which])
+        else:
+            self._groups = [(index, (which == index).nonzero()[:, 0]) for index in which.unique().tolist()]
+
+    def term(self, layer: int, query: torch.Tensor) -> torch.Tensor:
+        """query [n, H, D] of the tokens that were laid out -> [n, H, D]."""
         at, (count, heads, size) = layer - self.first, query.shape
         kv_heads = self._keys.shape[2]
         grouped = (query * size**-0.5).reshape(count, kv_heads, heads // kv_heads, size)
-        mask = self._mask[which] if self._padded else None
-        if self._laid_out is not None:
-            keys, values, gate = (side[at] for side in self._laid_out[1:])
-            return _attended(grouped, keys, values, mask).reshape(count, heads, size) * gate
-        if count * self._keys.shape[3] <= GATHERED:
-            found = _attended(grouped, self._keys[at, which], self._values[at, which], mask)
-        else:  # one adapter after the other: a copy for every token would be larger than the model
+        if self._copies is not None:
+            keys, values = (side[at] for side in self._copies)
+            found = _attended(grouped, keys, values, self._mask[self._which] if self._padded else None)
+        else:
             found = torch.empty_like(grouped)
-            for index in which.unique().tolist():
-                mine = which == index
+            for index, mine in self._groups:
                 keys, values = self._keys[at, index], self._values[at, index]
                 found[mine] = _attended(grouped[mine], keys, values, self._mask[index])
-        return found.reshape(count, heads, size) * self._gate[at, which]
+        return found.reshape(count, heads, size) * self._gate[at, self._which]
 
 
 def _attended(
@@ -144,14 +146,13 @@ def _attended(
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Which tokens of a step's row are adapted: `rows` int64 [n], and by which adapter of `bank`: `which` int64 [n]."""
+    """Which tokens of a step's row are adapted: `rows` int64 [n], laid out in `bank`."""
 
     bank: Bank
     rows: torch.Tensor
-    which: torch.Tensor
 
     def term(self, layer: int, query: torch.Tensor) -> torch.Tensor | None:
         """query [H, N, D] -> what is to be added to `rows`, [n, H, D]; None below the adapted layers."""
         if layer < self.bank.first:
             return None
-        return self.bank.term(layer, query[:, self.rows].transpose(0, 1), self.which)
+        return self.bank.term(layer, query[:, self.rows].transpose(0, 1))

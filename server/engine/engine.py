@@ -119,27 +119,33 @@ class Engine:
             self._wake.notify()
 
     def _load(self, prompt: Prompt) -> None:
-        try:
-            self._scheduler.load(self._resident(prompt), HeadSink())
-        except Exception:  # its first request will tell
-            log.exception("a soft prompt could not be made resident")
+        resident = self._resident(prompt)
+        if resident is not None:
+            self._scheduler.load(resident, HeadSink())
 
     def _accept(self, request: Request, sink: Sink) -> None:
         self._incoming -= 1
         sequence = Sequence(request, sink)
         if request.prompt is not None:
-            try:
-                sequence.resident = self._resident(request.prompt)
-            except Exception:  # whatever stands in a file must end this request, not the engine
-                log.exception("a soft prompt could not be made resident")
+            resident = self._resident(request.prompt)
+            if resident is None:
                 sequence.end(Failed("internal", "the soft prompt could not be brought into memory"))
                 return
-            sequence.resident.users += 1
-            self._scheduler.load(sequence.resident, HeadSink())
+            sequence.resident = resident
+            resident.users += 1
+            self._scheduler.load(resident, HeadSink())
         self._sequences[request.id] = sequence
         self._scheduler.add(sequence)
 
-    def _resident(self, prompt: Prompt) -> Resident:
+    def _resident(self, prompt: Prompt) -> Resident | None:
+        """None, and a line in the log, when it cannot be: a file must end its own requests, not the engine."""
+        try:
+            return self._made_resident(prompt)
+        except Exception:  # whatever stands in a file
+            log.exception("a soft prompt could not be made resident")
+            return None
+
+    def _made_resident(self, prompt: Prompt) -> Resident:
         """The soft prompt's place in memory; outside the table, and so never shared, when the budget is taken.
 
         The arrays it came in are held as long as it is, so they count too.

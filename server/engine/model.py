@@ -201,7 +201,7 @@ def parameters_in(path: Path) -> int:
 class BaseModel:
     """The model on its device, its shape, its end ids and its identity (`base`).
 
-    `no_adapters`: why this base cannot run adapters, None when it can.
+    `attentions`: every layer's, by number. `no_adapters`: why this base cannot run adapters, None when it can.
     """
 
     def __init__(self, model: nn.Module, config: PreTrainedConfig, base: Base, eos_ids: frozenset[int]) -> None:
@@ -214,7 +214,8 @@ class BaseModel:
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.packed = 0
-        self.no_adapters = lacking(config.model_type, attentions(model))
+        self.attentions = attentions(model)
+        self.no_adapters = lacking(config.model_type, self.attentions)
 
     @classmethod
     @one_thread()

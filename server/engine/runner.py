@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from server.engine.adapters import Adapter, Bank, Side, attentions, behind_projection, projected
+from server.engine.adapters import Adapter, Bank, Side, behind_projection, projected
 from server.engine.attention import PackedAttention
 from server.engine.batch import Batch, build
 from server.engine.kv import KVCache, KVShape
@@ -37,8 +37,7 @@ class Runner:
         like = torch.empty(0, dtype=base.dtype, device=base.device)
         self.kv = KVCache(KVShape(shape.layers, slots, shape.kv_heads, positions, shape.head_dim), like)
         self._attention = PackedAttention(self.kv)
-        self._modules = attentions(base.model)
-        for module in self._modules.values():
+        for module in base.attentions.values():
             if behind_projection(module):
                 module.register_forward_hook(self._attention.add_late)
         self._bank: tuple[list[Adapter], Bank] | None = None
@@ -63,7 +62,7 @@ class Runner:
     def adapter(self, prompts: npt.NDArray[np.float32], gate: npt.NDArray[np.float32]) -> Adapter:
         """Learnt prompts and their gate as the upper layers' keys and values."""
         tensor = self.base.tensor
-        return projected(self._modules, tensor(prompts), tensor(gate), self.base.shape.heads)
+        return projected(self.base.attentions, tensor(prompts), tensor(gate), self.base.shape.heads)
 
     def _side(self, adapted: list[tuple[int, Adapter]]) -> Side:
         """The bank is kept from step to step as long as the same adapters are at work."""
@@ -73,9 +72,8 @@ class Runner:
         place = {adapter: index for index, adapter in enumerate(adapters)}
         rows, which = zip(*((row, place[adapter]) for row, adapter in adapted), strict=True)
         on = self.base.device
-        side = Side(self._bank[1], torch.tensor(rows, device=on), torch.tensor(which, device=on))
-        side.bank.lay_out(side.which)
-        return side
+        self._bank[1].lay_out(torch.tensor(which, device=on))
+        return Side(self._bank[1], torch.tensor(rows, device=on))
 
     def _embed(self, batch: Batch) -> torch.Tensor:
         embedded = self.base.embed(batch.ids)
