@@ -87,8 +87,9 @@ def expand(text: str, environment: dict[str, str]) -> str:
 class Replay:
     """Builds the stages of one Dockerfile in order; the last one is the image."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, build_arguments: dict[str, str]) -> None:
         self._scratch = scratch
+        self._build_arguments = build_arguments
         self._stages: dict[str, Stage] = {}
         self.stage = Stage(Path("/"))
 
@@ -100,7 +101,8 @@ class Replay:
                 self.stage = self._stages[name] = Stage(overlay(self._scratch, name))
             case "ARG" | "ENV":
                 for name, value in re.findall(r'(\w+)=("[^"]*"|\S+)', rest):
-                    stage.environment[name] = expand(value.strip('"'), stage.environment)
+                    given = self._build_arguments.get(name) if instruction.word == "ARG" else None
+                    stage.environment[name] = given or expand(value.strip('"'), stage.environment)
             case "WORKDIR":
                 stage.folder = rest
                 stage.inside(".").mkdir(parents=True, exist_ok=True)
@@ -162,6 +164,7 @@ def start(image: Stage, arguments: list[str], seconds: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build-arg", metavar="NAME=VALUE", action="append", default=[], help="as docker build's")
     parser.add_argument("--no-start", action="store_true", help="build only")
     parser.add_argument("--mounted", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("command", nargs="*", help="instead of the image's CMD")
@@ -169,9 +172,9 @@ def main() -> None:
     if not given.mounted:  # once more, with mounts that nobody else sees and that end with the process
         os.execvp("unshare", ["unshare", "--mount", sys.executable, __file__, "--mounted", *sys.argv[1:]])
     scratch = Path(tempfile.mkdtemp(prefix="replay-"))
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(scratch)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=90%", "tmpfs", str(scratch)], check=True)  # CUDA's 12 GB
     try:
-        replay = Replay(scratch)
+        replay = Replay(scratch, dict(one.split("=", 1) for one in given.build_arg))
         for instruction in parse((REPOSITORY / "docker" / "Dockerfile").read_text(encoding="utf-8")):
             began = time.monotonic()
             replay.apply(instruction)

@@ -79,7 +79,7 @@ def configure(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("uvicorn.error", "uvicorn.access", "httpx"):
+    for noisy in ("uvicorn.error", "uvicorn.access", "httpx", "httpx2"):
         logging.getLogger(noisy).setLevel("WARNING")
 
 

@@ -79,8 +79,9 @@ def locate(model: str, revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=_FILES))
     except (OSError, ValueError) as error:
+        reason = " ".join(str(error).splitlines()[:3])  # advice on tokens follows
         raise BadBase(
-            f"--model {model}: no such directory, and the Hub did not give a model of this name: {error}"
+            f"--model {model}: no such directory, and the Hub did not give a model of this name: {reason}"
         ) from error
 
 

@@ -41,3 +41,12 @@ def test_every_pass_lowers_the_loss_on_its_corpus(monkeypatch: pytest.MonkeyPatc
     found = list(ceiling.losses(a_small_base(), ["a b c " * 40] * 100, passes=4))
     assert found == sorted(found, reverse=True)
     assert found[-1] < 0.5 * found[0]
+
+
+def test_dropout_holds_in_training_only() -> None:
+    """A model that is looked at answers as it did before; one that trains does not."""
+    base, ids = a_small_base(), torch.tensor([[3, 4, 5, 3]])
+    before = base.model.eval()(ids).logits
+    ceiling.drop_out(base.model, 0.5)
+    assert torch.equal(base.model(ids).logits, before)
+    assert not torch.equal(base.model.train()(ids).logits, before)
