@@ -33,6 +33,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     max_total_tokens: Annotated[int | None, Option(help="Longest sequence. Default: the base's context")] = None,
     kv_budget: Annotated[str | None, Option(help="Memory for keys and values, like 4GiB")] = None,
     prompt_budget: Annotated[str | None, Option(help="Memory for soft prompts, like 512MiB")] = None,
+    text_budget: Annotated[str | None, Option(help="Memory for texts that requests of a task begin with alike")] = None,
+    pin: Annotated[str | None, Option(help="Tasks whose soft prompts stay in memory, like a,b")] = None,
     revision: Annotated[str | None, Option(help="Revision of a Hub id")] = None,
     insecure: Annotated[bool | None, Option("--insecure", help="Let others in without keys")] = None,
 ) -> None:

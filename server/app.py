@@ -21,6 +21,7 @@ from server.engine.engine import Engine
 from server.engine.model import FAMILIES, BadBase, BaseModel, locate, name_of
 from server.engine.selfcheck import check
 from server.engine.settings import EngineSettings
+from server.errors import KNOWN, as_fault
 from server.generate import Room
 from server.lookup import Tasks
 from server.publish import Desk, publish_files
@@ -58,9 +59,19 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
         desk = Desk(room, settings)
         wanted = await run_sync(unpublished, store, EMBEDDED_TASKS) if settings.embedded else []
         packaged = await publish_files(wanted, desk)
+        await _bring_pinned(room.tasks, settings.pin)
         yield Started(desk, packaged)
     finally:
         await run_sync(engine.close, settings.drain_seconds)
+
+
+async def _bring_pinned(tasks: Tasks, names: Sequence[str]) -> None:
+    """What can be is in memory before the first request; the rest when it comes."""
+    for name in names:
+        try:
+            await tasks.warm(await tasks.find(name))
+        except KNOWN as error:
+            logger().warning("a pinned task is not in memory", task=name, code=as_fault(error).code)
 
 
 def load_base(settings: Settings) -> tuple[BaseModel, Tokenizer]:
@@ -113,6 +124,7 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         max_waiting=settings.max_waiting,
         kv_budget=settings.kv_budget,
         prompt_budget=settings.prompt_budget,
+        text_budget=settings.text_budget,
         threads=settings.threads,
     )
 

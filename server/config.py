@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     max_waiting: int = Field(default=1024, ge=1)
     kv_budget: Bytes = 4 * 2**30
     prompt_budget: Bytes = 512 * 2**20
+    text_budget: Annotated[int, Field(ge=0), BeforeValidator(_bytes)] = 256 * 2**20
+    pin: Annotated[tuple[str, ...], NoDecode] = ()
 
     api_key: Keys = ()
     admin_key: Keys = ()
@@ -81,7 +83,7 @@ class Settings(BaseSettings):
     freshness_seconds: float = Field(default=1.0, ge=0, le=60)
     """For how long a task's current version may be remembered before the store is asked again."""
 
-    @field_validator("api_key", "admin_key", "allowed_hosts", mode="before")
+    @field_validator("api_key", "admin_key", "allowed_hosts", "pin", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value

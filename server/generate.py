@@ -96,7 +96,9 @@ async def generate(item: Item, room: Room) -> AsyncGenerator[Piece | Answer, Non
 
     choices = range(parameters.n or 1)
     requests = [
-        Request(f"{item.id}/{index}", composed.ids, _choice(sampling, index), served.prompt, deadline)
+        Request(
+            f"{item.id}/{index}", composed.ids, _choice(sampling, index), served.prompt, deadline, group=served.name
+        )
         for index in choices
     ]
     writers = [_writer(served, parameters, composed, room, sampling) for _ in choices]

@@ -33,6 +33,7 @@ from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Prompt
 from server.errors import Invalid, Unacceptable, Unavailable
+from server.pins import Pins
 from server.tokenizer import Tokenizer
 
 DTYPES: Mapping[str, DType] = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
@@ -109,6 +110,7 @@ class Tasks:
         self._engine = engine
         self._tokenizer = tokenizer
         self._settings = settings
+        self._pins = Pins(settings.pin, engine)
         self._current: OrderedDict[str, tuple[Task, float]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Prompt]] = {}
 
@@ -123,13 +125,20 @@ class Tasks:
         """Bring a version into memory ahead of its first request."""
         served = await self.bring(task)
         if served.prompt is not None:
-            self._engine.load(served.prompt)
+            self.load(task, served.prompt)
+
+    def load(self, task: Task, prompt: Prompt) -> None:
+        """The engine brings the version's soft prompt into memory, to stay if the task is pinned."""
+        self._engine.load(prompt, pinned=self._pins.take(task))
 
     async def bring(self, task: Task) -> Served:
         """A version with its soft prompt in memory. Raises Unavailable for one that this server cannot run."""
         metadata = self.fitting(task)
         template = Template.parse(metadata.template, metadata.kind, metadata.length)
-        return Served(task, metadata, template, await self._prompt(task, template))
+        prompt = await self._prompt(task, template)
+        if self._pins.wants(task) and self._is_newest(task):
+            self.load(task, prompt)
+        return Served(task, metadata, template, prompt)
 
     async def find(self, name: str, version: int | None = None, min_version: int | None = None) -> Task:
         """The current version, or the one asked for. Raises StoreError: a deleted task has no versions to run."""
@@ -152,10 +161,16 @@ class Tasks:
         known = self._current.get(task.name)
         if known is not None and known[0].version > task.version:
             return
+        if task.event == "delete":
+            self._pins.leave(task.name)
         self._current[task.name] = (task, at)
         self._current.move_to_end(task.name)
         if len(self._current) > MAX_REMEMBERED:
             self._current.popitem(last=False)
+
+    def _is_newest(self, task: Task) -> bool:
+        known = self._current.get(task.name)
+        return known is not None and known[0].version == task.version
 
     def fitting(self, task: Task) -> Metadata:
         """The metadata of a version that this server can run. Raises Unavailable."""

@@ -22,6 +22,7 @@ from prompt_store.task import Task
 from prompt_store.template import Template, compose
 from server.config import Settings
 from server.engine.request import Prompt, Request, Sampling
+from server.engine.residency import Unloadable
 from server.errors import KNOWN, Invalid, Unacceptable, Unavailable
 from server.generate import Room
 from server.lookup import check_runs, engine_prompt, refusal
@@ -63,7 +64,7 @@ class Desk:
 
 async def publish(upload: Upload, desk: Desk) -> tuple[Task, bool]:
     """The version that is current now, and whether it is new. Raises PromptError, StoreError or Fault."""
-    engine, tasks = desk.room.running.engine, desk.room.tasks
+    tasks = desk.room.tasks
     file = await run_sync(read, upload, desk)
     verified = await run_sync(fits, file, desk)
     prompt = await run_sync(_engine_prompt, file, desk)
@@ -81,7 +82,7 @@ async def publish(upload: Upload, desk: Desk) -> tuple[Task, bool]:
 
     task, created = await run_sync(put)
     tasks.written(task)
-    engine.load(prompt)
+    tasks.load(task, prompt)
     return task, created
 
 
@@ -157,7 +158,7 @@ async def patch(change: Patch, desk: Desk) -> tuple[Task, bool]:
             if change.if_match is not None:
                 raise
     tasks.written(task)
-    desk.room.running.engine.load(prompt)
+    tasks.load(task, prompt)
     return task, created
 
 
@@ -196,7 +197,13 @@ async def publish_files(files: Sequence[Path], desk: Desk) -> list[str]:
 
 
 def _engine_prompt(file: PromptFile, desk: Desk) -> Prompt:
-    return engine_prompt(file, _template(file), desk.room.tokenizer)
+    """Raises Unacceptable for a soft prompt that could never be brought into memory."""
+    prompt = engine_prompt(file, _template(file), desk.room.tokenizer)
+    try:
+        desk.room.running.engine.check(prompt)
+    except Unloadable as error:
+        raise Unacceptable("prompt_too_long", str(error)) from None
+    return prompt
 
 
 def _template(file: PromptFile) -> Template:

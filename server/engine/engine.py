@@ -14,19 +14,24 @@ from dataclasses import replace
 import torch
 
 from server.engine.kv import KVCache
+from server.engine.loading import Loader
 from server.engine.model import BaseModel
 from server.engine.progress import Progress
 from server.engine.request import Closed, Failed, Finished, Prompt, QueueFull, Request, Sink
-from server.engine.residency import Residency, Resident
+from server.engine.residency import Residency, Unloadable
 from server.engine.runner import Runner
 from server.engine.scheduler import HeadSink, Scheduler
 from server.engine.sequence import Sequence
 from server.engine.settings import Counters, EngineSettings, Snapshot
+from server.engine.slots import Slots, rounded
+from server.engine.texts import Texts
 
 log = logging.getLogger(__name__)
 
 MAX_CRASHES = 3
 """Steps that may raise one after another before the engine declares itself dead."""
+
+_UNLOADABLE = Failed("internal", "the soft prompt could not be brought into memory")
 
 
 class Engine:
@@ -36,15 +41,20 @@ class Engine:
         shape = base.shape
         self.base = base
         self.max_total_tokens = min(settings.max_total_tokens or shape.context, shape.context)
-        self._position_bytes = KVCache.bytes_per_position(shape.layers, shape.kv_heads, shape.head_dim, base.dtype)
-        slots = min(settings.max_batch, settings.kv_budget // (self._position_bytes * self.max_total_tokens))
-        if slots < 1:
-            needed = self._position_bytes * self.max_total_tokens
+        position_bytes = KVCache.bytes_per_position(shape.layers, shape.kv_heads, shape.head_dim, base.dtype)
+        longest = rounded(self.max_total_tokens)
+        area = min(settings.kv_budget // position_bytes, settings.max_batch * longest)
+        if area < longest:
+            needed = position_bytes * longest
             raise ValueError(f"one sequence of {self.max_total_tokens} tokens needs a K/V budget of {needed} bytes")
+        self._kv_bytes = position_bytes * area
         self._settings = settings
-        self._runner = Runner(base, slots, self.max_total_tokens)
-        self._residency = Residency(settings.prompt_budget)
-        self._scheduler = Scheduler(slots, settings.max_batch_tokens, self._residency)
+        self._runner = Runner(base, settings.max_batch, self.max_total_tokens, area)
+        loader = Loader(self._runner, position_bytes, self.max_total_tokens)
+        self._residency = Residency(settings.prompt_budget, loader)
+        self._texts = Texts(settings.text_budget, position_bytes)
+        slots = Slots(settings.max_batch, area)
+        self._scheduler = Scheduler(slots, settings.max_batch_tokens, self._residency, self._texts)
         self._counters = Counters()
         self._progress = Progress(self._scheduler, self._runner.kv, self._residency, base.eos_ids, self._counters)
         self._inbox: deque[Callable[[], None]] = deque()
@@ -77,7 +87,12 @@ class Engine:
             self._thread.join()
 
     def submit(self, request: Request, sink: Sink) -> None:
-        """Raises QueueFull or Closed; else the events of the request arrive on `sink` from the engine's thread."""
+        """Raises QueueFull or Closed; else the events of the request arrive on `sink` from the engine's thread.
+
+        Raises ValueError for a request that could outgrow `max_total_tokens`.
+        """
+        if request.positions > self.max_total_tokens:
+            raise ValueError(f"a request of {request.positions} positions, and at most {self.max_total_tokens} fit")
         with self._wake:
             if self._closing is not None or not self.healthy:
                 raise Closed
@@ -91,13 +106,27 @@ class Engine:
         """Ends a request within one step; unknown or ended ids are nothing."""
         self._tell(lambda: self._cancel(request_id))
 
-    def load(self, prompt: Prompt) -> None:
-        """Make a soft prompt resident ahead of its first request: its head joins the next batch."""
+    def load(self, prompt: Prompt, *, pinned: bool = False) -> None:
+        """Make a soft prompt resident ahead of its first request: its head joins the next batch.
+
+        A pinned one stays until it is dropped.
+        """
+        if pinned:
+            self._residency.pin(prompt.digest)
         self._tell(lambda: self._load(prompt))
 
     def drop(self, digest: str) -> None:
         """Forget a soft prompt; sequences that use it finish with it."""
         self._residency.drop(digest)
+        self._tell(lambda: self._texts.drop(digest))
+
+    def unpin(self, digest: str) -> None:
+        """What was pinned leaves like any other."""
+        self._residency.unpin(digest)
+
+    def check(self, prompt: Prompt) -> None:
+        """Raises Unloadable for a soft prompt that is larger than all of them together may be."""
+        self._residency.check(prompt)
 
     def resident(self, digest: str) -> Prompt | None:
         return self._residency.peek(digest)
@@ -109,7 +138,8 @@ class Engine:
             slots=self._scheduler.slots.count,
             resident_prompts=len(self._residency),
             resident_bytes=self._residency.bytes,
-            kv_bytes=self._position_bytes * self._runner.kv.positions * self._scheduler.slots.count,
+            kv_bytes=self._kv_bytes,
+            text_bytes=self._texts.bytes,
             counters=replace(self._counters),
         )
 
@@ -119,51 +149,21 @@ class Engine:
             self._wake.notify()
 
     def _load(self, prompt: Prompt) -> None:
-        resident = self._resident(prompt)
+        """Nothing when all room is in use: the first request brings it."""
+        try:
+            resident = self._residency.hold(prompt)
+        except Unloadable:
+            log.warning("a soft prompt could not be made resident", exc_info=True)
+            return
         if resident is not None:
             self._scheduler.load(resident, HeadSink())
+            resident.users -= 1
 
     def _accept(self, request: Request, sink: Sink) -> None:
         self._incoming -= 1
         sequence = Sequence(request, sink)
-        if request.prompt is not None:
-            resident = self._resident(request.prompt)
-            if resident is None:
-                sequence.end(Failed("internal", "the soft prompt could not be brought into memory"))
-                return
-            sequence.resident = resident
-            resident.users += 1
-            self._scheduler.load(resident, HeadSink())
         self._sequences[request.id] = sequence
         self._scheduler.add(sequence)
-
-    def _resident(self, prompt: Prompt) -> Resident | None:
-        """None, and a line in the log, when it cannot be: a file must end its own requests, not the engine."""
-        try:
-            return self._made_resident(prompt)
-        except Exception:  # whatever stands in a file
-            log.exception("a soft prompt could not be made resident")
-            return None
-
-    def _made_resident(self, prompt: Prompt) -> Resident:
-        """The soft prompt's place in memory; outside the table, and so never shared, when the budget is taken.
-
-        The arrays it came in are held as long as it is, so they count too.
-        """
-        found = self._residency.take(prompt.digest)
-        if found is not None:
-            return found
-        resident = Resident(prompt, len(prompt.head) * self._position_bytes + prompt.nbytes)
-        if prompt.rows is not None:
-            resident.rows = self.base.tensor(prompt.rows)
-            resident.bytes += resident.rows.nbytes
-        if prompt.adapter is not None:
-            resident.adapter = self._runner.adapter(*prompt.adapter)
-            resident.bytes += resident.adapter.nbytes
-        if prompt.prefix is not None:
-            resident.kv, resident.covered = self.base.tensor(prompt.prefix), prompt.prefix.shape[3]
-        resident.shared = len(prompt.head) < self.max_total_tokens and self._residency.add(resident)
-        return resident
 
     def _cancel(self, request_id: Hashable) -> None:
         sequence = self._sequences.get(request_id)
@@ -202,6 +202,9 @@ class Engine:
 
     def _advance(self) -> None:
         step = self._scheduler.schedule()
+        for sequence, error in step.failed:
+            log.error("a soft prompt could not be made resident", exc_info=error)
+            self._progress.end(sequence, _UNLOADABLE)
         if not step:
             return
         try:

@@ -2,7 +2,7 @@
 
 [layers, 2, slots, kv_heads, span, head_dim] over one buffer of a fixed size: `span` positions follow the longest live
 sequence, so that what a decode step reads is contiguous (a CPU's batched matmul copies anything else first, a tenth of
-a step). Knows slots and positions; not whose they are.
+a step). The longer a slot, the fewer there are. Knows slots and positions; not whose they are.
 """
 
 from dataclasses import dataclass
@@ -10,21 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from server.engine.slots import Move
-
-GRAIN = 32
-"""The span is a multiple of this, so that shapes repeat from step to step."""
+from server.engine.slots import GRAIN, Move, rounded
 
 
 @dataclass(frozen=True, slots=True)
 class KVShape:
-    """Sizes of a cache; `positions` is the most that one slot can hold."""
+    """Sizes of a cache: at most `slots` of at most `positions` each, and `area` positions in all."""
 
     layers: int
     slots: int
     kv_heads: int
     positions: int
     head_dim: int
+    area: int
 
 
 class KVCache:
@@ -34,10 +32,9 @@ class KVCache:
     """
 
     def __init__(self, shape: KVShape, like: torch.Tensor) -> None:
-        self.positions = _rounded(shape.positions)
-        self._slot = (shape.slots, shape.kv_heads, shape.head_dim)
-        whole = (shape.layers, 2, shape.slots * shape.kv_heads * self.positions * shape.head_dim)
-        self._buffer = _zeros(whole, like)
+        self.positions = rounded(shape.positions)
+        self._shape = shape
+        self._buffer = _zeros((shape.layers, 2, shape.area * shape.kv_heads * shape.head_dim), like)
         self._lay_out(GRAIN)
 
     @staticmethod
@@ -45,27 +42,31 @@ class KVCache:
         return layers * 2 * kv_heads * head_dim * dtype.itemsize
 
     def fit(self, positions: int, high: int) -> None:
-        """Room for `positions` in every slot; slots 0 .. `high` - 1 keep what they hold.
+        """Room for `positions` in each of the slots 0 .. `high` - 1, which keep what they hold.
 
         Grows by an eighth more than asked, so that growing costs little over a sequence's life, and shrinks when half
-        would do.
+        would do. Raises ValueError beyond the area: who asks has counted wrong.
         """
-        if self.span >= positions and self.span < 2 * _rounded(positions):
+        needed, held = rounded(positions), len(self.layers[0][0])
+        if needed <= self.span < 2 * needed and high <= held:
             return
-        before = self.tensor
-        span = min(_rounded(positions + positions // 8), self.positions)
-        kept = min(self.span, span)
+        if high * needed > self._shape.area:
+            raise ValueError(f"{high} slots of {needed} positions, and an area of {self._shape.area}")
+        most = self.positions if not high else min(self.positions, self._shape.area // high // GRAIN * GRAIN)
+        span = min(rounded(positions + positions // 8), most)
+        before, kept, held = self.tensor, min(self.span, span), min(held, high)
         self._lay_out(span)
         for old, new in zip(before.flatten(0, 1), self.tensor.flatten(0, 1), strict=True):
-            held = old[:high, :, :kept].clone()  # the two layouts overlap; one layer's keys or values at a time
-            new[:high, :, :kept] = held
-            new[:high, :, kept:] = 0
+            copied = old[:held, :, :kept].clone()  # the two layouts overlap; one layer's keys or values at a time
+            new[:held, :, :kept] = copied
+            new[:held, :, kept:] = 0
 
     def _lay_out(self, span: int) -> None:
-        slots, kv_heads, head_dim = self._slot
-        used = self._buffer[:, :, : slots * kv_heads * span * head_dim]
+        shape = self._shape
+        slots = min(shape.slots, shape.area // span)
+        used = self._buffer[:, :, : slots * shape.kv_heads * span * shape.head_dim]
         self.span = span
-        self.tensor = used.unflatten(-1, (slots, kv_heads, span, head_dim))
+        self.tensor = used.unflatten(-1, (slots, shape.kv_heads, span, shape.head_dim))
         self.layers = [(layer[0], layer[1]) for layer in self.tensor]
 
     def copy_out(self, slot: int, length: int) -> torch.Tensor:
@@ -77,6 +78,10 @@ class KVCache:
         """The first `length` positions of `prefix` become the slot's."""
         self.tensor[:, :, slot, :, :length] = prefix[:, :, :, :length]
 
+    def copy_across(self, source: int, target: int, length: int) -> None:
+        """The first `length` positions of slot `source` become `target`'s too."""
+        self.tensor[:, :, target, :, :length] = self.tensor[:, :, source, :, :length]
+
     def move(self, move: Move) -> None:
         moved = self.tensor[:, :, move.source, :, : move.length]
         self.tensor[:, :, move.target, :, : move.length] = moved
@@ -85,10 +90,6 @@ class KVCache:
     def clear(self, slot: int) -> None:
         """Zero a slot for its next holder: a NaN left behind by another would reach it as 0 x NaN."""
         self.tensor[:, :, slot] = 0
-
-
-def _rounded(positions: int) -> int:
-    return -(-positions // GRAIN) * GRAIN
 
 
 def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:

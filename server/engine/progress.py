@@ -44,6 +44,8 @@ class Progress:
                 self._scored(outcome.sequence, outcome.scores)
 
     def end(self, sequence: Sequence, event: Finished | Scored | Failed) -> None:
+        if not isinstance(event, Failed):
+            self._keep_text(sequence)
         self._scheduler.finish(sequence)
         sequence.end(event)
         if isinstance(event, Failed):
@@ -57,8 +59,14 @@ class Progress:
         self.end(sequence, event)
         if head and resident is not None:
             self._residency.drop(resident.prompt.digest)
-            for waiting in [s for s in self._scheduler.waiting if s.resident is resident]:
+            for waiting in [s for s in self._scheduler.waiting if _digest(s) == resident.prompt.digest]:
                 self.end(waiting, event)
+
+    def _keep_text(self, sequence: Sequence) -> None:
+        texts = self._scheduler.texts
+        length = texts.worth_keeping(sequence) if sequence.slot >= 0 else 0
+        if 0 < length <= sequence.fed:
+            texts.keep(sequence, length, self._kv.copy_out(sequence.slot, length))
 
     def _chosen(self, sequence: Sequence, choice: Choice) -> None:
         if not choice.finite:
@@ -74,6 +82,7 @@ class Progress:
         event = TokenEvent(sequence.generated, choice.id, choice.logprob, choice.top)
         sequence.ids.append(choice.id)
         sequence.sink.put(event)
+        self._scheduler.generated(sequence)
         self._counters.generated += 1
         if choice.id in self._eos_ids and not sampling.ignore_eos:
             self.end(sequence, Finished("eos", sequence.cached_tokens))
@@ -118,3 +127,8 @@ class Progress:
             rows = sum(1 for token in fed if token < 0)
             counters.rows_fed += rows
             counters.ids_fed += len(fed) - rows
+
+
+def _digest(sequence: Sequence) -> str | None:
+    prompt = sequence.request.prompt
+    return prompt.digest if prompt else None

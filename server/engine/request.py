@@ -59,6 +59,8 @@ class Prompt:
 class Request:
     """`ids`: text ids, and ~i for row i of `prompt.rows`. `deadline`: seconds of `time.monotonic()`, or None.
 
+    Requests of one `group` start in the order they came; groups share the engine fairly.
+
     With `continuations` nothing is generated: each is scored after `ids`, all over one shared prefill.
     """
 
@@ -68,6 +70,12 @@ class Request:
     prompt: Prompt | None = None
     deadline: float | None = None
     continuations: tuple[tuple[int, ...], ...] = ()
+    group: Hashable = None
+
+    @property
+    def positions(self) -> int:
+        """What its slot may come to hold; the last id is chosen or scored, not fed."""
+        return len(self.ids) + (0 if self.continuations else self.sampling.max_new_tokens - 1)
 
 
 @dataclass(frozen=True, slots=True)

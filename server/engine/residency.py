@@ -1,14 +1,19 @@
-"""Which soft prompts are in the engine's memory: least recently used leave first, by bytes, never one in use.
+# ruff: noqa: N818 - what happened reads better than SomethingError
+"""Which soft prompts are in the engine's memory: least recently used leave first, by bytes, never one in use or pinned.
 
-Knows digests, sizes and opaque values; not what a value is made of.
+Knows digests, sizes and opaque values; how a value is made is the maker's.
 """
 
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from server.engine.request import Prompt
+
+
+class Unloadable(Exception):
+    """The soft prompt can never be brought into memory: too large for the budget, or nothing that the base takes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -16,8 +21,8 @@ class Resident:
     """One soft prompt in memory. `rows`, `kv` and `adapter` are the model's; `users` counts sequences that hold it.
 
     `kv` holds the first `covered` positions of the head: a deep prefix from the start, all of it once the rest has been
-    prefilled. `shared` False means that it never will be (it would not fit the budget), so its requests feed the rest
-    themselves.
+    prefilled. `shared` False means that it never will be (a head that fills a whole slot), so its requests feed the
+    rest themselves.
     """
 
     prompt: Prompt
@@ -43,13 +48,23 @@ class Resident:
         self.kv, self.covered = kv, len(self.prompt.head)
 
 
-class Residency:
-    """Residents by digest within `budget` bytes. Any thread may look; only the engine's thread adds and evicts."""
+class Maker(Protocol):
+    """Turns a soft prompt into a resident; `size` says beforehand how many bytes it will take."""
 
-    def __init__(self, budget: int) -> None:
+    def size(self, prompt: Prompt) -> int: ...
+
+    def make(self, prompt: Prompt) -> Resident: ...
+
+
+class Residency:
+    """Residents by digest within `budget` bytes. Any thread may look and pin; only the engine's holds and evicts."""
+
+    def __init__(self, budget: int, maker: Maker) -> None:
         self.budget = budget
         self.bytes = 0
+        self._maker = maker
         self._by_digest: OrderedDict[str, Resident] = OrderedDict()
+        self._pinned: set[str] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -61,37 +76,76 @@ class Residency:
             found = self._by_digest.get(digest)
             return found.prompt if found else None
 
-    def take(self, digest: str) -> Resident | None:
-        """The resident, now the most recently used."""
-        with self._lock:
-            found = self._by_digest.get(digest)
-            if found is not None:
-                self._by_digest.move_to_end(digest)
-            return found
+    def hold(self, prompt: Prompt) -> Resident | None:
+        """The soft prompt in memory, now the most recently used and with one user more.
 
-    def add(self, resident: Resident) -> bool:
-        """Makes room and keeps `resident`. False, with nothing evicted, when the budget cannot hold it now."""
+        None while those in use leave no room for it. Raises Unloadable.
+        """
         with self._lock:
-            free = self.budget - self.bytes
-            idle = (r for r in self._by_digest.values() if r.users == 0)
-            leaving: list[Resident] = []
-            while free < resident.bytes:
-                oldest = next(idle, None)
-                if oldest is None:
-                    return False
-                leaving.append(oldest)
-                free += oldest.bytes
-            for old in leaving:
-                self._remove(old.prompt.digest)
-            self._by_digest[resident.prompt.digest] = resident
-            self.bytes += resident.bytes
-            return True
+            found = self._by_digest.get(prompt.digest)
+            if found is not None:
+                self._by_digest.move_to_end(prompt.digest)
+        if found is None:
+            found = self._bring(prompt)
+        if found is not None:
+            found.users += 1
+        return found
+
+    def pin(self, digest: str) -> None:
+        """Once in memory it stays, used or not, until it is dropped."""
+        with self._lock:
+            self._pinned.add(digest)
+
+    def unpin(self, digest: str) -> None:
+        with self._lock:
+            self._pinned.discard(digest)
+
+    def check(self, prompt: Prompt) -> None:
+        """Raises Unloadable for a soft prompt that is too large even for an empty memory."""
+        size = self._maker.size(prompt)
+        if size > self.budget:
+            raise Unloadable(f"it takes {size} bytes of memory, and all soft prompts together may take {self.budget}")
 
     def drop(self, digest: str) -> None:
-        """Forgets a soft prompt; sequences that hold it finish with it."""
+        """Forgets a soft prompt, a pinned one too; sequences that hold it finish with it."""
         with self._lock:
+            self._pinned.discard(digest)
             if digest in self._by_digest:
                 self._remove(digest)
+
+    def _bring(self, prompt: Prompt) -> Resident | None:
+        try:
+            size = self._maker.size(prompt)
+            if not self._make_room(size):
+                return None
+            found = self._maker.make(prompt)  # without the lock: others look meanwhile
+        except Unloadable:
+            raise
+        except Exception as error:  # whatever stands in a file
+            raise Unloadable("the base cannot take it") from error
+        with self._lock:
+            self._by_digest[prompt.digest] = found
+            self.bytes += found.bytes
+        return found
+
+    def _make_room(self, size: int) -> bool:
+        """False, with nothing evicted, while too many are in use. Raises Unloadable when it will never do."""
+        with self._lock:
+            pinned = sum(self._by_digest[digest].bytes for digest in self._pinned & self._by_digest.keys())
+            if size > self.budget - pinned:
+                raise Unloadable(f"it takes {size} bytes of {self.budget}, {pinned} of which are pinned")
+            free, leaving = self.budget - self.bytes, []
+            for digest, resident in self._by_digest.items():
+                if free >= size:
+                    break
+                if resident.users == 0 and digest not in self._pinned:
+                    leaving.append(digest)
+                    free += resident.bytes
+            if free < size:
+                return False
+            for digest in leaving:
+                self._remove(digest)
+            return True
 
     def _remove(self, digest: str) -> None:
         self.bytes -= self._by_digest.pop(digest).bytes

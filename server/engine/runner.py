@@ -29,13 +29,13 @@ class Outcome:
 
 
 class Runner:
-    """Owns the K/V cache of `slots` x `positions` and the attention function of one base."""
+    """Owns the K/V cache and the attention function of one base: `slots` of `positions` at most, `area` in all."""
 
-    def __init__(self, base: BaseModel, slots: int, positions: int) -> None:
+    def __init__(self, base: BaseModel, slots: int, positions: int, area: int) -> None:
         shape = base.shape
         self.base = base
         like = torch.empty(0, dtype=base.dtype, device=base.device)
-        self.kv = KVCache(KVShape(shape.layers, slots, shape.kv_heads, positions, shape.head_dim), like)
+        self.kv = KVCache(KVShape(shape.layers, slots, shape.kv_heads, positions, shape.head_dim, area), like)
         self._attention = PackedAttention(self.kv)
         for module in base.attentions.values():
             if behind_projection(module):
@@ -49,15 +49,22 @@ class Runner:
             self.kv.move(move)
         self.kv.fit(step.reach, step.high)
         for sequence in step.admitted:
-            self.kv.clear(sequence.slot)
-            if sequence.fed and sequence.resident is not None:
-                self.kv.copy_in(sequence.slot, sequence.resident.kv, sequence.fed)
+            self._start(sequence)
         batch = build(step, self.kv.span, self.base.device)
         if batch.adapted:
             batch.plan.side = self._side(batch.adapted)
         self._attention.begin(batch.plan)
         logits = self.base.logits(self._embed(batch), batch.positions, batch.logit_rows)
         return self._outcomes(step, batch.wanted, logits)
+
+    def _start(self, sequence: Sequence) -> None:
+        """An empty slot, but for the ids whose keys and values are somewhere already."""
+        self.kv.clear(sequence.slot)
+        if isinstance(sequence.source, Sequence):
+            self.kv.copy_across(sequence.source.slot, sequence.slot, sequence.fed)
+        elif sequence.source is not None:
+            self.kv.copy_in(sequence.slot, sequence.source, sequence.fed)
+        sequence.source = None
 
     def adapter(self, prompts: npt.NDArray[np.float32], gate: npt.NDArray[np.float32]) -> Adapter:
         """Learnt prompts and their gate as the upper layers' keys and values."""

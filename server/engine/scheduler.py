@@ -1,16 +1,18 @@
-"""Who runs in the next forward pass: every decode, then chunks of prefills, first come first served.
+"""Who runs in the next forward pass: every decode, then chunks of prefills, then whoever waits and finds room.
 
 Knows ids, slots and budgets; no tensors, no threads. A soft prompt's head is prefilled once, as a sequence of its own,
-and the requests that wait for it do not hold up those behind them.
+and the requests that wait for it do not hold up those of other groups.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 
+from server.engine.queues import FED, GENERATED, Queues
 from server.engine.request import Request, Sampling, Sink
-from server.engine.residency import Residency, Resident
+from server.engine.residency import Residency, Resident, Unloadable
 from server.engine.sequence import Sequence
 from server.engine.slots import Move, Slots
+from server.engine.texts import Beginning, Texts, chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,16 @@ class Chunk:
 
 @dataclass(slots=True)
 class Step:
-    """One forward pass. `admitted` sequences first get their shared head copied into their slot.
+    """One forward pass. `admitted` sequences first get what is known of their beginning copied into their slot.
 
+    `failed` never start: their soft prompt cannot be brought into memory.
     Slots 0 .. `high` - 1 may be held; none of them will need more than `reach` positions for what it has to be fed.
     """
 
     decodes: list[Sequence] = field(default_factory=list)
     prefills: list[Chunk] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
+    failed: list[tuple[Sequence, Unloadable]] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     high: int = 0
     reach: int = 0
@@ -60,29 +64,33 @@ def branch_tokens(continuation: tuple[int, ...]) -> int:
 class Scheduler:
     """`max_tokens` bounds the ids of one forward pass: a long input never stops the others for longer than that."""
 
-    def __init__(self, slots: int, max_tokens: int, residency: Residency) -> None:
-        self.slots = Slots(slots)
-        self.waiting: deque[Sequence] = deque()
+    def __init__(self, slots: Slots, max_tokens: int, residency: Residency, texts: Texts) -> None:
+        self.slots = slots
+        self.waiting = Queues()
+        self.texts = texts
         self._heads: dict[str, Sequence] = {}
+        self._new_heads: deque[Sequence] = deque()
         self._max_tokens = max_tokens
         self._residency = residency
+        self._admitted = 0
 
     @property
     def busy(self) -> bool:
-        return bool(self.waiting or len(self.slots))
+        return bool(self.waiting or self._new_heads or len(self.slots))
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        sequence.chain = chain(sequence)
+        self.waiting.add(sequence)
 
     def load(self, resident: Resident, sink: Sink) -> None:
-        """Queue the prefill of a resident's head, in front of the requests that need it."""
+        """Have a resident's head prefilled, in front of the requests that need it."""
         digest = resident.prompt.digest
         if resident.ready or digest in self._heads:
             return
         head = Sequence(Request(("head", digest), resident.prompt.head, Sampling(max_new_tokens=1)), sink, resident)
         resident.users += 1
         self._heads[digest] = head
-        self.waiting.appendleft(head)
+        self._new_heads.append(head)
 
     def is_head(self, sequence: Sequence) -> bool:
         return sequence.resident is not None and self._heads.get(sequence.resident.prompt.digest) is sequence
@@ -90,13 +98,12 @@ class Scheduler:
     def schedule(self) -> Step:
         step = Step()
         budget = self._max_tokens
-        for sequence in self.slots.sequences():
-            if sequence.decoding:
-                step.decodes.append(sequence)
+        running = self.slots.sequences()
+        step.decodes = [sequence for sequence in running if sequence.decoding]
         budget -= len(step.decodes)
-        for sequence in self.slots.sequences():
-            if not sequence.decoding:
-                budget -= self._feed(step, sequence, budget)
+        prefilling = [sequence for sequence in running if not sequence.decoding]
+        for sequence in sorted(prefilling, key=lambda one: one.admitted):
+            budget -= self._feed(step, sequence, budget)
         self._admit(step, budget)
         if not step.admitted:
             step.moves = self.slots.close_holes()
@@ -106,19 +113,61 @@ class Scheduler:
         return step
 
     def _admit(self, step: Step, budget: int) -> None:
-        held_back: list[Sequence] = []
-        while self.waiting and self.slots.free and budget > 0:
-            sequence = self.waiting.popleft()
-            resident = sequence.resident
-            if resident is not None and not resident.ready and not self.is_head(sequence):
-                self.load(resident, HeadSink())  # its head may have been dropped after a failure
-                held_back.append(sequence)
+        """Heads first, then the groups in turn, until slots, ids or the cache's area are out.
+
+        Who needs more of the area than is left is waited for: nobody who needs less overtakes.
+        """
+        if budget <= 0 or not self.slots.free:
+            return
+        turns = self.waiting.turns()
+        while budget > 0:
+            head = self._new_heads[0] if self._new_heads else None
+            sequence = head or turns.first()
+            if sequence is None or not self.slots.fits(sequence):
+                return
+            known = self._known(step, sequence)
+            if known is None:
+                turns.pass_over()
                 continue
-            shared = 0 if resident is None else sequence.share(resident.cached)
-            sequence.admit(self.slots.take(sequence), shared)
-            step.admitted.append(sequence)
+            if head is not None:
+                self._new_heads.popleft()
+            else:
+                turns.take(FED * _cost(sequence, known.length))
+            self._start(step, sequence, known)
             budget -= self._feed(step, sequence, budget)
-        self.waiting.extendleft(reversed(held_back))
+
+    def _known(self, step: Step, sequence: Sequence) -> Beginning | None:
+        """What need not be fed; None while the sequence waits, for its soft prompt or for who reads the same text."""
+        if not self._hold(step, sequence):
+            return None
+        resident = sequence.resident
+        if resident is None:
+            found = Beginning(0, None)
+        else:
+            found = Beginning(sequence.share(resident.cached), resident.kv)
+            if not resident.ready and not self.is_head(sequence):
+                self.load(resident, HeadSink())
+                return None
+        longer = self.texts.find(sequence, found.length) or found
+        return longer if longer.ready else None
+
+    def _hold(self, step: Step, sequence: Sequence) -> bool:
+        """The sequence's soft prompt is in memory and stays there until it ends; False when it is not, for now."""
+        prompt = sequence.request.prompt
+        if prompt is None or sequence.resident is not None:
+            return True
+        try:
+            sequence.resident = self._residency.hold(prompt)
+        except Unloadable as error:
+            self.waiting.remove(sequence)
+            step.failed.append((sequence, error))
+        return sequence.resident is not None
+
+    def _start(self, step: Step, sequence: Sequence, known: Beginning) -> None:
+        sequence.admitted, self._admitted = self._admitted, self._admitted + 1
+        sequence.admit(self.slots.take(sequence), known.length, known.source)
+        step.admitted.append(sequence)
+        self.texts.started(sequence)
 
     def _feed(self, step: Step, sequence: Sequence, budget: int) -> int:
         """Adds the sequence's next chunk of at most `budget` ids; how many it took."""
@@ -143,8 +192,13 @@ class Scheduler:
         step.prefills.append(Chunk(sequence, sequence.branch, end - sequence.branch, branches=True))
         return taken
 
+    def generated(self, sequence: Sequence) -> None:
+        """One id more, on its group's account."""
+        self.waiting.charge(sequence.group, GENERATED)
+
     def finish(self, sequence: Sequence) -> None:
         """The sequence leaves its slot and every queue."""
+        self.texts.ended(sequence)
         if sequence.slot >= 0:
             self.slots.release(sequence.slot)
             sequence.slot = -1
@@ -152,3 +206,8 @@ class Scheduler:
             self.waiting.remove(sequence)
         if sequence.resident is not None and self.is_head(sequence):
             del self._heads[sequence.resident.prompt.digest]
+
+
+def _cost(sequence: Sequence, known: int) -> int:
+    """Ids that will be fed before the first is generated or all are scored."""
+    return sequence.prompt_length - known + sum(map(branch_tokens, sequence.request.continuations))

@@ -3,7 +3,9 @@
 Knows no tensors. Transitions are verbs on the sequence; who runs when is the scheduler's.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from server.engine.request import Event, Request, Sink
 from server.engine.residency import Resident
@@ -11,7 +13,11 @@ from server.engine.residency import Resident
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """`ids` are all ids known so far; the first `fed` of them have keys and values in `slot`."""
+    """`ids` are all ids known so far; the first `fed` of them have keys and values in `slot`.
+
+    `chain` are the keys of its beginnings, `arrived` and `admitted` its places in the orders of coming and of starting.
+    `source` is where the keys and values of the first ids are copied from when it starts: an array or a sequence.
+    """
 
     request: Request
     sink: Sink
@@ -24,9 +30,17 @@ class Sequence:
     branch: int = 0
     """Scoring: the first continuation whose later ids have not been fed yet."""
     done: bool = False
+    chain: tuple[bytes, ...] = ()
+    arrived: int = 0
+    admitted: int = 0
+    source: Any = None
 
     def __post_init__(self) -> None:
         self.ids = list(self.request.ids)
+
+    @property
+    def group(self) -> Hashable:
+        return self.request.group
 
     @property
     def prompt_length(self) -> int:
@@ -51,6 +65,11 @@ class Sequence:
         return max(self.prompt_length, self.fed + 1)
 
     @property
+    def most(self) -> int:
+        """Positions that its slot may come to need: the last id is chosen and not fed."""
+        return self.request.positions
+
+    @property
     def prefilled(self) -> bool:
         return self.fed >= self.prompt_length
 
@@ -60,9 +79,10 @@ class Sequence:
         shared = next((i for i in range(limit) if head[i] != self.ids[i]), limit)
         return max(shared, 0)
 
-    def admit(self, slot: int, shared: int) -> None:
+    def admit(self, slot: int, shared: int, source: Any) -> None:
         self.slot = slot
         self.fed = shared
+        self.source = source
         self.cached_tokens = sum(1 for token in self.ids[:shared] if token >= 0)
 
     def end(self, event: Event) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class EngineSettings:
     """`max_total_tokens`: positions of one sequence, soft prompt and answer included (None: the base's context).
 
-    `max_batch`: sequences that run at once, fewer when `kv_budget` bytes hold fewer slots. `max_batch_tokens`: ids
-    of one forward pass. `prompt_budget`: bytes of resident soft prompts. `threads`: None leaves torch's own number.
+    `max_batch`: sequences that run at once, as long as `kv_budget` bytes hold what all of them may come to need.
+    `max_batch_tokens`: ids of one forward pass. `prompt_budget`: bytes of resident soft prompts. `text_budget`: bytes
+    of beginnings that requests of one soft prompt have in common. `threads`: None leaves torch's own number.
     """
 
     max_total_tokens: int | None = None
@@ -17,6 +18,7 @@ class EngineSettings:
     max_waiting: int = 1024
     kv_budget: int = 4 * 2**30
     prompt_budget: int = 512 * 2**20
+    text_budget: int = 256 * 2**20
     threads: int | None = None
 
 
@@ -49,4 +51,5 @@ class Snapshot:
     resident_prompts: int
     resident_bytes: int
     kv_bytes: int
+    text_bytes: int
     counters: Counters

@@ -1,12 +1,21 @@
 """Which sequence holds which slot of the K/V cache: lowest first, holes closed by moving the highest down.
 
-Knows no tensors: it says which slot to copy where, the K/V cache does it.
+Knows no tensors: it says which slot to copy where, the K/V cache does it. All slots are as long as the longest has to
+be, and together never longer than the area that the cache has.
 """
 
 import heapq
 from dataclasses import dataclass
 
 from server.engine.sequence import Sequence
+
+GRAIN = 32
+"""The length of a slot is a multiple of this, so that shapes repeat from step to step."""
+
+
+def rounded(positions: int) -> int:
+    """Up to whole grains."""
+    return -(-positions // GRAIN) * GRAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +28,14 @@ class Move:
 
 
 class Slots:
-    """At most `count` sequences at a time; the decode attention spans slots 0 to `high` - 1, so holes cost time."""
+    """At most `count` sequences at a time, on `area` positions in all.
 
-    def __init__(self, count: int) -> None:
+    The decode attention spans slots 0 to `high` - 1, so holes cost time.
+    """
+
+    def __init__(self, count: int, area: int) -> None:
         self.count = count
+        self._area = area
         self._held: dict[int, Sequence] = {}
         self._free = list(range(count))
 
@@ -40,6 +53,13 @@ class Slots:
     def sequences(self) -> list[Sequence]:
         """In slot order."""
         return [self._held[slot] for slot in sorted(self._held)]
+
+    def fits(self, sequence: Sequence) -> bool:
+        """Whether it may start: there is a slot, and even when all grow as long as they may, the area holds them."""
+        if not self._free:
+            return False
+        longest = max(sequence.most, *(held.most for held in self._held.values()), 0)
+        return max(self.high, self._free[0] + 1) * rounded(longest) <= self._area
 
     def take(self, sequence: Sequence) -> int:
         slot = heapq.heappop(self._free)

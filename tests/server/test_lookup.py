@@ -94,3 +94,37 @@ def test_what_does_not_fit_in_memory_is_read_again(base_folder: Path) -> None:
         items = [{"task": name, "inputs": "x", "parameters": {"max_new_tokens": 6}} for name in names]
         together = site.http.post("/generate", json={"requests": items}).json()["responses"]
         assert [answer["generated_text"] for answer in together] == list(alone.values())
+
+
+def test_a_pinned_task_stays_in_memory_in_its_current_version(base_folder: Path, tmp_path: Path) -> None:
+    """Whatever else comes; a new version takes the old one's place, and a start brings it before any request."""
+    settings = {"prompt_budget": 40_000, "pin": ("kept",)}
+    with running(base_folder, str(tmp_path), **settings) as site:
+        site.publish("kept", "play {text}", soft=8, seed=99)
+        first = site.http.get("/tasks/kept").json()
+        for number in range(12):
+            site.publish(f"task-{number}", "play {text}", soft=8, seed=number)
+            site.generate("x", f"task-{number}", max_new_tokens=2)
+        assert site.http.get("/tasks/kept").json()["resident"]
+        assert not site.http.get("/tasks/task-0").json()["resident"]
+        site.publish("kept", "play {text}", soft=8, seed=100)
+        for number in range(12):
+            site.generate("x", f"task-{number}", max_new_tokens=2)
+        assert site.http.get("/tasks/kept").json()["resident"]
+        assert not site.desk.room.running.engine.resident(first["digest"])
+    with running(base_folder, str(tmp_path), **settings) as site:
+        assert site.http.get("/tasks/kept").json()["resident"]
+        site.http.delete("/tasks/kept")
+        for number in range(12):
+            site.generate("x", f"task-{number}", max_new_tokens=2)
+        assert site.snapshot().resident_bytes <= 40_000
+
+
+def test_a_soft_prompt_larger_than_all_may_be_is_refused_when_it_is_published(base_folder: Path) -> None:
+    """With how many bytes it takes and how many there are; nothing is stored."""
+    with running(base_folder, "memory://", prompt_budget=20_000) as site:
+        answer = site.http.put("/tasks/large", content=embeddings(site.base, "play {text}", 60).data)
+        assert answer.status_code == 422
+        assert answer.json()["error"]["code"] == "prompt_too_long"
+        assert "20000" in answer.json()["error"]["message"]
+        assert site.http.get("/tasks/large").status_code == 404

@@ -7,106 +7,214 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine.request import Event, Finished, Prompt, Request, Sampling
-from server.engine.residency import Residency, Resident
+from server.engine.residency import Residency, Resident, Unloadable
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.engine.slots import Slots
+from server.engine.texts import Texts
 
 
-def sequence(length: int = 4, prompt: Resident | None = None, **fields: object) -> Sequence:
-    request = Request(object(), tuple(range(3, 3 + length)), Sampling(max_new_tokens=4), **fields)  # type: ignore[arg-type]
+class Maker:
+    """Residents whose size stands in their digest, `name/bytes`; a name of `bad` cannot be made."""
+
+    def size(self, prompt: Prompt) -> int:
+        return int(prompt.digest.split("/")[1])
+
+    def make(self, prompt: Prompt) -> Resident:
+        if prompt.digest.startswith("bad"):
+            raise TypeError("no such shape")
+        return Resident(prompt, self.size(prompt))
+
+
+def prompt(name: str, size: int = 10, head: tuple[int, ...] = ()) -> Prompt:
+    return Prompt(f"{name}/{size}", None, head)
+
+
+def sequence(length: int = 4, group: str | None = None, new: int = 4, soft: Prompt | None = None) -> Sequence:
     sink: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    found = Sequence(request, sink, prompt)
-    if prompt is not None:
-        prompt.users += 1
-    return found
+    ids = tuple(range(3, 3 + length))
+    return Sequence(Request(object(), ids, Sampling(max_new_tokens=new), soft, group=group), sink)
 
 
-def resident(digest: str, size: int = 10, head: tuple[int, ...] = ()) -> Resident:
-    return Resident(Prompt(digest, None, head), size)
+def scheduler(slots: int = 8, max_tokens: int = 100, area: int = 10_000, budget: int = 100) -> Scheduler:
+    return Scheduler(Slots(slots, area), max_tokens, Residency(budget, Maker()), Texts(0, 1))
+
+
+def held(residency: Residency, names: str) -> list[str]:
+    return [name for name in names if residency.peek(f"{name}/10")]
 
 
 @given(st.lists(st.integers(0, 5), max_size=60))
 def test_slots_are_held_once_and_holes_close(choices: list[int]) -> None:
     """Whatever is taken and released, no two sequences share a slot, and after closing they are 0 .. n-1."""
-    slots, held = Slots(6), []
+    slots, holding = Slots(6, 600), []
     for choice in choices:
         if slots.free and choice % 2:
             one = sequence()
             one.slot = slots.take(one)
-            held.append(one)
-        elif held:
-            one = held.pop(choice % len(held))
+            holding.append(one)
+        elif holding:
+            one = holding.pop(choice % len(holding))
             slots.release(one.slot)
         if choice == 5:
             for move in slots.close_holes():
                 assert move.target < move.source
-            assert sorted(one.slot for one in held) == list(range(len(held)))
-        assert len({one.slot for one in held}) == len(held) == len(slots)
+            assert sorted(one.slot for one in holding) == list(range(len(holding)))
+        assert len({one.slot for one in holding}) == len(holding) == len(slots)
 
 
 def test_the_least_recently_used_resident_leaves_first() -> None:
     """Within the bytes of the budget, use decides who stays."""
-    residency = Residency(30)
-    for digest in "abc":
-        assert residency.add(resident(digest))
-    assert residency.take("a") is not None
-    assert residency.add(resident("d"))
-    assert [digest for digest in "abcd" if residency.peek(digest)] == ["a", "c", "d"]
+    residency = Residency(30, Maker())
+    for name in "abcad":
+        found = residency.hold(prompt(name))
+        assert found is not None
+        found.users -= 1
+    assert held(residency, "abcd") == ["a", "c", "d"]
     assert residency.bytes == 30
 
 
-def test_a_resident_in_use_is_never_evicted() -> None:
-    """When all are in use, a newcomer is turned away and nothing is lost."""
-    residency = Residency(20)
-    for digest in "ab":
-        one = resident(digest)
-        one.users = 1
-        assert residency.add(one)
-    assert not residency.add(resident("c"))
-    assert residency.peek("a") is not None
-    assert residency.peek("b") is not None
+def test_a_resident_in_use_or_pinned_is_never_evicted() -> None:
+    """While all are, a newcomer has to wait and nothing is lost; one that is dropped was pinned in vain."""
+    residency = Residency(20, Maker())
+    a, b = residency.hold(prompt("a")), residency.hold(prompt("b"))
+    assert a is not None
+    assert b is not None
+    assert residency.hold(prompt("c")) is None
+    residency.pin("a/10")
+    a.users, b.users = 0, 0
+    assert residency.hold(prompt("c")) is not None
+    assert held(residency, "abc") == ["a", "c"]
+    residency.drop("a/10")
+    assert residency.hold(prompt("b")) is not None
+    assert held(residency, "abc") == ["b", "c"]
     assert residency.bytes == 20
+
+
+def test_what_can_never_be_resident_says_so() -> None:
+    """A soft prompt larger than the budget, or than what pinned ones leave of it, and one that cannot be made."""
+    residency = Residency(20, Maker())
+    with pytest.raises(Unloadable, match="21 bytes of 20"):
+        residency.hold(prompt("large", 21))
+    with pytest.raises(Unloadable):
+        residency.hold(prompt("bad"))
+    assert residency.bytes == 0
+    residency.pin("a/10")
+    assert residency.hold(prompt("a")) is not None
+    with pytest.raises(Unloadable, match="10 of which are pinned"):
+        residency.hold(prompt("b", 11))
 
 
 def test_a_step_never_exceeds_its_budget_and_decodes_come_first() -> None:
     """Ids of one pass: every decode, then chunks that fill what is left."""
-    scheduler = Scheduler(4, 10, Residency(0))
+    one = scheduler(4, 10)
     long, short = sequence(25), sequence(3)
-    scheduler.add(long)
-    scheduler.add(short)
+    one.add(long)
+    one.add(short)
     chunks = []
     for _ in range(3):
-        step = scheduler.schedule()
+        step = one.schedule()
         assert len(step.decodes) + sum(chunk.count for chunk in step.prefills) <= 10
         for chunk in step.prefills:
             chunks.append((chunk.sequence is long, chunk.start, chunk.count))
             chunk.sequence.fed += chunk.count
     assert chunks == [(True, 0, 10), (True, 10, 10), (True, 20, 5), (False, 0, 3)]
     long.ids.append(9)
-    step = scheduler.schedule()
+    step = one.schedule()
     assert step.decodes == [long]
 
 
 def test_a_task_whose_head_is_not_ready_holds_up_nobody() -> None:
-    """Its requests wait for one prefill of the head; those behind them start at once."""
-    residency = Residency(100)
-    scheduler = Scheduler(8, 100, residency)
-    task = resident("t", head=(3, 4))
-    residency.add(task)
-    waiting, other = [sequence(5, task) for _ in range(2)], sequence(6)
-    for one in (*waiting, other):
-        scheduler.add(one)
-    step = scheduler.schedule()
-    heads = [chunk.sequence for chunk in step.prefills if scheduler.is_head(chunk.sequence)]
+    """Its requests wait for one prefill of the head; those of others start at once."""
+    one, soft = scheduler(), prompt("t", head=(3, 4))
+    waiting, other = [sequence(5, "t", soft=soft) for _ in range(2)], sequence(6, "u")
+    for each in (*waiting, other):
+        one.add(each)
+    step = one.schedule()
+    heads = [chunk.sequence for chunk in step.prefills if one.is_head(chunk.sequence)]
     assert len(heads) == 1
     assert [chunk.sequence for chunk in step.prefills if chunk.sequence not in heads] == [other]
     heads[0].fed = 2
-    task.cover(object())
-    scheduler.finish(heads[0])
-    step = scheduler.schedule()
-    assert [one in waiting for one in step.admitted] == [True, True]
-    assert {one.fed for one in waiting} == {2}
+    assert heads[0].resident is not None
+    heads[0].resident.cover(object())
+    one.finish(heads[0])
+    step = one.schedule()
+    assert step.admitted == waiting
+    assert {each.fed for each in waiting} == {2}
+
+
+def test_a_soft_prompt_without_room_waits_until_one_is_free() -> None:
+    """It is never made beyond the budget; the groups behind it start meanwhile, and it starts when another ends."""
+    one = scheduler(budget=10)
+    first, second, third = sequence(group="a", soft=prompt("a")), sequence(group="b", soft=prompt("b")), sequence()
+    for each in (first, second, third):
+        one.add(each)
+    assert one.schedule().admitted == [first, third]
+    assert one.schedule().admitted == []
+    one.finish(first)
+    first.end(Finished("length", 0))
+    assert one.schedule().admitted == [second]
+
+
+def test_a_soft_prompt_that_can_never_be_brought_in_fails_its_own() -> None:
+    """And nobody else's."""
+    one = scheduler()
+    bad, good = sequence(group="a", soft=prompt("bad")), sequence(group="b")
+    one.add(bad)
+    one.add(good)
+    step = one.schedule()
+    assert [failed for failed, _ in step.failed] == [bad]
+    assert step.admitted == [good]
+    assert len(one.waiting) == 0
+
+
+def test_what_runs_never_needs_more_than_the_area() -> None:
+    """Even when all grow as long as they may; a long one is waited for and not overtaken, whoever else waits."""
+    one = scheduler(slots=8, area=256)
+    short, long, late = [sequence(20, "s", 12) for _ in range(3)], sequence(20, "l", 140), sequence(20, "z", 12)
+    for each in (*short, long, late):
+        one.add(each)
+    assert one.schedule().admitted == short[:1]
+    assert one.schedule().admitted == [], "two slots of 160 positions would be more than the area"
+    one.finish(short[0])
+    assert one.schedule().admitted == [long]
+    assert one.schedule().admitted == []
+    one.finish(long)
+    assert one.schedule().admitted == [late, *short[1:]]
+
+
+def test_groups_share_the_engine_and_keep_their_own_order() -> None:
+    """A group that floods the queue gets its share and no more; what came first in a group starts first."""
+    one = scheduler(slots=1)
+    flood, guests = [sequence(10, "flood") for _ in range(12)], [sequence(10, "guest") for _ in range(3)]
+    for each in (*flood, *guests):
+        one.add(each)
+    started = []
+    while (step := one.schedule()).admitted:
+        started += step.admitted
+        one.finish(step.admitted[0])
+    assert [each.group for each in started[:6]] == ["flood", "guest", "flood", "guest", "flood", "guest"]
+    assert [each for each in started if each.group == "flood"] == flood
+    assert [each for each in started if each.group == "guest"] == guests
+
+
+def test_generated_ids_count_twice_and_idle_groups_save_nothing() -> None:
+    """A group whose answers are long waits longer; one that comes late starts level with those who wait."""
+    one = scheduler(slots=1)
+    for group in ("long", "short"):
+        for _ in range(40):
+            one.add(sequence(10, group))
+    counts = {"long": 0, "short": 0, "late": 0}
+    for number in range(40):
+        if number == 20:
+            for _ in range(40):
+                one.add(sequence(10, "late"))
+        (started,) = one.schedule().admitted
+        counts[str(started.group)] += number >= 20
+        for _ in range(5 if started.group == "long" else 0):
+            one.generated(started)
+        one.finish(started)
+    assert counts["short"] == counts["late"] == 2 * counts["long"]
 
 
 def test_a_second_terminal_event_is_refused() -> None:

@@ -249,7 +249,8 @@ def test_a_prompt_that_cannot_be_made_resident_fails_alone(tmp_path: Path) -> No
     try:
         engine.load(broken)
         found = oracle.ask_all(
-            engine, [Request("a", (0, 5), prompt=broken), Request("b", (0, 5), Sampling(max_new_tokens=2))]
+            engine,
+            [Request(name, (0, 5), Sampling(max_new_tokens=2), own) for name, own in (("a", broken), ("b", None))],
         )
         assert oracle.failure_of(found[0]) == "internal"
         assert len(oracle.ids_of(found[1])) <= 2

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from server.engine.kv import GRAIN, KVCache, KVShape
-from server.engine.slots import Move
+from server.engine.kv import KVCache, KVShape
+from server.engine.slots import GRAIN, Move
 
-SHAPE = KVShape(layers=2, slots=4, kv_heads=3, positions=300, head_dim=8)
+SHAPE = KVShape(layers=2, slots=4, kv_heads=3, positions=300, head_dim=8, area=4 * 320)
 
 
 @pytest.fixture
@@ -15,7 +15,8 @@ def kv() -> KVCache:
 
 
 def fill(kv: KVCache, slot: int, length: int) -> torch.Tensor:
-    prefix = torch.randn(SHAPE.layers, 2, SHAPE.kv_heads, length, SHAPE.head_dim)
+    layers, two, _, kv_heads, _, head_dim = kv.tensor.shape
+    prefix = torch.randn(layers, two, kv_heads, length, head_dim)
     kv.copy_in(slot, prefix, length)
     return prefix
 
@@ -72,3 +73,19 @@ def test_a_nan_does_not_outlive_its_holder(kv: KVCache) -> None:
         kv.clear(slot)
     assert torch.isfinite(kv.tensor).all()
     assert torch.equal(kv.copy_out(1, 10), kept)
+
+
+def test_an_area_holds_a_few_long_slots_or_many_short_ones() -> None:
+    """However it is divided, never more positions than the area, and never less than was asked."""
+    kv = KVCache(KVShape(layers=1, slots=8, kv_heads=1, positions=256, head_dim=4, area=512), torch.empty(0))
+    held = {0: fill(kv, 0, 20), 1: fill(kv, 1, 30)}
+    for positions, high in ((30, 8), (64, 8), (100, 4), (256, 2), (64, 8), (32, 2)):
+        kv.fit(positions, high)
+        slots = kv.tensor.shape[2]
+        assert slots * kv.span <= 512
+        assert slots >= high
+        assert kv.span >= positions
+        for slot, prefix in held.items():
+            assert torch.equal(kv.copy_out(slot, prefix.shape[3]), prefix)
+    with pytest.raises(ValueError, match="area of 512"):
+        kv.fit(100, 5)
