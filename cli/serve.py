@@ -36,6 +36,9 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     text_budget: Annotated[str | None, Option(help="Memory for texts that requests of a task begin with alike")] = None,
     pin: Annotated[str | None, Option(help="Tasks whose soft prompts stay in memory, like a,b")] = None,
     revision: Annotated[str | None, Option(help="Revision of a Hub id")] = None,
+    deterministic: Annotated[
+        bool | None, Option("--deterministic", help="No neighbour changes a bit of an answer's logits; slower")
+    ] = None,
     insecure: Annotated[bool | None, Option("--insecure", help="Let others in without keys")] = None,
 ) -> None:
     """Serve one frozen base and the tasks of a store.

@@ -126,6 +126,7 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         prompt_budget=settings.prompt_budget,
         text_budget=settings.text_budget,
         threads=settings.threads,
+        deterministic=settings.deterministic,
     )
 
 

@@ -60,6 +60,9 @@ async def classify(question: Question, room: Room) -> Verdict:
     check_room(served, composed, 1, context)  # before the labels: each of them tokenises the whole text
     composed, found = await run_sync(_continue, served, question.inputs, labels, room.tokenizer)
     check_room(served, composed, max(map(len, found)), context)
+    longest = room.running.engine.longest_continuation
+    if max(map(len, found)) > longest:
+        raise Invalid("invalid_request", f"in deterministic mode a label may have {longest} tokens", "labels")
     request = Request(question.id, composed.ids, prompt=served.prompt, continuations=found, group=served.name)
     async with room.running.events([request]) as events:
         async for _, event in events:

@@ -6,7 +6,7 @@ step; no sequences.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -80,6 +80,15 @@ LAID_OUT = 2**12
 """Tokens times rows of a step up to which every token gets a copy of its adapter, all layers at once: a decode step."""
 
 
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """The tokens of a pass, by the adapter each uses: a copy for every token, or the tokens of every adapter."""
+
+    which: torch.Tensor
+    copies: tuple[torch.Tensor, torch.Tensor] | None = None
+    groups: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+
+
 class Bank:
     """The adapters of a step side by side, from the lowest adapted layer up; short ones are padded and masked.
 
@@ -102,37 +111,35 @@ class Bank:
             self._gate[from_layer:, index, :, 0] = one.gate
             self._mask[index, ..., :length] = 0
         self._padded = bool(torch.isinf(self._mask).any())
-        self._which: torch.Tensor | None = None
-        self._copies: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._groups: list[tuple[int, torch.Tensor]] = []
+        self._last: Laid | None = None
 
-    def lay_out(self, which: torch.Tensor) -> None:
-        """The tokens of the next pass use adapters `which` [n]. Kept as long as the same follow, step after step.
+    def laid_out(self, which: torch.Tensor) -> Laid:
+        """Of tokens that use adapters `which` [n]. Made once for as long as the same follow, step after step.
 
         Few get a copy of their adapter each; many are grouped by adapter, as copies would be larger than the model.
         """
-        if self._which is not None and torch.equal(self._which, which):
-            return
-        self._which, self._copies, self._groups = which, None, []
-        if len(which) * self._keys.shape[3] <= LAID_OUT:
-            self._copies = (self._keys[:, which], self._values[:, which])
-        else:
-            self._groups = [(index, (which == index).nonzero()[:, 0]) for index in which.unique().tolist()]
+        if self._last is None or not torch.equal(self._last.which, which):
+            if len(which) * self._keys.shape[3] <= LAID_OUT:
+                self._last = Laid(which, (self._keys[:, which], self._values[:, which]))
+            else:
+                groups = [(index, (which == index).nonzero()[:, 0]) for index in which.unique().tolist()]
+                self._last = Laid(which, groups=groups)
+        return self._last
 
-    def term(self, layer: int, query: torch.Tensor) -> torch.Tensor:
+    def term(self, layer: int, query: torch.Tensor, laid: Laid) -> torch.Tensor:
         """query [n, H, D] of the tokens that were laid out -> [n, H, D]."""
         at, (count, heads, size) = layer - self.first, query.shape
         kv_heads = self._keys.shape[2]
         grouped = (query * size**-0.5).reshape(count, kv_heads, heads // kv_heads, size)
-        if self._copies is not None:
-            keys, values = (side[at] for side in self._copies)
-            found = _attended(grouped, keys, values, self._mask[self._which] if self._padded else None)
+        if laid.copies is not None:
+            keys, values = (side[at] for side in laid.copies)
+            found = _attended(grouped, keys, values, self._mask[laid.which] if self._padded else None)
         else:
             found = torch.empty_like(grouped)
-            for index, mine in self._groups:
+            for index, mine in laid.groups:
                 keys, values = self._keys[at, index], self._values[at, index]
                 found[mine] = _attended(grouped[mine], keys, values, self._mask[index])
-        return found.reshape(count, heads, size) * self._gate[at, self._which]
+        return found.reshape(count, heads, size) * self._gate[at, laid.which]
 
 
 def _attended(
@@ -149,10 +156,11 @@ class Side:
     """Which tokens of a step's row are adapted: `rows` int64 [n], laid out in `bank`."""
 
     bank: Bank
+    laid: Laid
     rows: torch.Tensor
 
     def term(self, layer: int, query: torch.Tensor) -> torch.Tensor | None:
         """query [H, N, D] -> what is to be added to `rows`, [n, H, D]; None below the adapted layers."""
         if layer < self.bank.first:
             return None
-        return self.bank.term(layer, query[:, self.rows].transpose(0, 1))
+        return self.bank.term(layer, query[:, self.rows].transpose(0, 1), self.laid)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from server.engine.adapters import Adapter
-from server.engine.attention import Plan, Segment
+from server.engine.plan import Plan, Segment
 from server.engine.scheduler import Chunk, Step
 from server.engine.sequence import Sequence
 
@@ -18,13 +18,13 @@ class Batch:
     """`wanted[i]` is the sequence that row `logit_rows[i]` of the step's output predicts the next id for.
 
     ids, positions: int64 [1, N]; a pseudo-token's id is 0 and its embedding is replaced by a row: `rows` lists
-    (index on the row, tensor [p, d], row). `adapted`: (index on the row, the adapter that its token uses).
+    (index on the row, tensor [p, d], row). `adapted`: (first index, count, the adapter that these tokens use).
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     rows: list[tuple[int, torch.Tensor, int]]
-    adapted: list[tuple[int, Adapter]]
+    adapted: list[tuple[int, int, Adapter]]
     logit_rows: torch.Tensor
     wanted: list[Sequence]
     plan: Plan
@@ -38,12 +38,12 @@ class _Row:
     logit_rows: list[int] = field(default_factory=list)
     wanted: list[Sequence] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
-    adapted: list[tuple[int, Adapter]] = field(default_factory=list)
+    adapted: list[tuple[int, int, Adapter]] = field(default_factory=list)
 
     def adapt(self, sequence: Sequence, first: int) -> None:
         """The tokens from `first` on are this sequence's."""
         if sequence.resident is not None and sequence.resident.adapter is not None:
-            self.adapted.extend((row, sequence.resident.adapter) for row in range(first, len(self.ids)))
+            self.adapted.append((first, len(self.ids) - first, sequence.resident.adapter))
 
     def want(self, sequence: Sequence, count: int = 1) -> None:
         """Logits of the last `count` tokens added so far."""
@@ -77,8 +77,11 @@ class _Row:
         self.want(sequence, count)
 
 
-def build(step: Step, span: int, device: torch.device) -> Batch:
-    """The tensors of one forward pass: decodes first, in slot order, then the chunks. `span`: the K/V cache's."""
+def build(step: Step, span: int, device: torch.device, tile: int | None = None) -> Batch:
+    """The tensors of one forward pass: decodes first, in slot order, then the chunks. `span`: the K/V cache's.
+
+    With a `tile` the row is filled up to so many tokens, whoever runs: shapes then tell nothing of the neighbours.
+    """
     row = _Row()
     for sequence in step.decodes:
         row.ids.append(sequence.ids[-1])
@@ -91,6 +94,9 @@ def build(step: Step, span: int, device: torch.device) -> Batch:
             row.add_branches(chunk)
         else:
             row.add_prefill(chunk)
+    if tile is not None:
+        row.ids.extend([0] * (tile - len(row.ids)))
+        row.positions.extend([0] * (tile - len(row.positions)))
     slots = [sequence.slot for sequence in step.decodes]
     high = max(slots, default=-1) + 1
     plan = Plan(
@@ -101,6 +107,7 @@ def build(step: Step, span: int, device: torch.device) -> Batch:
         span=span,
         dense=high == decodes,
         segments=row.segments,
+        apart=tile is not None,
     )
     return Batch(
         ids=torch.tensor([row.ids], device=device),

@@ -23,7 +23,7 @@ from server.engine.runner import Runner
 from server.engine.scheduler import HeadSink, Scheduler
 from server.engine.sequence import Sequence
 from server.engine.settings import Counters, EngineSettings, Snapshot
-from server.engine.slots import Slots, rounded
+from server.engine.slots import GRAIN, Slots, rounded
 from server.engine.texts import Texts
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,14 @@ class Engine:
             raise ValueError(f"one sequence of {self.max_total_tokens} tokens needs a K/V budget of {needed} bytes")
         self._kv_bytes = position_bytes * area
         self._settings = settings
-        self._runner = Runner(base, settings.max_batch, self.max_total_tokens, area)
+        self._runner = Runner(base, settings.max_batch, self.max_total_tokens, area, settings.tile)
         loader = Loader(self._runner, position_bytes, self.max_total_tokens)
         self._residency = Residency(settings.prompt_budget, loader)
         self._texts = Texts(settings.text_budget, position_bytes)
         slots = Slots(settings.max_batch, area)
-        self._scheduler = Scheduler(slots, settings.max_batch_tokens, self._residency, self._texts)
+        budget = settings.tile or settings.max_batch_tokens
+        whole = settings.deterministic
+        self._scheduler = Scheduler(slots, budget, self._residency, self._texts, whole=whole)
         self._counters = Counters()
         self._progress = Progress(self._scheduler, self._runner.kv, self._residency, base.eos_ids, self._counters)
         self._inbox: deque[Callable[[], None]] = deque()
@@ -65,6 +67,11 @@ class Engine:
         self._crashes = 0
         self.healthy = True
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def longest_continuation(self) -> int:
+        """Ids; in deterministic mode one has to fit into a pass that others decode in."""
+        return GRAIN if self._settings.deterministic else self.max_total_tokens
 
     @property
     def vocab_size(self) -> int:
@@ -89,10 +96,12 @@ class Engine:
     def submit(self, request: Request, sink: Sink) -> None:
         """Raises QueueFull or Closed; else the events of the request arrive on `sink` from the engine's thread.
 
-        Raises ValueError for a request that could outgrow `max_total_tokens`.
+        Raises ValueError for a request that could outgrow `max_total_tokens`, or `longest_continuation`.
         """
         if request.positions > self.max_total_tokens:
             raise ValueError(f"a request of {request.positions} positions, and at most {self.max_total_tokens} fit")
+        if max(map(len, request.continuations), default=0) > self.longest_continuation:
+            raise ValueError(f"a continuation may have {self.longest_continuation} ids")
         with self._wake:
             if self._closing is not None or not self.healthy:
                 raise Closed

@@ -29,18 +29,23 @@ class Outcome:
 
 
 class Runner:
-    """Owns the K/V cache and the attention function of one base: `slots` of `positions` at most, `area` in all."""
+    """Owns the K/V cache and the attention function of one base: `slots` of `positions` at most, `area` in all.
 
-    def __init__(self, base: BaseModel, slots: int, positions: int, area: int) -> None:
+    With a `tile` every pass has so many tokens and every sequence products of its own shapes: no neighbour then
+    changes a bit of its logits, at a price (docs/log.md).
+    """
+
+    def __init__(self, base: BaseModel, slots: int, positions: int, area: int, tile: int | None = None) -> None:
         shape = base.shape
         self.base = base
+        self._tile = tile
         like = torch.empty(0, dtype=base.dtype, device=base.device)
         self.kv = KVCache(KVShape(shape.layers, slots, shape.kv_heads, positions, shape.head_dim, area), like)
         self._attention = PackedAttention(self.kv)
         for module in base.attentions.values():
             if behind_projection(module):
                 module.register_forward_hook(self._attention.add_late)
-        self._bank: tuple[list[Adapter], Bank] | None = None
+        self._banks: dict[tuple[Adapter, ...], Bank] = {}
         base.model.set_attn_implementation(self._attention.name)  # type: ignore[operator]
 
     def run(self, step: Step) -> list[Outcome]:
@@ -50,11 +55,10 @@ class Runner:
         self.kv.fit(step.reach, step.high)
         for sequence in step.admitted:
             self._start(sequence)
-        batch = build(step, self.kv.span, self.base.device)
-        if batch.adapted:
-            batch.plan.side = self._side(batch.adapted)
+        batch = build(step, self.kv.span, self.base.device, self._tile)
+        batch.plan.sides = self._sides(batch.adapted)
         self._attention.begin(batch.plan)
-        logits = self.base.logits(self._embed(batch), batch.positions, batch.logit_rows)
+        logits = self._logits(batch)
         return self._outcomes(step, batch.wanted, logits)
 
     def _start(self, sequence: Sequence) -> None:
@@ -71,16 +75,29 @@ class Runner:
         tensor = self.base.tensor
         return projected(self.base.attentions, tensor(prompts), tensor(gate), self.base.shape.heads)
 
-    def _side(self, adapted: list[tuple[int, Adapter]]) -> Side:
-        """The bank is kept from step to step as long as the same adapters are at work."""
-        adapters = list(dict.fromkeys(adapter for _, adapter in adapted))
-        if self._bank is None or self._bank[0] != adapters:
-            self._bank = (adapters, Bank(adapters, self.base.shape.layers))
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        """float32 [wanted, V]."""
+        embedded = self._embed(batch)
+        if self._tile is None:
+            return self.base.logits(embedded, batch.positions, batch.logit_rows)
+        every = torch.arange(self._tile, device=embedded.device)
+        return self.base.logits(embedded, batch.positions, every)[batch.logit_rows]
+
+    def _sides(self, adapted: list[tuple[int, int, Adapter]]) -> list[Side]:
+        """One for all, or with a tile one for each sequence."""
+        groups = [[one] for one in adapted] if self._tile else [adapted] if adapted else []
+        banks = {tuple(dict.fromkeys(adapter for _, _, adapter in group)): group for group in groups}
+        self._banks = {used: self._banks.get(used) or Bank(used, self.base.shape.layers) for used in banks}
+        return [self._side(group) for group in groups]
+
+    def _side(self, group: list[tuple[int, int, Adapter]]) -> Side:
+        """Its bank is kept from step to step as long as the same adapters are at work."""
+        adapters = tuple(dict.fromkeys(adapter for _, _, adapter in group))
+        bank, on = self._banks[adapters], self.base.device
         place = {adapter: index for index, adapter in enumerate(adapters)}
-        rows, which = zip(*((row, place[adapter]) for row, adapter in adapted), strict=True)
-        on = self.base.device
-        self._bank[1].lay_out(torch.tensor(which, device=on))
-        return Side(self._bank[1], torch.tensor(rows, device=on))
+        rows = [row for first, count, _ in group for row in range(first, first + count)]
+        which = [place[adapter] for _, count, adapter in group for _ in range(count)]
+        return Side(bank, bank.laid_out(torch.tensor(which, device=on)), torch.tensor(rows, device=on))
 
     def _embed(self, batch: Batch) -> torch.Tensor:
         embedded = self.base.embed(batch.ids)

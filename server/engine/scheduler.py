@@ -11,7 +11,7 @@ from server.engine.queues import FED, GENERATED, Queues
 from server.engine.request import Request, Sampling, Sink
 from server.engine.residency import Residency, Resident, Unloadable
 from server.engine.sequence import Sequence
-from server.engine.slots import Move, Slots
+from server.engine.slots import GRAIN, Move, Slots
 from server.engine.texts import Beginning, Texts, chain
 
 
@@ -62,15 +62,22 @@ def branch_tokens(continuation: tuple[int, ...]) -> int:
 
 
 class Scheduler:
-    """`max_tokens` bounds the ids of one forward pass: a long input never stops the others for longer than that."""
+    """`max_tokens` bounds the ids of one forward pass: a long input never stops the others for longer than that.
 
-    def __init__(self, slots: Slots, max_tokens: int, residency: Residency, texts: Texts) -> None:
+    With `whole` a chunk ends where a grain of its sequence does or not at all, and continuations are fed one by one:
+    what a sequence is fed at a time then depends on nobody else.
+    """
+
+    def __init__(
+        self, slots: Slots, max_tokens: int, residency: Residency, texts: Texts, *, whole: bool = False
+    ) -> None:
         self.slots = slots
         self.waiting = Queues()
         self.texts = texts
         self._heads: dict[str, Sequence] = {}
         self._new_heads: deque[Sequence] = deque()
         self._max_tokens = max_tokens
+        self._whole = whole
         self._residency = residency
         self._admitted = 0
 
@@ -175,6 +182,11 @@ class Scheduler:
             return 0
         if not sequence.prefilled:
             count = min(sequence.prompt_length - sequence.fed, budget)
+            if self._whole:
+                end = min(sequence.prompt_length, (sequence.fed // GRAIN + 1) * GRAIN)
+                count = end - sequence.fed
+                if count > budget:
+                    return 0
             step.prefills.append(Chunk(sequence, sequence.fed, count))
             return count
         return self._feed_branches(step, sequence, budget)
@@ -185,11 +197,14 @@ class Scheduler:
         taken, end = 0, sequence.branch
         while end < len(continuations):
             tokens = branch_tokens(continuations[end])
+            if self._whole and (tokens > budget or taken):
+                break
             if taken and taken + tokens > budget:
                 break
             taken += tokens
             end += 1
-        step.prefills.append(Chunk(sequence, sequence.branch, end - sequence.branch, branches=True))
+        if end > sequence.branch:
+            step.prefills.append(Chunk(sequence, sequence.branch, end - sequence.branch, branches=True))
         return taken
 
     def generated(self, sequence: Sequence) -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from server.engine.slots import GRAIN, rounded
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -10,6 +12,8 @@ class EngineSettings:
     `max_batch`: sequences that run at once, as long as `kv_budget` bytes hold what all of them may come to need.
     `max_batch_tokens`: ids of one forward pass. `prompt_budget`: bytes of resident soft prompts. `text_budget`: bytes
     of beginnings that requests of one soft prompt have in common. `threads`: None leaves torch's own number.
+    `deterministic`: no neighbour changes a bit of a request's logits; passes then have a fixed number of tokens, enough
+    for all decodes and one grain of a prefill, whatever `max_batch_tokens` says.
     """
 
     max_total_tokens: int | None = None
@@ -20,6 +24,12 @@ class EngineSettings:
     prompt_budget: int = 512 * 2**20
     text_budget: int = 256 * 2**20
     threads: int | None = None
+    deterministic: bool = False
+
+    @property
+    def tile(self) -> int | None:
+        """Tokens of every pass in deterministic mode."""
+        return rounded(self.max_batch) + GRAIN if self.deterministic else None
 
 
 @dataclass(slots=True)

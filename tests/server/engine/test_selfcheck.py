@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from server.engine import attention
+from server.engine import products
 from server.engine.model import FAMILIES, BadBase, BaseModel
 from server.engine.selfcheck import check
 from tests import models
@@ -65,8 +65,8 @@ def test_a_family_with_another_attention_is_refused_by_name(tmp_path: Path) -> N
 def test_the_check_sees_a_small_slip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A score scaled by two per cent too much is found in float32."""
     base = base_of(GemmaForCausalLM(GemmaConfig(**GROUPED, head_dim=24)), tmp_path / "gemma")
-    plain = attention._Layer
-    monkeypatch.setattr(attention, "_Layer", lambda k, v, scale, *more: plain(k, v, 1.02 * scale, *more))
+    plain = products.Layer
+    monkeypatch.setattr("server.engine.attention.Layer", lambda k, v, scale, *more: plain(k, v, 1.02 * scale, *more))
     with pytest.raises(BadBase, match="gemma is not served"):
         check(base)
 
