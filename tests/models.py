@@ -37,6 +37,8 @@ from transformers import (
 VOCABULARY = 384
 CONTEXT = 256
 FAMILIES = ("llama", "qwen3", "gpt2", "mistral", "qwen2", "gemma2", "gemma3", "phi3", "gpt_neox", "opt")
+WIDE = tuple(f"{name}-wide" if name in {"llama", "mistral", "qwen2", "phi3"} else name for name in FAMILIES)
+"""The same, with heads wider than their share of the hidden size wherever a family can have them."""
 
 _TEXT = (
     "play some jazz, please. what is the weather in Paris tomorrow? book a table for two at seven. "
@@ -73,7 +75,7 @@ def _config(family: str) -> tuple[type[PreTrainedModel], Any]:
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "max_position_embeddings": CONTEXT,
-        "tie_word_embeddings": family != "mistral",
+        "tie_word_embeddings": not family.startswith("mistral"),
         **common,
     }
     if family == "gpt_neox":
@@ -104,8 +106,8 @@ def _grouped(family: str, shape: dict[str, Any]) -> tuple[type[PreTrainedModel],
             gemma | {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"]},
         ),
     }
-    model, config, more = own[family]
-    return model, config(**shape, **more)
+    model, config, more = own[family.removesuffix("-wide")]
+    return model, config(**shape, **(more | ({"head_dim": 24} if family.endswith("-wide") else {})))
 
 
 def random_model(family: str = "llama", seed: int = 0) -> PreTrainedModel:

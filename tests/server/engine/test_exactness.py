@@ -70,7 +70,7 @@ class Bench:
         return oracle.generate(self.reference, request.ids, rows, request.sampling.max_new_tokens)
 
 
-@pytest.fixture(scope="module", params=models.FAMILIES)
+@pytest.fixture(scope="module", params=models.WIDE)
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     found = Bench(models.save(tmp_path_factory.mktemp("base"), request.param))
     yield found
