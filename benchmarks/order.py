@@ -18,6 +18,8 @@ from benchmarks.workload import Shape, Workload
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "benchmarks"
 PRELOAD = "LD_PRELOAD"
+LAST_WORDS = 4000
+"""Characters of what a process said before it failed: some log to stdout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,13 @@ class Launch:
         done = subprocess.run(
             [self.python, "-m", self.module, self.argument],
             stdout=subprocess.PIPE,
-            check=True,
+            check=False,
             text=True,
             cwd=ROOT,
             env={**os.environ, **self.variables, **preloading},
         )
+        if done.returncode:
+            sys.stderr.write(done.stdout[-LAST_WORDS:])
+            done.check_returncode()
         found: dict[str, Any] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
         return {"label": self.label, "preload": [Path(library).name for library in self.preload], **found}

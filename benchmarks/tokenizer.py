@@ -6,6 +6,7 @@ does elsewhere. Knows no weights.
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice, product
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def write_tokenizer(folder: Path, vocabulary: int) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
+@cache
 def words(folder: Path) -> list[str]:
     """Texts that are one id each, and as many ids together as there are of them: words with a space in front."""
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -20,7 +20,7 @@ from benchmarks.workload import workload
 from prompt_store.base import read_base
 from server.engine.settings import EngineSettings
 
-REPEATS = 3
+REPEATS = 2
 SHARES = (0.5, 1.0, 2.0, 4.0)
 """Working sets, in multiples of the budget."""
 ASKED: Mapping[Pattern, str] = {"uniform": "asked at random", "distinct": "asked in turn (never a hit beyond x1)"}

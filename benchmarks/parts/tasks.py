@@ -18,7 +18,7 @@ from benchmarks.workload import workload
 from prompt_store.base import read_base
 from server.engine.settings import EngineSettings
 
-REPEATS = 3
+REPEATS = 2
 BUDGET = 4 * 2**30
 """Of resident soft prompts: all of them stay."""
 
