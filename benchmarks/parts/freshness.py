@@ -129,10 +129,10 @@ def _loaded(url: str, bodies: Sequence[bytes], plan: Plan, swapped: Sequence[Pro
 def _publish(url: str, files: Sequence[PromptFile], swaps: Swaps, ended: threading.Event) -> None:
     with closing(Client(url)) as client:
         for file in cycle(files):
-            if ended.wait(EVERY):
-                return
             swaps.acknowledged = client.put(SWAPPED, file.data)
             swaps.made += 1
+            if ended.wait(EVERY):
+                return
 
 
 def _asked(client: Client, body: bytes, swaps: Swaps) -> Reply | None:

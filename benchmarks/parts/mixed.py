@@ -44,11 +44,20 @@ class Plan:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", nargs="+", help=f"of {', '.join(LABELS)}; NAME{PRELOADED} is one with preloads")
-    parser.add_argument("--preload", nargs="+", metavar="LIBRARY", help="what preloads are; default: those found")
-    parser.add_argument("--vllm-python", help="interpreter of an environment with vLLM, which is measured then")
-    parser.add_argument("--sketch", help="file of a one-file engine, measured as the peer `sketch`")
+    parser.add_argument(
+        "--preload", nargs="+", type=_absolute, metavar="LIBRARY", help="what preloads are; default: those found"
+    )
+    parser.add_argument(
+        "--vllm-python", type=_absolute, help="interpreter of an environment with vLLM, which is measured then"
+    )
+    parser.add_argument("--sketch", type=_absolute, help="file of a one-file engine, measured as the peer `sketch`")
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64])
     parser.add_argument("--waves", type=int, default=2, help="requests per run, in multiples of the concurrency")
+
+
+def _absolute(path: str) -> str:
+    """From where the command was typed: processes start elsewhere. Links stay, an environment is known by its own."""
+    return str(Path(path).absolute())
 
 
 def launches(given: argparse.Namespace, turn: int) -> list[Launch]:

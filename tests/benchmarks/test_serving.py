@@ -24,7 +24,7 @@ def test_swaps_under_load_drop_nothing() -> None:
         load = run[name]
         assert (load["answers"], load["dropped"], load["stale"]) == (64, 0, 0)
         assert load["tokens"] == 64 * TINY.new_tokens
-    assert run["calm"]["swaps"] == 0
+    assert run["calm"]["swaps"] == 0 < run["swapping"]["swaps"]
     assert PARTS["freshness"].notes(runs)["under swaps: dropped"] == 0
     start, published, _ = PARTS["freshness"].charts(runs)
     assert start.columns == ("ready", "first answer")
