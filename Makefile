@@ -6,7 +6,7 @@
 #   make base                       train the embedded base from scratch into build/base     DATA TOKENS
 #   make base-card                  measure it: bits per byte beside its yardsticks, curve, samples  DATA REFERENCE
 #   make demos  make demo-scores    learn the demo tasks into build/demos; score them over HTTP    DATA MODEL
-#   make bench                      the benchmark against the peers (peft, matplotlib)
+#   make bench                      the benchmark: the engine and its peers, or another question  PART (benchmarks/README.md)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
 #   make ci-deps                    Debian packages that some tests want
 #   make constraints                resolve pyproject.toml anew and pin what came out
@@ -26,6 +26,7 @@ DATA ?= ../shared/data
 REFERENCE ?= ../shared/models/stories260K
 TOKENS ?= 26000000
 ARGS ?=
+PART ?=
 
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME
@@ -107,7 +108,7 @@ demo-scores: $(VENV)/stamp-install
 	$(BIN)/python -m demos score --data "$(DATA)" $(ARGS)
 
 bench: $(VENV)/stamp-bench
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks $(PART) $(ARGS)
 
 # What `docker build` and `docker run` would do, without a daemon. Linux, as root.
 replay: $(VENV)/stamp-dev

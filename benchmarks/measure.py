@@ -1,86 +1,58 @@
-"""One peer, measured in a process of its own: `python -m benchmarks.measure '{"peer": ..., ...}'`.
+"""One measurement in a process of its own: `python -m benchmarks.measure '{"part": ..., ...}'`.
 
-Its last line on stdout is the result as JSON. A process each, because peers set threads, register attention functions
-and keep memory. Knows no other peer's figures.
+Its last line on stdout is the result as JSON. Knows which parts there are; no figures of any other process.
 """
 
+import argparse
 import json
-import resource
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 
-from benchmarks.peers import Peer, peers
-from benchmarks.workload import Job, Shape, Workload
+from benchmarks.order import Launch, Order
+from benchmarks.parts import freshness, http, mixed, residency, rows, space, tasks
+from benchmarks.report import Chart
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to measure. `requests[i]` jobs are run with `concurrency[i]` in flight."""
+class Part(Protocol):
+    """A question of its own. A module each."""
 
-    peer: str
-    checkpoint: str
-    workload: Workload
-    concurrency: tuple[int, ...]
-    requests: tuple[int, ...]
-    threads: int
-    sketch: str | None = None
+    REPEATS: int
+    """How often it is asked unless the command says otherwise."""
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Those that this part alone has."""
 
-    @classmethod
-    def from_json(cls, text: str) -> "Order":
-        given: dict[str, Any] = json.loads(text)
-        workload = given.pop("workload")
-        shape = Shape(**workload.pop("shape"))
-        return cls(**given, workload=Workload(shape=shape, **workload))
+    def launches(self, given: argparse.Namespace, turn: int, /) -> list[Launch]:
+        """The processes of one repeat, in order; `turn` counts the repeats from 0."""
 
+    def measure(self, order: Order) -> dict[str, Any]:
+        """What one of those processes does."""
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """`first_ids`: what each request was answered first, to be compared between peers."""
+    def charts(self, runs: Sequence[Mapping[str, Any]]) -> list[Chart]:
+        """What all of them found."""
 
-    concurrency: int
-    requests: int
-    seconds: float
-    tokens_per_second: float
-    first_ids: list[int]
+    def notes(self, runs: Sequence[Mapping[str, Any]], /) -> dict[str, Any]:
+        """What is to be said besides."""
 
 
-def timed(peer: Peer, jobs: Sequence[Job], concurrency: int, new_tokens: int) -> Timing:
-    """Raises ValueError when an answer is not exactly `new_tokens` ids long: another workload would be measured."""
-    began = time.perf_counter()
-    answers = peer.generate(jobs, concurrency)
-    seconds = time.perf_counter() - began
-    if any(len(answer) != new_tokens for answer in answers):
-        raise ValueError(f"an answer has other than {new_tokens} ids")
-    rate = len(jobs) * new_tokens / seconds
-    return Timing(concurrency, len(jobs), seconds, rate, [answer[0] for answer in answers])
+PARTS: Mapping[str, Part] = {
+    "mixed": mixed,
+    "tasks": tasks,
+    "rows": rows,
+    "residency": residency,
+    "freshness": freshness,
+    "http": http,
+    "space": space,
+}
 
 
 def measure(order: Order) -> dict[str, Any]:
-    """Load seconds, peak resident bytes, and one timing per concurrency after a warm-up at that concurrency."""
+    """The result of an order, with as many threads as it says."""
     torch.set_num_threads(order.threads)
-    began = time.perf_counter()
-    make = peers(Path(order.sketch) if order.sketch else None)[order.peer]
-    peer = make(order.workload, Path(order.checkpoint))
-    loaded = time.perf_counter() - began
-    timings = []
-    for concurrency, requests in zip(order.concurrency, order.requests, strict=True):
-        peer.generate(order.workload.jobs(min(concurrency, 8)), concurrency)
-        timings.append(timed(peer, order.workload.jobs(requests), concurrency, order.workload.new_tokens))
-    return {
-        "peer": order.peer,
-        "load_seconds": loaded,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-        "timings": [asdict(timing) for timing in timings],
-    }
+    return PARTS[order.part].measure(order)
 
 
 if __name__ == "__main__":

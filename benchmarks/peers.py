@@ -1,4 +1,4 @@
-"""The systems that are measured beside the engine, each behind the one method of `Peer`.
+"""The systems that are measured beside the engine in an environment they share with it, each behind `Peer`.
 
 `static` and `peft` are what transformers' and PEFT's users write today. `sketch` is a prototype of one file, loaded
 from the path it is given; it is not a part of this project. Knows nothing of timing.
@@ -7,21 +7,17 @@ from the path it is given; it is not a part of this project. Knows nothing of ti
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from peft import PromptTuningConfig, get_peft_model
 from transformers import DynamicCache, LlamaForCausalLM
 
+from benchmarks.continuous_peer import ContinuousPeer
 from benchmarks.engine_peer import EnginePeer
+from benchmarks.peer import Peer
 from benchmarks.workload import Job, Workload
-
-
-class Peer(Protocol):
-    """Ready to serve on construction: base loaded, soft prompts in memory."""
-
-    def generate(self, jobs: Sequence[Job], concurrency: int) -> list[list[int]]:
-        """The new ids of every job, in order, with at most `concurrency` of them in flight."""
 
 
 def _load(checkpoint: Path) -> Any:  # transformers' own types fit neither `generate` nor its caches
@@ -30,7 +26,14 @@ def _load(checkpoint: Path) -> Any:  # transformers' own types fit neither `gene
     return model
 
 
-class StaticPeer:
+class _Still:
+    """A peer without threads of its own."""
+
+    def close(self) -> None:
+        """Nothing runs besides."""
+
+
+class StaticPeer(_Still):
     """Hand-made mixed batches for `generate(inputs_embeds=...)`: as long as the longest runs, nobody joins."""
 
     def __init__(self, workload: Workload, checkpoint: Path) -> None:
@@ -56,7 +59,7 @@ def _with_prompts(model: Any, config: PromptTuningConfig) -> Any:
     return get_peft_model(model, config, adapter_name="0")
 
 
-class PeftPeer:
+class PeftPeer(_Still):
     """One active soft prompt per model object: the requests in flight are grouped by task, a `generate` each."""
 
     def __init__(self, workload: Workload, checkpoint: Path) -> None:
@@ -89,7 +92,7 @@ class PeftPeer:
         return [row[ids.shape[1] :] for row in whole.tolist()]
 
 
-class SketchPeer:
+class SketchPeer(_Still):
     """A packed engine of one file with `Engine`, `Req` and `pack`: `step()` returns the requests that are done."""
 
     def __init__(self, workload: Workload, checkpoint: Path, file: Path) -> None:
@@ -112,8 +115,7 @@ class SketchPeer:
 
     def generate(self, jobs: Sequence[Job], concurrency: int) -> list[list[int]]:
         of = self._workload
-        whole = of.length + of.input_tokens + of.new_tokens
-        engine = self._module.Engine(self._model, slots=concurrency, tmax=-(-whole // 32) * 32)
+        engine = self._module.Engine(self._model, slots=concurrency, tmax=-(-of.whole // 32) * 32)
         running = [self._module.Req(list(job.ids), of.new_tokens, self._prefixes[job.task]) for job in jobs]
         engine.wait.extend(running)
         while engine.wait or engine.run:
@@ -126,8 +128,17 @@ def peers(sketch: Path | None) -> dict[str, Callable[[Workload, Path], Peer]]:
     found: dict[str, Callable[[Workload, Path], Peer]] = {
         "engine": EnginePeer,
         "static": StaticPeer,
+        "continuous": ContinuousPeer,
         "peft": PeftPeer,
     }
     if sketch is not None:
         found["sketch"] = lambda workload, checkpoint: SketchPeer(workload, checkpoint, sketch)
     return found
+
+
+@torch.inference_mode()
+def embedded_jobs(workload: Workload, checkpoint: Path, count: int, file: Path) -> None:
+    """Soft prompt and embedded text of so many jobs, float32 [count, p + n, hidden], for a peer that takes those."""
+    jobs = workload.jobs(count)
+    texts = _load(checkpoint).get_input_embeddings()(torch.tensor([job.ids for job in jobs])).float().numpy()
+    np.save(file, np.concatenate([workload.rows()[[job.task for job in jobs]], texts], axis=1))

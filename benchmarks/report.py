@@ -1,110 +1,163 @@
-"""What the measurements say: the best of the repeats, ratios to the engine, a table, a JSON file and a picture.
+"""What measurements say: charts of the best of the repeats with their spread, as tables, JSON and a picture.
 
-Knows results as JSON; runs nothing.
+Knows numbers by row and column; runs nothing and knows no part.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-LABELS = {
-    "engine": "softprompt engine",
-    "static": "transformers generate, static mixed batch",
-    "peft": "PEFT set_adapter per task",
-    "sketch": "sketch of one file",
-}
+Found = Mapping[str, Mapping[str, Sequence[float]]]
+"""Row -> column -> what each repeat measured."""
+Reference = Callable[[str, str], tuple[str, str]]
+"""From a cell's row and column to those of the cell that it is compared with."""
 
 
-def best(runs: Iterable[dict[str, Any]]) -> dict[str, dict[int, float]]:
-    """peer -> concurrency -> output tokens per second, the best of the repeats."""
-    found: dict[str, dict[int, float]] = {}
-    for run in runs:
-        rates = found.setdefault(run["peer"], {})
-        for timing in run["timings"]:
-            concurrency = timing["concurrency"]
-            rates[concurrency] = max(rates.get(concurrency, 0.0), timing["tokens_per_second"])
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure: the best of its repeats, the least and the most of them, and how it compares."""
+
+    best: float
+    least: float
+    most: float
+    ratio: float | None
+
+    def __str__(self) -> str:
+        spread = "" if self.least == self.most else f" ({shown(self.least)}-{shown(self.most)})"
+        return shown(self.best) + spread + ("" if self.ratio is None else f" x{shown(self.ratio)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """`quantity` with its unit, `by` what the columns are, `ratio` what a cell's "x" says."""
+
+    quantity: str
+    by: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, Cell]]
+    ratio: str
+
+
+def gathered(figures: Iterable[tuple[str, str, float]]) -> dict[str, dict[str, list[float]]]:
+    """(row, column, value) of every repeat by row and column, in the order they come."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row, column, value in figures:
+        found.setdefault(row, {}).setdefault(column, []).append(value)
     return found
 
 
-def ratios(rates: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
-    """peer -> concurrency -> how many times its rate the engine's is, from the same run."""
-    engine = rates.get("engine", {})
+def charted(  # noqa: PLR0913 - what a table says of itself
+    quantity: str,
+    by: str,
+    found: Found,
+    *,
+    best: Callable[[Sequence[float]], float] = max,
+    ratio: str = "",
+    reference: Reference | None = None,
+    inverted: bool = False,
+) -> Chart:
+    """A chart of what was found. A ratio is the cell over its reference, `inverted` the other way round."""
+    bests = {(row, column): best(values) for row, line in found.items() for column, values in line.items()}
+
+    def compared(row: str, column: str) -> float | None:
+        other = None if reference is None else reference(row, column)
+        if other is None or other == (row, column) or not bests.get(other) or not bests[row, column]:
+            return None
+        return bests[other] / bests[row, column] if inverted else bests[row, column] / bests[other]
+
+    rows = {
+        row: {
+            column: Cell(bests[row, column], min(values), max(values), compared(row, column))
+            for column, values in line.items()
+        }
+        for row, line in found.items()
+    }
+    columns = tuple(dict.fromkeys(column for line in found.values() for column in line))
+    return Chart(quantity, by, columns, rows, ratio)
+
+
+def shown(value: float) -> str:
+    """Three digits, or all of those before the point."""
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 2
+    return f"{value:,.{max(digits, 0)}f}"
+
+
+def table(chart: Chart) -> str:
+    """Markdown: a row per thing measured; in brackets the spread of the repeats, behind "x" the ratio."""
+    head = f"| {chart.quantity}, by {chart.by} | " + " | ".join(chart.columns) + " |"
+    lines = [head, "|---" * (len(chart.columns) + 1) + "|"]
+    for row, line in chart.rows.items():
+        cells = [str(line[column]) if column in line else "-" for column in chart.columns]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, *(["", f"x: {chart.ratio}."] if chart.ratio else [])]) + "\n"
+
+
+def figures(charts: Sequence[Chart]) -> dict[str, Any]:
+    """The charts as JSON: quantity -> row -> column -> best, least, most and ratio."""
     return {
-        peer: {concurrency: engine[concurrency] / rate for concurrency, rate in row.items() if concurrency in engine}
-        for peer, row in rates.items()
-        if peer != "engine"
+        chart.quantity: {
+            row: {
+                column: {"best": cell.best, "least": cell.least, "most": cell.most, "ratio": cell.ratio}
+                for column, cell in line.items()
+            }
+            for row, line in chart.rows.items()
+        }
+        for chart in charts
     }
 
 
-def agreement(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """peer -> share of requests that it answers first with the same id as the engine. bfloat16, so not all."""
-    firsts = {run["peer"]: {t["concurrency"]: t["first_ids"] for t in run["timings"]} for run in runs}
-    engine = firsts.get("engine", {})
-    shares: dict[str, float] = {}
-    for peer, mine in firsts.items():
-        pairs = [
-            pair
-            for concurrency in mine.keys() & engine.keys()
-            for pair in zip(mine[concurrency], engine[concurrency], strict=False)
-        ]
-        if peer != "engine" and pairs:
-            shares[peer] = sum(a == b for a, b in pairs) / len(pairs)
-    return shares
-
-
-def table(rates: dict[str, dict[int, float]]) -> str:
-    """Markdown: a row per peer, a column per number of requests in flight, the engine's ratio in brackets."""
-    columns = sorted({concurrency for row in rates.values() for concurrency in row})
-    compared = ratios(rates)
-    lines = ["| output tokens/s at | " + " | ".join(map(str, columns)) + " |", "|---" * (len(columns) + 1) + "|"]
-    for peer, row in rates.items():
-        cells = [
-            f"{row[c]:.0f}" + (f" (engine {compared[peer][c]:.2f}x)" if c in compared.get(peer, {}) else "")
-            if c in row
-            else "-"
-            for c in columns
-        ]
-        lines.append(f"| {LABELS.get(peer, peer)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def caption(machine: dict[str, Any]) -> str:
+def caption(machine: Mapping[str, Any]) -> str:
     """Where and how the figures of a table were measured."""
     versions = ", ".join(f"{package} {machine[package]}" for package in ("torch", "transformers", "peft"))
-    preloads = "with preloads" if machine["preloaded"] else "no preloads"
+    inherited = "an LD_PRELOAD for all" if machine["preloaded"] else "no LD_PRELOAD for all"
     return (
         f"`{machine['command']}` at commit {machine['commit']}; {machine['cpu']}, {machine['threads']} threads, "
-        f"{preloads}; {versions}.\n"
+        f"{inherited}; {versions}.\n"
     )
 
 
-def picture(rates: dict[str, dict[int, float]], file: Path) -> None:
-    """SVG: groups of bars, one group per number of requests in flight."""
-    columns = sorted({concurrency for row in rates.values() for concurrency in row})
-    width = 0.8 / max(len(rates), 1)
+def picture(charts: Sequence[Chart], file: Path) -> None:
+    """SVG: per chart groups of bars, one group per column; a line on each bar from the least repeat to the most."""
     with mpl.rc_context({"svg.hashsalt": "softprompt", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(8, 4), layout="constrained")
-        axes = figure.add_subplot()
-        for index, (peer, row) in enumerate(rates.items()):
-            places = [place + (index - (len(rates) - 1) / 2) * width for place in range(len(columns))]
-            bars = axes.bar(places, [row.get(c, 0.0) for c in columns], width, label=LABELS.get(peer, peer))
-            axes.bar_label(bars, fmt=lambda rate: f"{rate:.0f}" if rate else "", fontsize=7)
-        axes.set_xticks(range(len(columns)), [str(c) for c in columns])
-        axes.set_xlabel("requests in flight")
-        axes.set_ylabel("output tokens per second")
-        axes.legend(fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        figure = Figure(figsize=(9, 4 * len(charts)), layout="constrained")
+        for index, chart in enumerate(charts):
+            _bars(chart, figure.add_subplot(len(charts), 1, index + 1))
         figure.savefig(file, format="svg", metadata={"Date": None})
 
 
-def write(whole: dict[str, Any], folder: Path, name: str) -> None:
+def _bars(chart: Chart, axes: Axes) -> None:
+    width = 0.8 / max(len(chart.rows), 1)
+    for index, (row, line) in enumerate(chart.rows.items()):
+        measured = [(place, line[column]) for place, column in enumerate(chart.columns) if column in line]
+        places = [place + (index - (len(chart.rows) - 1) / 2) * width for place, _ in measured]
+        heights = [cell.best for _, cell in measured]
+        spread = [[cell.best - cell.least for _, cell in measured], [cell.most - cell.best for _, cell in measured]]
+        bars = axes.bar(places, heights, width, label=row, yerr=spread, ecolor="0.4")
+        axes.bar_label(bars, [shown(height) for height in heights], fontsize=6)
+    axes.set_xticks(range(len(chart.columns)), list(chart.columns))
+    axes.set_xlabel(chart.by)
+    axes.set_ylabel(chart.quantity)
+    axes.legend(fontsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def write(whole: Mapping[str, Any], charts: Sequence[Chart], folder: Path, name: str) -> None:
     """`name`.json, `name`.md and `name`.svg in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    rates = best(whole["runs"])
-    (folder / f"{name}.md").write_text(table(rates) + "\n" + caption(whole["machine"]), encoding="utf-8")
-    picture(rates, folder / f"{name}.svg")
+    data = {**whole, "figures": figures(charts)}
+    (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(page(whole, charts), encoding="utf-8")
+    picture(charts, folder / f"{name}.svg")
+
+
+def page(whole: Mapping[str, Any], charts: Sequence[Chart]) -> str:
+    """Every table, what is to be said besides, and where it was measured."""
+    notes = "".join(f"- {name}: {said}\n" for name, said in whole["notes"].items() if said not in ({}, []))
+    return "\n".join([*map(table, charts), *([notes] if notes else []), caption(whole["machine"])])

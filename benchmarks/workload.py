@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from benchmarks.tokenizer import write_tokenizer
+
 SEED = 20261123
 
 
@@ -29,12 +31,14 @@ class Shape:
     context: int = 1024
 
     def write(self, folder: Path) -> Path:
-        """The checkpoint's folder, written once: random weights, no end-of-sequence id."""
+        """The checkpoint's folder, written once: random weights, no end-of-sequence id, a tokenizer for all its ids."""
         name = f"llama-{self.layers}x{self.hidden}-{self.heads}-{self.kv_heads}-{self.feed_forward}-{self.vocabulary}"
         checkpoint = folder / name
         if not (checkpoint / "model.safetensors").is_file():
             torch.manual_seed(SEED)
             AutoModelForCausalLM.from_config(self._config(), dtype=torch.bfloat16).save_pretrained(checkpoint)
+        if not (checkpoint / "tokenizer.json").is_file():
+            write_tokenizer(checkpoint, self.vocabulary)
         return checkpoint
 
     def _config(self) -> LlamaConfig:
@@ -72,6 +76,11 @@ class Workload:
     input_tokens: int = 64
     new_tokens: int = 64
 
+    @property
+    def whole(self) -> int:
+        """Positions of one sequence: soft prompt, input and answer."""
+        return self.length + self.input_tokens + self.new_tokens
+
     def rows(self) -> npt.NDArray[np.float32]:
         """float32 [tasks, length, hidden], as large as the base's own embeddings."""
         draws = np.random.default_rng(SEED).standard_normal((self.tasks, self.length, self.shape.hidden))
@@ -79,10 +88,19 @@ class Workload:
 
     def jobs(self, count: int) -> list[Job]:
         """Task i mod `tasks` for request i: neighbours in a batch are never of one task while tasks last."""
+        return [Job(index % self.tasks, row) for index, row in enumerate(self.inputs(count))]
+
+    def inputs(self, count: int) -> list[tuple[int, ...]]:
+        """The texts of so many requests, as ids; more requests begin with the same ones."""
         draw = np.random.default_rng(SEED + 1)
         ids = draw.integers(3, self.shape.vocabulary, (count, self.input_tokens))
-        return [Job(index % self.tasks, tuple(row)) for index, row in enumerate(ids.tolist())]
+        return [tuple(row) for row in ids.tolist()]
 
 
-TINY = Workload(Shape(2, 48, 3, 1, 96, 512, 256), tasks=3, length=4, input_tokens=6, new_tokens=5)
+TINY = Workload(Shape(2, 64, 2, 1, 96, 512, 256), tasks=3, length=4, input_tokens=6, new_tokens=5)
 """Shows in seconds that everything runs; its figures mean nothing."""
+
+
+def workload(*, tiny: bool) -> Workload:
+    """The one that the command asks for."""
+    return TINY if tiny else Workload()

@@ -94,7 +94,8 @@ def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
 def bound(settings: Settings) -> socket.socket:
     """Taken before the base is loaded: a port in use is said at once. Nothing is accepted before `listen`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol by name: asyncio turns Nagle off only where it stands, and a body would wait for its headers' ACK.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.host.strip("[]"), settings.port))

@@ -1,0 +1,39 @@
+"""The parts that ask a real server over HTTP, tiny: nothing dropped, nothing stale, all tokens that were asked for."""
+
+from typing import Any
+
+from benchmarks.__main__ import arguments
+from benchmarks.measure import PARTS, measure
+from benchmarks.order import Order
+from benchmarks.workload import TINY
+from prompt_store.metadata import KINDS
+
+
+def measured(part: str, *words: str) -> list[dict[str, Any]]:
+    launches = PARTS[part].launches(arguments([part, "--tiny", "--threads", "1", *words]), 0)
+    return [{"label": launch.label, **measure(Order.from_json(launch.argument))} for launch in launches]
+
+
+def test_swaps_under_load_drop_nothing() -> None:
+    """Every answer comes whole and of a version no older than the one acknowledged before it was asked for."""
+    runs = measured("freshness")
+    (run,) = runs
+    assert {kind: len(seconds) for kind, seconds in run["publish_to_first_token"].items()} == dict.fromkeys(KINDS, 3)
+    assert 0 < run["start_to_ready"] < run["start_to_first_answer"]
+    for name in ("calm", "swapping"):
+        load = run[name]
+        assert (load["answers"], load["dropped"], load["stale"]) == (64, 0, 0)
+        assert load["tokens"] == 64 * TINY.new_tokens
+    assert run["calm"]["swaps"] == 0 < run["swapping"]["swaps"]
+    assert PARTS["freshness"].notes(runs)["under swaps: dropped"] == 0
+    start, published, _ = PARTS["freshness"].charts(runs)
+    assert start.columns == ("ready", "first answer")
+    assert tuple(published.rows) == KINDS
+
+
+def test_http_is_compared_with_the_library() -> None:
+    """Both sides answer the same requests, and either way over HTTP has a share of the library's rate."""
+    runs = measured("http", "--concurrency", "2")
+    (chart,) = PARTS["http"].charts(runs)
+    assert [line["2"].ratio is None for line in chart.rows.values()] == [True, False, False]
+    assert chart.columns == ("2",)
