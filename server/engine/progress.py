@@ -37,6 +37,7 @@ class Progress:
         for chunk in step.prefills:
             if not chunk.branches:
                 chunk.sequence.fed += chunk.count
+                self._cover(chunk.sequence)
         for outcome in outcomes:
             if outcome.choice is not None:
                 self._chosen(outcome.sequence, outcome.choice)
@@ -54,13 +55,26 @@ class Progress:
             self._counters.finished += 1
 
     def fail(self, sequence: Sequence, event: Failed) -> None:
-        """Ends a sequence that went wrong; with a head, all who wait for it."""
-        resident, head = sequence.resident, self._scheduler.is_head(sequence)
+        """Ends a sequence that went wrong; with a head, all who wait for it. A soft prompt never seen sound leaves."""
+        resident = sequence.resident
         self.end(sequence, event)
-        if head and resident is not None:
+        if resident is None:
+            return
+        if not resident.sound:
             self._residency.drop(resident.prompt.digest)
+        if sequence.is_head:
             for waiting in [s for s in self._scheduler.waiting if _digest(s) == resident.prompt.digest]:
                 self.end(waiting, event)
+
+    def _cover(self, sequence: Sequence) -> None:
+        """Once a head has been read, its keys and values are everybody's."""
+        resident = sequence.resident
+        if resident is None or not self._scheduler.reads_head(sequence):
+            return
+        length = len(resident.prompt.head)
+        if sequence.fed >= length:
+            resident.cover(self._kv.copy_out(sequence.slot, length))
+            self._scheduler.head_read(sequence)
 
     def _keep_text(self, sequence: Sequence) -> None:
         texts = self._scheduler.texts
@@ -71,8 +85,10 @@ class Progress:
     def _chosen(self, sequence: Sequence, choice: Choice) -> None:
         if not choice.finite:
             self.fail(sequence, _NON_FINITE)
-        elif sequence.resident is not None and self._scheduler.is_head(sequence):
-            sequence.resident.cover(self._kv.copy_out(sequence.slot, sequence.fed))
+            return
+        if sequence.resident is not None:
+            sequence.resident.sound = True
+        if sequence.is_head:
             self.end(sequence, Finished("length", 0))
         else:
             self._generated(sequence, choice)
@@ -94,6 +110,8 @@ class Progress:
         if not all(math.isfinite(score) for score in scores):
             self.fail(sequence, _NON_FINITE)
             return
+        if sequence.resident is not None:
+            sequence.resident.sound = True
         if not sequence.scores:
             sequence.scores = list(scores)
         else:
@@ -121,7 +139,7 @@ class Progress:
         if chunk.branches:
             return
         fed = sequence.ids[chunk.start : chunk.start + chunk.count]
-        if self._scheduler.is_head(sequence):
+        if sequence.is_head:
             counters.head_ids_fed += len(fed)
         else:
             rows = sum(1 for token in fed if token < 0)

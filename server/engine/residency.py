@@ -21,8 +21,8 @@ class Resident:
     """One soft prompt in memory. `rows`, `kv` and `adapter` are the model's; `users` counts sequences that hold it.
 
     `kv` holds the first `covered` positions of the head: a deep prefix from the start, all of it once the rest has been
-    prefilled. `shared` False means that it never will be (a head that fills a whole slot), so its requests feed the
-    rest themselves.
+    read. `shared` False means that it never will be (a head that fills a whole slot), so its requests feed the rest
+    themselves. `sound`: a pass with it has given finite logits.
     """
 
     prompt: Prompt
@@ -32,6 +32,7 @@ class Resident:
     adapter: Any = None
     covered: int = 0
     shared: bool = True
+    sound: bool = False
     users: int = 0
 
     @property

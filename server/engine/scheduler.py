@@ -1,7 +1,7 @@
 """Who runs in the next forward pass: every decode, then chunks of prefills, then whoever waits and finds room.
 
-Knows ids, slots and budgets; no tensors, no threads. A soft prompt's head is prefilled once, as a sequence of its own,
-and the requests that wait for it do not hold up those of other groups.
+Knows ids, slots and budgets; no tensors, no threads. A soft prompt's head is read once: by a sequence of its own when
+it is loaded ahead, else by its first request on the way; who waits for it does not hold up other groups.
 """
 
 from collections import deque
@@ -74,7 +74,7 @@ class Scheduler:
         self.slots = slots
         self.waiting = Queues()
         self.texts = texts
-        self._heads: dict[str, Sequence] = {}
+        self._readers: dict[str, Sequence] = {}
         self._new_heads: deque[Sequence] = deque()
         self._max_tokens = max_tokens
         self._whole = whole
@@ -92,15 +92,16 @@ class Scheduler:
     def load(self, resident: Resident, sink: Sink) -> None:
         """Have a resident's head prefilled, in front of the requests that need it."""
         digest = resident.prompt.digest
-        if resident.ready or digest in self._heads:
+        if resident.ready or digest in self._readers:
             return
         head = Sequence(Request(("head", digest), resident.prompt.head, Sampling(max_new_tokens=1)), sink, resident)
         resident.users += 1
-        self._heads[digest] = head
+        self._readers[digest] = head
         self._new_heads.append(head)
 
-    def is_head(self, sequence: Sequence) -> bool:
-        return sequence.resident is not None and self._heads.get(sequence.resident.prompt.digest) is sequence
+    def reads_head(self, sequence: Sequence) -> bool:
+        """Whether others of its soft prompt wait for what it reads first."""
+        return sequence.resident is not None and self._readers.get(sequence.resident.prompt.digest) is sequence
 
     def schedule(self) -> Step:
         step = Step()
@@ -152,11 +153,20 @@ class Scheduler:
             found = Beginning(0, None)
         else:
             found = Beginning(sequence.share(resident.cached), resident.kv)
-            if not resident.ready and not self.is_head(sequence):
-                self.load(resident, HeadSink())
+            if not resident.ready and not self._may_read(sequence, resident):
                 return None
         longer = self.texts.find(sequence, found.length) or found
         return longer if longer.ready else None
+
+    def _may_read(self, sequence: Sequence, resident: Resident) -> bool:
+        """Whether the sequence reads a head that is not there yet; else it waits until somebody has."""
+        digest, head = resident.prompt.digest, resident.prompt.head
+        if digest in self._readers:
+            return self._readers[digest] is sequence
+        if self._whole or sequence.share(head) < len(head):
+            self.load(resident, HeadSink())
+            return False
+        return True
 
     def _hold(self, step: Step, sequence: Sequence) -> bool:
         """The sequence's soft prompt is in memory and stays there until it ends; False when it is not, for now."""
@@ -174,6 +184,8 @@ class Scheduler:
         sequence.admitted, self._admitted = self._admitted, self._admitted + 1
         sequence.admit(self.slots.take(sequence), known.length, known.source)
         step.admitted.append(sequence)
+        if sequence.resident is not None and not sequence.resident.ready:
+            self._readers[sequence.resident.prompt.digest] = sequence
         self.texts.started(sequence)
 
     def _feed(self, step: Step, sequence: Sequence, budget: int) -> int:
@@ -211,6 +223,11 @@ class Scheduler:
         """One id more, on its group's account."""
         self.waiting.charge(sequence.group, GENERATED)
 
+    def head_read(self, sequence: Sequence) -> None:
+        """Its soft prompt's head is there, or will not be by this one."""
+        if sequence.resident is not None and self.reads_head(sequence):
+            del self._readers[sequence.resident.prompt.digest]
+
     def finish(self, sequence: Sequence) -> None:
         """The sequence leaves its slot and every queue."""
         self.texts.ended(sequence)
@@ -219,8 +236,7 @@ class Scheduler:
             sequence.slot = -1
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
-        if sequence.resident is not None and self.is_head(sequence):
-            del self._heads[sequence.resident.prompt.digest]
+        self.head_read(sequence)
 
 
 def _cost(sequence: Sequence, known: int) -> int:

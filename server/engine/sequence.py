@@ -43,6 +43,11 @@ class Sequence:
         return self.request.group
 
     @property
+    def is_head(self) -> bool:
+        """It is a soft prompt's head alone, read ahead of all requests."""
+        return self.resident is not None and self.request.prompt is None
+
+    @property
     def prompt_length(self) -> int:
         return len(self.request.ids)
 

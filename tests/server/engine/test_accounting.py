@@ -124,23 +124,54 @@ def test_a_step_never_exceeds_its_budget_and_decodes_come_first() -> None:
     assert step.decodes == [long]
 
 
-def test_a_task_whose_head_is_not_ready_holds_up_nobody() -> None:
-    """Its requests wait for one prefill of the head; those of others start at once."""
-    one, soft = scheduler(), prompt("t", head=(3, 4))
-    waiting, other = [sequence(5, "t", soft=soft) for _ in range(2)], sequence(6, "u")
-    for each in (*waiting, other):
+def test_a_head_that_is_not_there_is_read_by_the_first_request_on_the_way() -> None:
+    """The others of its task wait for that; those of other tasks start at once."""
+    one, soft = scheduler(max_tokens=8), prompt("t", head=(3, 4))
+    first, second, other = sequence(5, "t", soft=soft), sequence(5, "t", soft=soft), sequence(3, "u")
+    for each in (first, second, other):
         one.add(each)
     step = one.schedule()
-    heads = [chunk.sequence for chunk in step.prefills if one.is_head(chunk.sequence)]
-    assert len(heads) == 1
-    assert [chunk.sequence for chunk in step.prefills if chunk.sequence not in heads] == [other]
-    heads[0].fed = 2
-    assert heads[0].resident is not None
-    heads[0].resident.cover(object())
-    one.finish(heads[0])
+    assert [chunk.sequence for chunk in step.prefills] == [first, other]
+    assert one.reads_head(first)
+    assert first.resident is not None
+    first.fed = other.fed = 5
+    assert one.schedule().admitted == []
+    first.resident.cover(object())
+    one.head_read(first)
+    assert one.schedule().admitted == [second]
+    assert second.fed == 2
+
+
+def test_a_reader_that_leaves_early_is_followed_by_the_next() -> None:
+    """A head half read is nobody's."""
+    one, soft = scheduler(max_tokens=3), prompt("t", head=(3, 4, 5, 6))
+    first, second = [sequence(6, "t", soft=soft) for _ in range(2)]
+    one.add(first)
+    one.add(second)
+    assert one.schedule().admitted == [first]
+    first.fed = 3
+    one.finish(first)
+    first.end(Finished("cancelled", 0))
+    assert one.schedule().admitted == [second]
+    assert second.fed == 0
+    assert one.reads_head(second)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_head_loaded_ahead_is_read_by_itself(*, whole: bool) -> None:
+    """Also when no request begins with all of it, and always where what is fed at a time must depend on nobody."""
+    one = Scheduler(Slots(8, 10_000), 100, Residency(100, Maker()), Texts(0, 1), whole=whole)
+    waiting = sequence(5, "t", soft=prompt("t", head=(3, 4) if whole else (3, 9)))
+    one.add(waiting)
     step = one.schedule()
-    assert step.admitted == waiting
-    assert {each.fed for each in waiting} == {2}
+    (head,) = [chunk.sequence for chunk in step.prefills]
+    assert head.is_head
+    assert head.resident is not None
+    head.fed = 2
+    head.resident.cover(object())
+    one.finish(head)
+    assert one.schedule().admitted == [waiting]
+    assert waiting.fed == (2 if whole else 1)
 
 
 def test_a_soft_prompt_without_room_waits_until_one_is_free() -> None:

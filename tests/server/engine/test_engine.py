@@ -39,6 +39,10 @@ def prompt(length: int, seed: int = 0) -> Prompt:
     return Prompt(f"{length}/{seed}", models.rows(length, seed=seed).numpy(), (*(~i for i in range(length)), 0))
 
 
+def _length(soft: Prompt) -> int:
+    return 0 if soft.rows is None else len(soft.rows)
+
+
 def request(found: Prompt | None, seed: int = 0, length: int = 6, **sampling: object) -> Request:
     wish = Sampling(**{"max_new_tokens": 8, "ignore_eos": True, **sampling})  # type: ignore[arg-type]
     own = tuple(3 + (seed * 37 + i * 11) % 380 for i in range(length))
@@ -56,10 +60,20 @@ def test_one_forward_holds_all_tasks_and_heads_are_fed_once(engine: Engine) -> N
     assert counters.decode_forwards <= 31
     assert counters.most_digests == 6
     assert counters.ids_fed == prompt_tokens - cached
-    assert counters.rows_fed == 0, "rows are fed once, with their task's head"
-    assert counters.head_ids_fed == sum(len(task.head) for task in tasks)
+    assert counters.rows_fed == sum(map(_length, tasks)), "by the first request of each task, on the way"
+    assert counters.head_ids_fed == 0
     oracle.ask_all(engine, requests[:6])
-    assert engine.snapshot().counters.head_ids_fed == counters.head_ids_fed
+    assert engine.snapshot().counters.rows_fed == counters.rows_fed
+
+
+def test_a_soft_prompt_loaded_ahead_is_read_by_itself(engine: Engine) -> None:
+    """Its requests feed no row and no id of the head."""
+    soft = prompt(5)
+    engine.load(soft)
+    found = oracle.ask(engine, request(soft, length=6))
+    counters = engine.snapshot().counters
+    assert len(oracle.ids_of(found)) == 8
+    assert (counters.head_ids_fed, counters.rows_fed, counters.ids_fed) == (len(soft.head), 0, 6)
 
 
 def test_an_end_id_ends_the_answer_and_is_its_last_event(base: BaseModel, engine: Engine) -> None:
