@@ -1,6 +1,5 @@
 """Measuring: every peer does the same work, and an answer of another length is no result."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,14 +91,3 @@ def test_preloads_are_found_where_they_are_installed(tmp_path: Path) -> None:
     found = best_libraries(str(tmp_path / "bin" / "python"))
     assert found[0].endswith(OPENMP)
     assert all(Path(file).match(ALLOCATOR) for file in found[1:])
-
-
-def test_vllm_runs_the_workload() -> None:
-    """vLLM answers every request of the tiny shape, and first with the engine's ids."""
-    python = os.environ.get("SOFTPROMPT_TEST_VLLM_PYTHON")
-    if python is None:
-        pytest.skip("SOFTPROMPT_TEST_VLLM_PYTHON names no interpreter with vLLM")
-    (launch,) = launches("--peers", "vllm", "--vllm-python", python)
-    found = launch.run()
-    assert [timing["requests"] for timing in found["timings"]] == [8, 8]
-    assert mixed.agreement([measured("engine"), found])["vllm"] > 0.8
