@@ -39,7 +39,7 @@ class Due(NamedTuple):
     """How a generation is to end, and whether somebody cancelled it."""
 
     reason: str
-    count: int
+    ids: int
     cancelled: bool
 
 
@@ -57,7 +57,7 @@ def judge(
     verdict.claim([event.index for event in tokens] == list(range(len(tokens))), "indices are not 0, 1, 2 ...")
     ids = [event.id for event in tokens]
     stops = () if request.sampling.ignore_eos else [at for at, token in enumerate(ids, 1) if token in eos_ids]
-    due = Due(*(("eos", stops[0]) if stops else ("length", request.sampling.max_new_tokens)), cancelled)
+    due = Due("eos", stops[0], cancelled) if stops else Due("length", request.sampling.max_new_tokens, cancelled)
     _judge_end(verdict, request, ends[0], len(ids), due)
     if isinstance(ends[0], Scored):
         _judge_scores(verdict, model, request, ends[0])
@@ -71,14 +71,14 @@ def _judge_end(verdict: Verdict, request: Request, end: Event, count: int, due: 
     verdict.counts[end.reason if isinstance(end, Finished) else end.code if isinstance(end, Failed) else "scored"] += 1
     if isinstance(end, Finished) and end.reason == "cancelled":
         verdict.claim(due.cancelled, "nobody cancelled it")
-        verdict.claim(due.reason == "length" and count < due.count, "cancelled after its last id")
+        verdict.claim(due.reason == "length" and count < due.ids, "cancelled after its last id")
     elif request.deadline is not None:
         verdict.claim(isinstance(end, Failed) and end.code == "timeout" and not count, f"it was too late, not {end}")
     elif request.continuations:
         verdict.claim(isinstance(end, Scored) and not count, f"scoring ended as {end}")
     else:
         got = (end.reason if isinstance(end, Finished) else str(end), count)
-        verdict.claim(got == (due.reason, due.count), f"ended as {got}, not {due}")
+        verdict.claim(got == (due.reason, due.ids), f"ended as {got}, not {due}")
     if isinstance(end, Finished | Scored):
         most = _shared_tokens(request)
         verdict.claim(0 <= end.cached_tokens <= most, f"{end.cached_tokens} cached tokens of {most}")
