@@ -117,3 +117,15 @@ def test_a_poisoned_resident_fails_alone_and_leaves_nothing(site: Site, kind: Ki
     digest = site.http.get(f"/tasks/sick-{kind}").json()["digest"]
     site.desk.room.running.engine.drop(digest)
     assert said(ask(site, [sick])) == own
+
+
+def test_sequences_that_grow_into_where_a_poisoned_one_lay_are_right(site: Site) -> None:
+    """The cache is laid out for the longest: later answers get longer while they run, over what long failures left."""
+    sick = {"task": "sick-prefix", "inputs": LONG, "parameters": FEW}
+    growing = [{**request, "parameters": {**FEW, "max_new_tokens": 120}} for request in HEALTHY]
+    wanted = said(ask(site, growing))
+    poison.poison(site, "sick-prefix", poison.POISONS["NaN"])
+    assert {answer["error"]["code"] for answer in ask(site, [sick] * 12)} == {"non_finite_output"}
+    assert said(ask(site, growing)) == wanted
+    digest = site.http.get("/tasks/sick-prefix").json()["digest"]
+    site.desk.room.running.engine.drop(digest)

@@ -11,7 +11,6 @@ from server.engine.request import Prompt, Request, Sampling
 from server.engine.settings import EngineSettings
 from tests.server.engine import prompts
 
-TASKS = 8
 VERSION = 1000
 """What a task's seed grows by when its soft prompt is replaced."""
 
@@ -99,11 +98,14 @@ class Workshop:
 
 
 def draw(seed: int, count: int, workshop: Workshop) -> Trace:
-    """`count` requests among cancels, loads, drops and replacements, on an engine with little room for anything."""
+    """`count` requests among cancels, loads, drops and replacements, on an engine with little room for anything.
+
+    Their tasks: one of each kind, of those that are learnt at least two.
+    """
     found = random.Random(seed)
     settings = _settings(found, workshop.base)
     kinds = prompts.kinds_of(workshop.base)
-    tasks = [Task(kinds[at % len(kinds)], found.randrange(VERSION)) for at in range(TASKS)]
+    tasks = [Task(kind, found.randrange(VERSION)) for kind in (*kinds, *kinds[2:], kinds[-1])]
     moments: list[Moment] = []
     for number in range(1, count + 1):
         around = _around(found, tasks, number)
