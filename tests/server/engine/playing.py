@@ -53,9 +53,11 @@ class Player:
         self.engine = Engine(workshop.base, trace.settings)
         self.events: dict[int, list[Event]] = {}
         self.refused: set[int] = set()
+        self.misplaced: list[str] = []
         self.cancelled: set[int] = set()
         self._workshop = workshop
         self._moments = list(reversed(trace.moments))
+        self._most = trace.settings.max_waiting
         self._free = free
         self._news = threading.Condition()
         self._since = 0
@@ -102,11 +104,16 @@ class Player:
         sink = Heard([], partial(self._hear, ask.number))
         self.events[ask.number] = sink.events
         self._open.add(ask.number)
+        waiting = self.engine.snapshot().waiting
         try:
             self.engine.submit(self._workshop.request(ask), sink)
         except QueueFull:
             self._open.discard(ask.number)
             self.refused.add(ask.number)
+        if not self._free and (ask.number in self.refused) != (waiting >= self._most):
+            self.misplaced.append(
+                f"with {waiting} waiting it was {'refused' if ask.number in self.refused else 'taken'}"
+            )
 
     def _hear(self, number: int, event: Event) -> None:
         """On the engine's thread."""
@@ -130,7 +137,7 @@ class Stage:
         player, report = Player(trace, self.workshop, free=free), Report()
         if not player.play():
             report.wrong.append((0, "some requests never ended"))
-        report.wrong += [(0, what) for what in leftovers(player.engine)]
+        report.wrong += [(0, what) for what in (*leftovers(player.engine), *player.misplaced)]
         for ask in trace.asks:
             report.counts["requests"] += 1
             if ask.number in player.refused or ask.number not in player.events:
