@@ -6,6 +6,7 @@
 #   make base                       train the embedded base from scratch into build/base     DATA TOKENS
 #   make base-card                  measure it: bits per byte beside its yardsticks, curve, samples  DATA REFERENCE
 #   make demos  make demo-scores    learn the demo tasks into build/demos; score them over HTTP    DATA MODEL
+#   make fuzz-engine                random traces on the engine against transformers alone         ARGS="--minutes 10 --seed 1"
 #   make bench                      the benchmark: the engine and its peers, or another question  PART (benchmarks/README.md)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
 #   make ci-deps                    Debian packages that some tests want
@@ -38,7 +39,7 @@ SOURCES := server prompt_store tuning cli pretraining benchmarks demos tests doc
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install serve test check format format-check lint types contracts base base-card demos demo-scores bench replay ci-deps constraints clean distclean
+.PHONY: help install serve test check format format-check lint types contracts base base-card demos demo-scores fuzz-engine bench replay ci-deps constraints clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -106,6 +107,9 @@ demos: $(VENV)/stamp-install
 
 demo-scores: $(VENV)/stamp-install
 	$(BIN)/python -m demos score --data "$(DATA)" $(ARGS)
+
+fuzz-engine: $(VENV)/stamp-dev
+	$(BIN)/python -m tests.server.engine.fuzz $(ARGS)
 
 bench: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks $(PART) $(ARGS)

@@ -61,7 +61,8 @@ def convert(  # noqa: PLR0913 - one argument per query parameter of an upload
 ) -> PromptFile:
     """A bare PEFT file as one of ours. The same arguments always give the same bytes; only sizes of `base` are used.
 
-    `kind` decides where the width fits both embeddings and prefix; `task_index` chooses in a MULTITASK file.
+    `kind` decides where the width fits both embeddings and prefix; `task_index` chooses in a MULTITASK file of
+    several tasks.
     """
     _, tensors = container.read(data)
     prompt = _soft_prompt(tensors, base, kind, task_index)
@@ -167,7 +168,9 @@ def _kind_by_width(width: int, base: Base, kind: Kind | None) -> Kind:
 
 
 def _embeddings(weights: Tensor, base: Base, kind: Kind | None) -> SoftPrompt:
-    if weights.shape[1] != base.hidden or kind not in {None, "embeddings"}:
+    if kind not in {None, "embeddings"}:
+        raise PromptError("wrong_shape", f"the file holds embeddings, not what kind {kind} has")
+    if weights.shape[1] != base.hidden:
         raise PromptError("wrong_shape", f"embeddings must have width {base.hidden}, got {weights.shape[1]}")
     return SoftPrompt("embeddings", weights.shape[0], {"embeddings": weights})
 
@@ -181,8 +184,10 @@ def _multitask(tensors: Mapping[str, Tensor], task_index: int | None) -> Tensor:
     tasks, rank = cols.shape[0], cols.shape[2]
     if cols.shape != (tasks, shared.shape[0], rank) or rows.shape != (tasks, rank, shared.shape[1]):
         raise PromptError("wrong_shape", "the factors of the tasks do not fit the shared prompt")
+    if task_index is None and tasks == 1:
+        task_index = 0
     if task_index is None or not 0 <= task_index < tasks:
-        raise PromptError("bad_task_index", f"task_index must be from 0 to {tasks - 1}")
+        raise PromptError("bad_task_index", f"the file holds {tasks} tasks: task_index must be from 0 to {tasks - 1}")
     with np.errstate(over="ignore", invalid="ignore"):
         product = shared.float32() * (cols.float32()[task_index] @ rows.float32()[task_index])
     return Tensor.from_float32(product, shared.dtype)

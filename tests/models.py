@@ -115,7 +115,7 @@ def random_model(family: str = "llama", seed: int = 0) -> PreTrainedModel:
     kind, config = _config(family)
     torch.manual_seed(seed)
     model: PreTrainedModel = kind(config).eval()
-    generator = torch.Generator().manual_seed(seed)
+    generator, vectors = (torch.Generator().manual_seed(seed + more) for more in (0, 500))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2:
@@ -123,6 +123,8 @@ def random_model(family: str = "llama", seed: int = 0) -> PreTrainedModel:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
             elif "gemma" in family and ".post_" in name:
                 parameter.fill_(7.0)  # one plus this: as loud as the scaled embeddings it is added to
+            else:  # biases and norms: a family whose biases are all zero is another family
+                parameter.add_(torch.randn(parameter.shape, generator=vectors) * 0.2)
     return model
 
 

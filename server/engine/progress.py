@@ -55,14 +55,16 @@ class Progress:
             self._counters.finished += 1
 
     def fail(self, sequence: Sequence, event: Failed) -> None:
-        """Ends a sequence that went wrong; with a head, all who wait for it. A soft prompt never seen sound leaves."""
+        """Ends a sequence that went wrong; with a head, all who wait for it.
+
+        A soft prompt that gave no numbers leaves the memory: what has gone bad there is read anew.
+        """
         resident = sequence.resident
+        if resident is not None and (event is _NON_FINITE or sequence.is_head):
+            self._residency.drop(resident.prompt.digest)  # before anybody is told and asks again
+            self._scheduler.texts.drop(resident.prompt.digest)
         self.end(sequence, event)
-        if resident is None:
-            return
-        if not resident.sound:
-            self._residency.drop(resident.prompt.digest)
-        if sequence.is_head:
+        if resident is not None and sequence.is_head:
             for waiting in [s for s in self._scheduler.waiting if _digest(s) == resident.prompt.digest]:
                 self.end(waiting, event)
 
@@ -85,10 +87,7 @@ class Progress:
     def _chosen(self, sequence: Sequence, choice: Choice) -> None:
         if not choice.finite:
             self.fail(sequence, _NON_FINITE)
-            return
-        if sequence.resident is not None:
-            sequence.resident.sound = True
-        if sequence.is_head:
+        elif sequence.is_head:
             self.end(sequence, Finished("length", 0))
         else:
             self._generated(sequence, choice)
@@ -110,8 +109,6 @@ class Progress:
         if not all(math.isfinite(score) for score in scores):
             self.fail(sequence, _NON_FINITE)
             return
-        if sequence.resident is not None:
-            sequence.resident.sound = True
         if not sequence.scores:
             sequence.scores = list(scores)
         else:

@@ -22,7 +22,7 @@ class Resident:
 
     `kv` holds the first `covered` positions of the head: a deep prefix from the start, all of it once the rest has been
     read. `shared` False means that it never will be (a head that fills a whole slot), so its requests feed the rest
-    themselves. `sound`: a pass with it has given finite logits.
+    themselves.
     """
 
     prompt: Prompt
@@ -32,7 +32,6 @@ class Resident:
     adapter: Any = None
     covered: int = 0
     shared: bool = True
-    sound: bool = False
     users: int = 0
 
     @property

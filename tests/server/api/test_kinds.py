@@ -1,14 +1,10 @@
 """Deep prefixes and adapters over HTTP: PEFT's own files, uploaded as they are, answer as PEFT does alone."""
 
-import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from peft import AdaptionPromptConfig, PeftConfig, PeftModel, PrefixTuningConfig, TaskType, get_peft_model
-from transformers import GenerationConfig
+from peft import AdaptionPromptConfig, PrefixTuningConfig, TaskType
 
 from prompt_store.metadata import Metadata
 from prompt_store.prompt import SoftPrompt, Tensor, build
@@ -16,38 +12,15 @@ from server.engine.adapters import MAX_ROWS
 from tests import models
 from tests.server.site import Site, peft_file
 from tests.server.site import site as running
+from tests.server.theirs import NEW, WARNINGS, alone, trained
 
-LENGTH, NEW = 6, 10
+LENGTH = 6
 INPUTS = ("play some jazz", "what is the weather in Paris", "who wrote the book?")
 
 
 PREFIX = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=LENGTH)
 ADAPTER = AdaptionPromptConfig(task_type=TaskType.CAUSAL_LM, adapter_len=LENGTH, adapter_layers=2)
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning"),
-]
-
-
-def trained(folder: Path, config: PeftConfig, seed: int, family: str = "llama") -> PeftModel:
-    """Numbers large enough to be heard, saved by PEFT."""
-    model: Any = get_peft_model(models.random_model(family), copy.deepcopy(config)).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.copy_(4 * torch.randn(parameter.shape, generator=generator))
-    model.save_pretrained(str(folder))
-    found: PeftModel = model
-    return found
-
-
-def alone(model: PeftModel, text: str) -> str:
-    tokenizer = models.tokenizer()
-    ids = torch.tensor([tokenizer.encode(text).ids])
-    greedy = GenerationConfig(max_new_tokens=NEW, do_sample=False, eos_token_id=1, pad_token_id=2)
-    found = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=greedy)
-    return tokenizer.decode(found[0, ids.shape[1] :].tolist())
+pytestmark = WARNINGS
 
 
 def test_pefts_prefixes_answer_as_peft_does_alone(site: Site, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from server.engine.engine import Engine
-from server.engine.request import Event, Failed, Finished, Request, Scored, TokenEvent
+from server.engine.request import Event, Failed, Finished, Prompt, Request, Scored, TokenEvent
 
 PATIENCE = 120.0
 
@@ -45,12 +45,20 @@ def generate_behind(model: PreTrainedModel, prefix: torch.Tensor, ids: tuple[int
     """Greedy ids after text `ids` behind a deep prefix [L, 2, H_kv, p, D]: everything is fed anew for each of them."""
     found: list[int] = []
     for _ in range(new):
-        fed = torch.tensor([[*ids, *found]])
-        at = prefix.shape[3] + torch.arange(fed.shape[1])[None]
-        cache = DynamicCache([(layer[0][None], layer[1][None]) for layer in prefix])
-        mask = torch.ones(1, prefix.shape[3] + fed.shape[1], dtype=torch.int64)
-        out = model(input_ids=fed, position_ids=at, past_key_values=cache, attention_mask=mask, use_cache=True)
-        found.append(int(out.logits[0, -1].argmax()))
+        found.append(int(logits_behind(model, prefix, (*ids, *found))[-1].argmax()))
+    return found
+
+
+@torch.inference_mode()
+def logits_behind(model: PreTrainedModel, prefix: torch.Tensor, ids: tuple[int, ...]) -> torch.Tensor:
+    """float32 [N, V] of text `ids` behind a deep prefix [L, 2, H_kv, p, D]."""
+    at = prefix.shape[3] + torch.arange(len(ids))[None]
+    cache = DynamicCache([(layer[0][None], layer[1][None]) for layer in prefix])
+    mask = torch.ones(1, prefix.shape[3] + len(ids), dtype=torch.int64)
+    out = model(
+        input_ids=torch.tensor([ids]), position_ids=at, past_key_values=cache, attention_mask=mask, use_cache=True
+    )
+    found: torch.Tensor = out.logits[0].float()
     return found
 
 
@@ -100,6 +108,18 @@ def logits(model: PreTrainedModel, ids: tuple[int, ...], rows: torch.Tensor | No
     """float32 [N, V]."""
     found: torch.Tensor = model(inputs_embeds=embedded(model, ids, rows)).logits[0].float()
     return found
+
+
+def logits_after(model: PreTrainedModel, prompt: Prompt | None, ids: tuple[int, ...], count: int) -> torch.Tensor:
+    """float32 [count, V]: the logits that the last `count` of `ids` give under a soft prompt of any kind."""
+    if prompt is not None and prompt.adapter is not None:
+        with adapted(model, *map(torch.tensor, prompt.adapter)):
+            return logits(model, ids, None)[-count:]
+    if prompt is not None and prompt.prefix is not None:
+        prefix = torch.tensor(prompt.prefix)
+        return logits_behind(model, prefix, ids[prefix.shape[3] :])[-count:]
+    rows = None if prompt is None or prompt.rows is None else torch.tensor(prompt.rows)
+    return logits(model, ids, rows)[-count:]
 
 
 def score(

@@ -1,7 +1,6 @@
 """Every answer equals transformers' own, alone, token for token, in float32: the promise of design/40."""
 
 import itertools
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from server.engine.model import BaseModel
 from server.engine.request import Prompt, Request, Sampling
 from server.engine.settings import EngineSettings
 from tests import models
-from tests.server.engine import oracle
+from tests.server.engine import oracle, prompts
+from tests.server.engine.prompts import text
 
 NEW = 12
 
@@ -32,24 +32,13 @@ class Bench:
         self.serial = itertools.count()
 
     def prompt(self, length: int, seed: int, head: tuple[int, ...] = ()) -> Prompt:
-        rows = models.rows(length, self.hidden, seed)
-        leading = (*(~i for i in range(length)), 0, *head)
-        return Prompt(f"{seed}/{length}/{head}", rows.numpy(), leading)
+        return prompts.front(self.hidden, length, seed, head)
 
     def prefix(self, length: int, seed: int, text: tuple[int, ...] = ()) -> Prompt:
-        """Keys and values that no text would give; BOS and `text` behind them are shared too."""
-        shape = self.engine.base.shape
-        size = (shape.layers, 2, shape.kv_heads, length, shape.head_dim)
-        drawn = torch.randn(size, generator=torch.Generator().manual_seed(2000 + seed))
-        head = (*(~i for i in range(length)), 0, *text)
-        return Prompt(f"deep/{seed}/{length}/{text}", None, head, drawn.numpy())
+        return prompts.prefix(self.engine.base.shape, length, seed, text)
 
     def adapter(self, layers: int, length: int, gates: int, seed: int, text: tuple[int, ...] = ()) -> Prompt:
-        """Gates wide enough to be heard, one for all heads or one each."""
-        generator = torch.Generator().manual_seed(3000 + seed)
-        prompts = torch.randn(layers, length, self.hidden, generator=generator)
-        gate = 8 * torch.randn(layers, gates, generator=generator)
-        return Prompt(f"side/{seed}", None, (0, *text), adapter=(prompts.numpy(), gate.numpy()))
+        return prompts.adapter(self.hidden, layers, length, gates, seed, text)
 
     @property
     def adapts(self) -> bool:
@@ -75,10 +64,6 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     found = Bench(models.save(tmp_path_factory.mktemp("base"), request.param))
     yield found
     found.engine.close()
-
-
-def text(seed: int, length: int) -> tuple[int, ...]:
-    return tuple(random.Random(seed).randrange(3, models.VOCABULARY) for _ in range(length))
 
 
 def mixed(bench: Bench, count: int) -> list[Request]:
