@@ -15,11 +15,14 @@ from server.engine.settings import EngineSettings
 
 
 class EnginePeer:
-    """`max_total_tokens` is what the workload needs, as every peer sizes its cache for it."""
+    """`max_total_tokens` is what the workload needs, as every peer sizes its cache for it.
+
+    It keeps no texts: warm-up and every concurrency ask the same inputs.
+    """
 
     def __init__(self, workload: Workload, checkpoint: Path) -> None:
         base = BaseModel.load(checkpoint, device="cpu", dtype="bfloat16")
-        self._engine = Engine(base, EngineSettings(max_total_tokens=workload.whole))
+        self._engine = Engine(base, EngineSettings(max_total_tokens=workload.whole, text_budget=0))
         head = tuple(~row for row in range(workload.length))
         self._prompts = [Prompt(f"task-{task}", rows, head) for task, rows in enumerate(workload.rows())]
         self._sampling = Sampling(max_new_tokens=workload.new_tokens, ignore_eos=True)

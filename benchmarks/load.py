@@ -7,7 +7,7 @@ import queue
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -41,8 +41,12 @@ class Answer:
 
 @contextmanager
 def running(checkpoint: Path, settings: EngineSettings) -> Iterator[Engine]:
-    """The engine on a CPU in bfloat16, started."""
-    engine = Engine(BaseModel.load(checkpoint, device="cpu", dtype="bfloat16"), settings)
+    """The engine on a CPU in bfloat16, started.
+
+    It keeps no texts: the same inputs are asked in every cell, and would be found instead of read.
+    """
+    base = BaseModel.load(checkpoint, device="cpu", dtype="bfloat16")
+    engine = Engine(base, replace(settings, text_budget=0))
     engine.start()
     try:
         yield engine

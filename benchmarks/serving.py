@@ -47,7 +47,7 @@ def serving(order: Order, store: str) -> Iterator[Served]:
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
     started = time.perf_counter()
-    sizes = ["--threads", str(order.threads), "--max-total-tokens", str(order.workload.whole)]
+    sizes = ["--threads", str(order.threads), "--max-total-tokens", str(order.workload.whole), "--text-budget", "0"]
     options = ["--model", order.checkpoint, "--store", store, "--port", "0", "--device", "cpu", "--dtype", "bfloat16"]
     command = [sys.executable, "-c", CONSOLE_SCRIPT, "serve", *options, *sizes]
     ready: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -77,7 +77,9 @@ def _keys_values(module: Any, rows: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 
 LAID_OUT = 2**12
-"""Tokens times rows of a step up to which every token gets a copy of its adapter, all layers at once: a decode step."""
+"""Tokens times rows of a step up to which every token may get a copy of its adapter, all layers at once."""
+GROUPED = 4
+"""Tokens an adapter from which on they are grouped by adapter all the same: a prefill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,11 @@ class Bank:
         Few get a copy of their adapter each; many are grouped by adapter, as copies would be larger than the model.
         """
         if self._last is None or not torch.equal(self._last.which, which):
-            if len(which) * self._keys.shape[3] <= LAID_OUT:
+            used = which.unique().tolist()
+            if len(which) < GROUPED * len(used) and len(which) * self._keys.shape[3] <= LAID_OUT:
                 self._last = Laid(which, (self._keys[:, which], self._values[:, which]))
             else:
-                groups = [(index, (which == index).nonzero()[:, 0]) for index in which.unique().tolist()]
+                groups = [(index, (which == index).nonzero()[:, 0]) for index in used]
                 self._last = Laid(which, groups=groups)
         return self._last
 
