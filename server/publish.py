@@ -111,7 +111,7 @@ def fits(file: PromptFile, desk: Desk) -> bool:
         raise Unacceptable(
             "prompt_too_long", f"{file.prompt.length} pseudo-tokens reach beyond the base's sliding window of {window}"
         )
-    needed = len(_blank(file, desk)) + file.metadata.defaults.get("max_new_tokens", 1)
+    needed = len(_tried(file, desk)) + file.metadata.defaults.get("max_new_tokens", 1)
     if needed > engine.max_total_tokens:
         raise Unacceptable(
             "prompt_too_long",
@@ -122,9 +122,7 @@ def fits(file: PromptFile, desk: Desk) -> bool:
 
 async def canary(file: PromptFile, prompt: Prompt, desk: Desk) -> None:
     """One forward pass over everything the task brings. Raises Unacceptable when its logits are not finite."""
-    ids = await run_sync(_blank, file, desk)
-    if file.prompt.kind == "prefix" and all(item < 0 for item in ids):
-        ids = (*ids, 0)  # a deep prefix is never fed: some id has to read it
+    ids = await run_sync(_tried, file, desk)
     if not ids:
         return
     request = Request(f"canary/{secrets.token_hex(8)}", ids, Sampling(max_new_tokens=1), prompt)
@@ -210,8 +208,11 @@ def _template(file: PromptFile) -> Template:
     return Template.parse(file.metadata.template, file.metadata.kind, file.metadata.length)
 
 
-def _blank(file: PromptFile, desk: Desk) -> tuple[int, ...]:
-    """The ids of a request whose inputs are all empty: every row, every literal."""
+def _tried(file: PromptFile, desk: Desk) -> tuple[int, ...]:
+    """The ids of a request whose inputs are all empty: every row, every literal, and one at least after a prefix."""
     template = _template(file)
     tokenizer = desk.room.tokenizer
-    return compose(template, dict.fromkeys(template.fields, ""), tokenizer.encode, tokenizer.bos).ids
+    ids = compose(template, dict.fromkeys(template.fields, ""), tokenizer.encode, tokenizer.bos).ids
+    if file.prompt.kind == "prefix" and all(item < 0 for item in ids):
+        return (*ids, 0)  # a deep prefix is never fed: some id has to read it
+    return ids
