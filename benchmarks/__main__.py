@@ -29,7 +29,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
         below = parts.add_parser(name, help=(getattr(part, "__doc__", "") or "").splitlines()[0])
         below.add_argument("--repeats", type=int, default=part.REPEATS)
         below.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-        below.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+        below.add_argument("--out", type=Path, help="default benchmarks/results; with --tiny build/tiny")
         below.add_argument("--name", default=name, help="of the files in --out")
         below.add_argument("--tiny", action="store_true", help="a toy base and few tasks, to see that everything runs")
         part.add_options(below)
@@ -53,7 +53,8 @@ def main(words: Sequence[str]) -> None:
     runs = run(part, given)
     charts, notes = part.charts(runs), part.notes(runs)
     whole = {"part": given.part, "machine": machine(given.threads, words), "notes": notes, "runs": runs}
-    write(whole, charts, given.out, given.name)
+    out = given.out or (ROOT / "build" / "tiny" if given.tiny else ROOT / "benchmarks" / "results")
+    write(whole, charts, out, given.name)
     sys.stdout.write("\n" + "\n".join(map(table, charts)) + "\n")
     sys.stdout.write(json.dumps({"part": given.part, "figures": figures(charts), "notes": notes}) + "\n")
 

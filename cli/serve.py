@@ -34,7 +34,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     kv_budget: Annotated[str | None, Option(help="Memory for keys and values, like 4GiB")] = None,
     prompt_budget: Annotated[str | None, Option(help="Memory for soft prompts, like 512MiB")] = None,
     text_budget: Annotated[str | None, Option(help="Memory for texts that requests of a task begin with alike")] = None,
-    pin: Annotated[str | None, Option(help="Tasks whose soft prompts stay in memory, like a,b")] = None,
+    pin: Annotated[str | None, Option(help="Tasks whose soft prompts leave the memory last, like a,b")] = None,
     revision: Annotated[str | None, Option(help="Revision of a Hub id")] = None,
     deterministic: Annotated[
         bool | None, Option("--deterministic", help="No neighbour changes a bit of an answer's logits; slower")
@@ -61,6 +61,11 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
         _refuse(str(error))
 
 
+def _context(settings: Settings, longest: int) -> str:
+    asked = settings.max_total_tokens
+    return f", the base's context, not {asked}" if asked and asked > longest else ""
+
+
 def announce(settings: Settings, up: Started) -> None:
     """What was chosen."""
     engine = up.desk.room.running.engine
@@ -69,9 +74,12 @@ def announce(settings: Settings, up: Started) -> None:
         "base": f"{'embedded' if settings.embedded else settings.model} ({engine.base.base.fingerprint[:12]})",
         "device, dtype": f"{engine.base.device}, {str(engine.base.dtype).removeprefix('torch.')}",
         "threads": settings.threads or torch.get_num_threads(),
-        "longest sequence": f"{engine.max_total_tokens} tokens",
+        "longest sequence": f"{engine.max_total_tokens} tokens{_context(settings, engine.max_total_tokens)}",
         "at once": f"{snapshot.slots} sequences, keys and values within {_size(settings.kv_budget)}",
         "soft prompts in memory": f"within {_size(settings.prompt_budget)}",
+        "pinned": ", ".join(settings.pin) or "none",
+        "texts in memory": f"within {_size(settings.text_budget)}",
+        "the same bits in any batch": "yes" if settings.deterministic else "no",
         "store": settings.store,
         "tasks": _tasks(settings, up),
         "keys": "needed" if settings.closed else "none: whoever reaches this address may do everything",

@@ -15,6 +15,9 @@ from prompt_store.errors import PromptError
 from prompt_store.peft import read_directory, to_peft
 from prompt_store.prompt import parse
 
+COLUMNS = ("version", "kind", "length", "bytes", "verified", "servable")
+WIDE = 240
+"""Columns of a table that no terminal shows."""
 Task = Annotated[str, Argument(help="Id of the task")]
 
 
@@ -31,13 +34,15 @@ def tasks(
     if as_json:
         show(found)
         return
-    table = Table("task", "version", "kind", "length", "bytes", "verified", "servable")
-    table.columns[0].no_wrap = True
+    rows = [[str(task[name]) for name in ("id", *COLUMNS)] for task in found]
+    table = Table()
+    for name, *cells in zip(("task", *COLUMNS), *rows, strict=True):  # only the description may be cut
+        table.add_column(name, min_width=max(map(len, (name, *cells))))
     table.add_column("description", no_wrap=True, overflow="ellipsis")
-    for task in found:
-        cells = (task[name] for name in ("id", "version", "kind", "length", "bytes", "verified", "servable"))
-        table.add_row(*map(str, cells), task["description"] or "")
-    Console().print(table)
+    for task, cells in zip(found, rows, strict=True):
+        table.add_row(*cells, task["description"] or "")
+    console = Console()
+    console.print(table, width=None if console.is_terminal else WIDE)
 
 
 def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upload

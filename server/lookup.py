@@ -129,7 +129,7 @@ class Tasks:
 
     def load(self, task: Task, prompt: Prompt) -> None:
         """The engine brings the version's soft prompt into memory, to stay if the task is pinned."""
-        self._engine.load(prompt, pinned=self._pins.take(task))
+        self._engine.load(prompt, pinned=self._is_newest(task) and self._pins.take(task))
 
     async def bring(self, task: Task) -> Served:
         """A version with its soft prompt in memory. Raises Unavailable for one that this server cannot run."""

@@ -1,4 +1,4 @@
-"""Tasks whose current soft prompt stays in memory, used or not: `--pin`. Knows names and digests; no store."""
+"""Tasks whose current soft prompt is the last to leave the memory: `--pin`. Knows names and digests; no store."""
 
 from collections.abc import Collection
 
@@ -30,5 +30,5 @@ class Pins:
     def leave(self, name: str) -> None:
         """The task is gone, or another version of it is current."""
         digest = self._digests.pop(name, None)
-        if digest is not None:
+        if digest is not None and digest not in self._digests.values():  # the same file may have two names
             self._engine.unpin(digest)

@@ -118,7 +118,7 @@ class Engine:
     def load(self, prompt: Prompt, *, pinned: bool = False) -> None:
         """Make a soft prompt resident ahead of its first request: its head joins the next batch.
 
-        A pinned one stays until it is dropped.
+        A pinned one is the last to leave.
         """
         if pinned:
             self._residency.pin(prompt.digest)

@@ -78,7 +78,7 @@ def locate(model: str, revision: str | None = None) -> Path:
         raise BadBase(f"--model {model}: not a directory")
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=_FILES))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a Hub's answers make its client stumble over
         reason = " ".join(str(error).splitlines()[:3])  # advice on tokens follows
         raise BadBase(
             f"--model {model}: no such directory, and the Hub did not give a model of this name: {reason}"

@@ -60,9 +60,10 @@ class Progress:
         A soft prompt that gave no numbers leaves the memory: what has gone bad there is read anew.
         """
         resident = sequence.resident
-        if resident is not None and (event is _NON_FINITE or sequence.is_head):
-            self._residency.drop(resident.prompt.digest)  # before anybody is told and asks again
-            self._scheduler.texts.drop(resident.prompt.digest)
+        if event is _NON_FINITE or sequence.is_head:  # before anybody is told and asks again
+            digest = resident.prompt.digest if resident else ""
+            self._residency.drop(digest)
+            self._scheduler.texts.drop(digest)
         self.end(sequence, event)
         if resident is not None and sequence.is_head:
             for waiting in [s for s in self._scheduler.waiting if _digest(s) == resident.prompt.digest]:

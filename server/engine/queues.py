@@ -1,8 +1,8 @@
 """Who waits for a slot: first come first served inside a group, and groups share the engine fairly.
 
-The virtual token counter of Sheng et al. (arXiv 2401.00588): the group that has used least goes next. What a group did
-while others were idle is not held against it for longer than they need to catch up: one that comes back starts level
-with the least of those who wait. Knows sequences and counts; no slots, no tensors.
+The virtual token counter of Sheng et al. (arXiv 2401.00588): the group that has used least goes next. One that comes
+back starts level with the least of those who wait; where nobody waits, level with whoever has used most: nobody went
+without for what was used then, so it is held against nobody. Knows sequences and counts; no slots, no tensors.
 """
 
 import heapq
@@ -22,7 +22,7 @@ class Queues:
     def __init__(self) -> None:
         self._waiting: dict[Hashable, deque[Sequence]] = {}
         self._used: OrderedDict[Hashable, int] = OrderedDict()
-        self._last: Hashable = None
+        self._most = 0
         self._arrived = 0
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Queues:
     def charge(self, group: Hashable, tokens: int) -> None:
         """`group` has used so much; whoever has used least is served next."""
         self._used[group] = self._used.get(group, 0) + tokens
-        self._last = group
+        self._most = max(self._most, self._used[group])
 
     def turns(self) -> "Turns":
         return Turns(self)
@@ -70,7 +70,7 @@ class Queues:
     def _floor(self) -> int:
         if self._waiting:
             return min(self._used.get(group, 0) for group in self._waiting)
-        return self._used.get(self._last, 0)
+        return self._most
 
     def _forget(self) -> None:
         """Counters of groups long gone, oldest first, so that any number of groups may come and go."""

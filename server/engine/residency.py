@@ -1,5 +1,5 @@
 # ruff: noqa: N818 - what happened reads better than SomethingError
-"""Which soft prompts are in the engine's memory: least recently used leave first, by bytes, never one in use or pinned.
+"""Which soft prompts are in the engine's memory: least recently used leave first, by bytes; pinned ones last.
 
 Knows digests, sizes and opaque values; how a value is made is the maker's.
 """
@@ -92,7 +92,7 @@ class Residency:
         return found
 
     def pin(self, digest: str) -> None:
-        """Once in memory it stays, used or not, until it is dropped."""
+        """Once in memory it stays, used or not, as long as what is in use leaves room for it."""
         with self._lock:
             self._pinned.add(digest)
 
@@ -107,9 +107,8 @@ class Residency:
             raise Unloadable(f"it takes {size} bytes of memory, and all soft prompts together may take {self.budget}")
 
     def drop(self, digest: str) -> None:
-        """Forgets a soft prompt, a pinned one too; sequences that hold it finish with it."""
+        """Forgets a soft prompt; sequences that hold it finish with it. A pinned one is pinned when it comes again."""
         with self._lock:
-            self._pinned.discard(digest)
             if digest in self._by_digest:
                 self._remove(digest)
 
@@ -130,17 +129,16 @@ class Residency:
 
     def _make_room(self, size: int) -> bool:
         """False, with nothing evicted, while too many are in use. Raises Unloadable when it will never do."""
+        if size > self.budget:
+            raise Unloadable(f"it takes {size} bytes of memory, and all soft prompts together may take {self.budget}")
         with self._lock:
-            pinned = sum(self._by_digest[digest].bytes for digest in self._pinned & self._by_digest.keys())
-            if size > self.budget - pinned:
-                raise Unloadable(f"it takes {size} bytes of {self.budget}, {pinned} of which are pinned")
+            idle = [digest for digest, resident in self._by_digest.items() if resident.users == 0]
             free, leaving = self.budget - self.bytes, []
-            for digest, resident in self._by_digest.items():
+            for digest in sorted(idle, key=self._pinned.__contains__):  # stable: least recently used first
                 if free >= size:
                     break
-                if resident.users == 0 and digest not in self._pinned:
-                    leaving.append(digest)
-                    free += resident.bytes
+                leaving.append(digest)
+                free += self._by_digest[digest].bytes
             if free < size:
                 return False
             for digest in leaving:

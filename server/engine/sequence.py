@@ -66,8 +66,8 @@ class Sequence:
 
     @property
     def reach(self) -> int:
-        """Positions that its slot needs until the next id is chosen."""
-        return max(self.prompt_length, self.fed + 1)
+        """Positions that its slot needs until the next id is chosen, never more than `most`; branches leave nothing."""
+        return self.fed + 1 if self.decoding else self.prompt_length
 
     @property
     def most(self) -> int:

@@ -87,9 +87,8 @@ class Texts:
         covered = sequence.resident.covered if sequence.resident else 0
         for number in range(len(sequence.chain), covered // BLOCK, -1):
             key = sequence.chain[number - 1]
-            if self._seen.get(key, 0) > 1:
-                fits = number * BLOCK * self._position_bytes <= self._budget
-                return 0 if key in self._kept or not fits else number * BLOCK
+            if self._seen.get(key, 0) > 1 and number * BLOCK * self._position_bytes <= self._budget:
+                return 0 if key in self._kept else number * BLOCK
         return 0
 
     def keep(self, sequence: Sequence, length: int, kv: Any) -> None:

@@ -13,11 +13,15 @@ COMMIT = hashlib.sha1(NAME.encode(), usedforsecurity=False).hexdigest()
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves the files of `folder` as `NAME` at `COMMIT`. `fetched`: names of the files whose bytes were asked for."""
+    """Serves the files of `folder` as `NAME` at `COMMIT`. `fetched`: names of the files whose bytes were asked for.
+
+    With `cut` the connection ends in the middle of every body.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
+        self.cut = False
         self.fetched: list[str] = []
 
     @property
@@ -78,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if body:
-            self.wfile.write(data)
+            self.wfile.write(data[: len(data) // 2] if self.server.cut else data)
 
 
 @contextmanager

@@ -120,6 +120,27 @@ def test_a_pinned_task_stays_in_memory_in_its_current_version(base_folder: Path,
         assert site.snapshot().resident_bytes <= 40_000
 
 
+def test_a_pinned_task_is_replaced_where_only_one_fits(base_folder: Path) -> None:
+    """And leaves others served: what is in use drives it out for as long."""
+    with running(base_folder, "memory://", prompt_budget=17_000, pin=("kept",)) as site:
+        for seed in range(3):
+            site.publish("kept", "play {text}", soft=8, seed=seed)
+            site.publish("other", "play {text}", soft=8, seed=10 + seed)
+            for name in ("kept", "other", "kept"):
+                site.generate("x", name, max_new_tokens=2)
+
+
+def test_one_file_pinned_under_two_names_stays_for_the_one_that_is_left(base_folder: Path) -> None:
+    """Deleting the other does not unpin it."""
+    with running(base_folder, "memory://", prompt_budget=40_000, pin=("a", "b")) as site:
+        for name in ("a", "b"):
+            site.publish(name, "play {text}", soft=8, seed=1)
+        site.http.delete("/tasks/a")
+        for number in range(12):
+            site.publish(f"task-{number}", "play {text}", soft=8, seed=10 + number)
+        assert site.http.get("/tasks/b").json()["resident"]
+
+
 def test_a_soft_prompt_larger_than_all_may_be_is_refused_when_it_is_published(base_folder: Path) -> None:
     """With how many bytes it takes and how many there are; nothing is stored."""
     with running(base_folder, "memory://", prompt_budget=20_000) as site:

@@ -3,7 +3,6 @@
 An id that two float32 roundings could decide either way is a tie: recognised by its distance, and counted.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,15 +79,8 @@ def _judge_end(verdict: Verdict, request: Request, end: Event, count: int, due: 
         got = (end.reason if isinstance(end, Finished) else str(end), count)
         verdict.claim(got == (due.reason, due.ids), f"ended as {got}, not {due}")
     if isinstance(end, Finished | Scored):
-        most = _shared_tokens(request)
+        most = sum(1 for token in request.ids[:-1] if token >= 0)
         verdict.claim(0 <= end.cached_tokens <= most, f"{end.cached_tokens} cached tokens of {most}")
-
-
-def _shared_tokens(request: Request) -> int:
-    """Text ids that the request has in common with its soft prompt's head."""
-    head = () if request.prompt is None else request.prompt.head
-    pairs = zip(head, request.ids, strict=False)
-    return sum(1 for token, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs) if token >= 0)
 
 
 def _judge_scores(verdict: Verdict, model: PreTrainedModel, request: Request, end: Scored) -> None:

@@ -74,35 +74,51 @@ def test_the_least_recently_used_resident_leaves_first() -> None:
     assert residency.bytes == 30
 
 
-def test_a_resident_in_use_or_pinned_is_never_evicted() -> None:
-    """While all are, a newcomer has to wait and nothing is lost; one that is dropped was pinned in vain."""
+def test_a_resident_in_use_is_never_evicted() -> None:
+    """While all are, a newcomer has to wait and nothing is lost."""
     residency = Residency(20, Maker())
-    a, b = residency.hold(prompt("a")), residency.hold(prompt("b"))
-    assert a is not None
-    assert b is not None
+    for name in "ab":
+        assert residency.hold(prompt(name)) is not None
     assert residency.hold(prompt("c")) is None
-    residency.pin("a/10")
-    a.users, b.users = 0, 0
-    assert residency.hold(prompt("c")) is not None
-    assert held(residency, "abc") == ["a", "c"]
-    residency.drop("a/10")
-    assert residency.hold(prompt("b")) is not None
-    assert held(residency, "abc") == ["b", "c"]
+    assert held(residency, "abc") == ["a", "b"]
     assert residency.bytes == 20
 
 
-def test_what_can_never_be_resident_says_so() -> None:
-    """A soft prompt larger than the budget, or than what pinned ones leave of it, and one that cannot be made."""
+def test_a_pinned_resident_leaves_last() -> None:
+    """Only what is in use drives it out, and it is pinned when it comes again."""
     residency = Residency(20, Maker())
-    with pytest.raises(Unloadable, match="21 bytes of 20"):
+
+    def use(name: str) -> Resident:
+        found = residency.hold(prompt(name))
+        assert found is not None
+        found.users -= 1
+        return found
+
+    residency.pin("a/10")
+    for name in "abcd":
+        use(name)
+    assert held(residency, "abcd") == ["a", "d"]
+    use("d").users += 1
+    use("e").users += 1
+    assert held(residency, "ade") == ["d", "e"]
+    residency.drop("e/10")
+    use("d").users -= 1
+    for name in "abc":
+        use(name)
+    assert held(residency, "abcd") == ["a", "c"], "it came again, pinned"
+    residency.unpin("a/10")
+    use("b")
+    assert held(residency, "abc") == ["b", "c"]
+
+
+def test_what_can_never_be_resident_says_so() -> None:
+    """A soft prompt larger than the budget, whatever is pinned, and one that cannot be made."""
+    residency = Residency(20, Maker())
+    with pytest.raises(Unloadable, match="21 bytes of memory"):
         residency.hold(prompt("large", 21))
     with pytest.raises(Unloadable):
         residency.hold(prompt("bad"))
     assert residency.bytes == 0
-    residency.pin("a/10")
-    assert residency.hold(prompt("a")) is not None
-    with pytest.raises(Unloadable, match="10 of which are pinned"):
-        residency.hold(prompt("b", 11))
 
 
 def test_a_step_never_exceeds_its_budget_and_decodes_come_first() -> None:
@@ -227,6 +243,27 @@ def test_groups_share_the_engine_and_keep_their_own_order() -> None:
     assert [each.group for each in started[:6]] == ["flood", "guest", "flood", "guest", "flood", "guest"]
     assert [each for each in started if each.group == "flood"] == flood
     assert [each for each in started if each.group == "guest"] == guests
+
+
+def test_what_was_used_while_nobody_waited_is_held_against_nobody() -> None:
+    """One that ran alone for long and one that comes then take turns, also when a third has hardly run."""
+    one = scheduler(slots=2)
+    alone, little = sequence(10, "alone"), sequence(10, "little")
+    one.add(alone)
+    one.add(little)
+    assert len(one.schedule().admitted) == 2
+    for _ in range(500):
+        one.generated(alone)
+    one.finish(alone)
+    one.finish(little)
+    for group in ("new", "new", "new", "alone", "alone"):
+        one.add(sequence(10, group))
+    started = []
+    while (step := one.schedule()).admitted:
+        started += [each.group for each in step.admitted]
+        for each in step.admitted:
+            one.finish(each)
+    assert started == ["new", "alone", "new", "alone", "new"]
 
 
 def test_generated_ids_count_twice_and_idle_groups_save_nothing() -> None:

@@ -248,6 +248,21 @@ def test_a_k_v_budget_too_small_for_one_sequence_is_refused(base: BaseModel) -> 
         Engine(base, EngineSettings(kv_budget=1000))
 
 
+def test_scoring_takes_no_more_of_the_area_than_its_prompt(base: BaseModel) -> None:
+    """Prompts of whole grains, continuations of several ids, the area full: every answer comes, no pass raises."""
+    position = base.shape.layers * 2 * base.shape.kv_heads * base.shape.head_dim * 4
+    engine = Engine(base, EngineSettings(max_batch=16, kv_budget=256 * position, max_total_tokens=256, threads=1))
+    labels = tuple((5 + i, 6, 7, 8) for i in range(20))
+    scoring = [Request(("score", i), (0, *range(3, 34)), continuations=labels) for i in range(8)]
+    generating = [request(None, i, max_new_tokens=20, length=11) for i in range(8)]
+    engine.start()
+    found = oracle.ask_all(engine, [*scoring, *generating])
+    assert [len(oracle.scores_of(one)) for one in found[:8]] == [20] * 8
+    assert [len(oracle.ids_of(one)) for one in found[8:]] == [20] * 8
+    assert engine.healthy
+    engine.close()
+
+
 def test_a_base_that_is_not_served_is_refused_by_name(tmp_path: Path, shared: Path) -> None:
     """An encoder-decoder is refused with the reason, before any weight is read."""
     with pytest.raises(Exception, match="encoder-decoder"):
