@@ -59,14 +59,12 @@ class Progress:
 
         A soft prompt that gave no numbers leaves the memory: what has gone bad there is read anew.
         """
-        resident = sequence.resident
         if event is _NON_FINITE or sequence.is_head:  # before anybody is told and asks again
-            digest = resident.prompt.digest if resident else ""
-            self._residency.drop(digest)
-            self._scheduler.texts.drop(digest)
+            self._residency.drop(sequence.digest)
+            self._scheduler.texts.drop(sequence.digest)
         self.end(sequence, event)
-        if resident is not None and sequence.is_head:
-            for waiting in [s for s in self._scheduler.waiting if _digest(s) == resident.prompt.digest]:
+        if sequence.is_head:
+            for waiting in [s for s in self._scheduler.waiting if s.digest == sequence.digest]:
                 self.end(waiting, event)
 
     def _cover(self, sequence: Sequence) -> None:
@@ -143,8 +141,3 @@ class Progress:
             rows = sum(1 for token in fed if token < 0)
             counters.rows_fed += rows
             counters.ids_fed += len(fed) - rows
-
-
-def _digest(sequence: Sequence) -> str | None:
-    prompt = sequence.request.prompt
-    return prompt.digest if prompt else None

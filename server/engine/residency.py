@@ -114,8 +114,8 @@ class Residency:
 
     def _bring(self, prompt: Prompt) -> Resident | None:
         try:
-            size = self._maker.size(prompt)
-            if not self._make_room(size):
+            self.check(prompt)
+            if not self._make_room(self._maker.size(prompt)):
                 return None
             found = self._maker.make(prompt)  # without the lock: others look meanwhile
         except Unloadable:
@@ -128,9 +128,7 @@ class Residency:
         return found
 
     def _make_room(self, size: int) -> bool:
-        """False, with nothing evicted, while too many are in use. Raises Unloadable when it will never do."""
-        if size > self.budget:
-            raise Unloadable(f"it takes {size} bytes of memory, and all soft prompts together may take {self.budget}")
+        """False, with nothing evicted, while too many are in use."""
         with self._lock:
             idle = [digest for digest, resident in self._by_digest.items() if resident.users == 0]
             free, leaving = self.budget - self.bytes, []

@@ -43,6 +43,12 @@ class Sequence:
         return self.request.group
 
     @property
+    def digest(self) -> str:
+        """Of its soft prompt; empty for the bare model."""
+        prompt = self.resident.prompt if self.resident is not None else self.request.prompt
+        return prompt.digest if prompt is not None else ""
+
+    @property
     def is_head(self) -> bool:
         """It is a soft prompt's head alone, read ahead of all requests."""
         return self.resident is not None and self.request.prompt is None

@@ -40,8 +40,8 @@ class Beginning:
 
 def chain(sequence: Sequence) -> tuple[bytes, ...]:
     """A key for every whole block of the sequence's prompt but its last id; equal keys mean equal beginnings."""
-    prompt, ids = sequence.request.prompt, sequence.request.ids
-    key = hashlib.blake2b((prompt.digest if prompt else "").encode(), digest_size=16).digest()
+    ids = sequence.request.ids
+    key = hashlib.blake2b(sequence.digest.encode(), digest_size=16).digest()
     keys = []
     for end in range(BLOCK, len(ids), BLOCK):
         key = hashlib.blake2b(array("q", ids[end - BLOCK : end]).tobytes(), key=key, digest_size=16).digest()
@@ -93,8 +93,7 @@ class Texts:
 
     def keep(self, sequence: Sequence, length: int, kv: Any) -> None:
         """The keys and values of the first `length` ids outlive the sequence."""
-        digest = sequence.request.prompt.digest if sequence.request.prompt else ""
-        kept = Kept(kv, length * self._position_bytes, digest)
+        kept = Kept(kv, length * self._position_bytes, sequence.digest)
         self._kept[sequence.chain[length // BLOCK - 1]] = kept
         self.bytes += kept.bytes
         while self.bytes > self._budget:
