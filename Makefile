@@ -35,7 +35,8 @@ unexport PYTHONPATH PYTHONHOME
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := server prompt_store tuning cli pretraining benchmarks demos tests docker
+KERNELS := $(wildcard server/engine/native/*.c server/engine/native/*.inc) server/engine/native/build.py
+SOURCES := hatch_build.py server prompt_store tuning cli pretraining benchmarks demos tests docker
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
@@ -54,7 +55,7 @@ $(VENV)/stamp-torch: constraints.txt | $(VENV)/stamp-venv
 	  -c constraints.txt torch
 	touch $@
 
-$(VENV)/stamp-install: pyproject.toml constraints.txt $(VENV)/stamp-torch
+$(VENV)/stamp-install: pyproject.toml constraints.txt hatch_build.py $(KERNELS) $(VENV)/stamp-torch
 	$(PIP) install -c constraints.txt -e .
 	touch $@
 
@@ -120,12 +121,12 @@ replay: $(VENV)/stamp-dev
 
 # Debian only; tests that want one of these say so and skip without it.
 ci-deps:
-	@if ! command -v apt-get >/dev/null; then echo "ci-deps: no apt-get here; install strace and xfsprogs yourself"; \
-	elif command -v strace >/dev/null && command -v mkfs.xfs >/dev/null; then echo "ci-deps: all there"; \
-	elif [ "$$(id -u)" != 0 ]; then echo "ci-deps: run as root: apt-get install strace xfsprogs"; \
+	@if ! command -v apt-get >/dev/null; then echo "ci-deps: no apt-get here; install strace, xfsprogs and gcc yourself"; \
+	elif command -v strace >/dev/null && command -v mkfs.xfs >/dev/null && command -v gcc >/dev/null; then echo "ci-deps: all there"; \
+	elif [ "$$(id -u)" != 0 ]; then echo "ci-deps: run as root: apt-get install strace xfsprogs gcc libc6-dev"; \
 	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-	    strace xfsprogs >/dev/null && echo "ci-deps: installed" \
-	  || echo "ci-deps: apt-get could not install strace and xfsprogs; the tests that want them will skip"; fi
+	    strace xfsprogs gcc libc6-dev >/dev/null && echo "ci-deps: installed" \
+	  || echo "ci-deps: apt-get could not install strace, xfsprogs and gcc; the tests that want them will skip"; fi
 
 # A fresh environment resolves the ranges of pyproject.toml; what came out is pinned, transitive packages included.
 constraints:
@@ -140,4 +141,4 @@ clean:
 	find $(SOURCES) -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) server/engine/native/kernels.so

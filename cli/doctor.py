@@ -25,7 +25,8 @@ from prompt_store.store import Store
 from prompt_store.task import Task
 from server.app import load_base
 from server.config import EMBEDDED_BASE, Settings, unknown_variables
-from server.engine.model import BadBase, BaseModel, locate
+from server.engine.checkpoint import BadBase, locate
+from server.engine.model import BaseModel
 from server.lookup import computed_in
 
 PAGE = 1000
@@ -71,6 +72,8 @@ def _findings(given: dict[str, str], *, verify: bool) -> Iterator[Finding]:
         return
     base, finding = _base(settings)
     yield finding
+    if base is not None:
+        yield Finding("native kernels", base.speedup)
     if verify and base is not None:
         yield _whole(settings)
     yield from _store(settings, base, verify=verify)

@@ -13,7 +13,7 @@ from typer import Option
 from prompt_store.errors import BaseDamaged, StoreError
 from server.app import Started
 from server.config import Settings, unknown_variables
-from server.engine.model import BadBase
+from server.engine.checkpoint import BadBase
 from server.serve import serve as run
 
 CANNOT_START = 2
@@ -36,6 +36,9 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     text_budget: Annotated[str | None, Option(help="Memory for texts that requests of a task begin with alike")] = None,
     pin: Annotated[str | None, Option(help="Tasks whose soft prompts leave the memory last, like a,b")] = None,
     revision: Annotated[str | None, Option(help="Revision of a Hub id")] = None,
+    native: Annotated[
+        bool | None, Option("--native/--no-native", help="Kernels in C where they were compiled. Default: yes")
+    ] = None,
     deterministic: Annotated[
         bool | None, Option("--deterministic", help="No neighbour changes a bit of an answer's logits; slower")
     ] = None,
@@ -74,6 +77,7 @@ def announce(settings: Settings, up: Started) -> None:
         "base": f"{'embedded' if settings.embedded else settings.model} ({engine.base.base.fingerprint[:12]})",
         "device, dtype": f"{engine.base.device}, {str(engine.base.dtype).removeprefix('torch.')}",
         "threads": settings.threads or torch.get_num_threads(),
+        "native kernels": engine.base.speedup,
         "longest sequence": f"{engine.max_total_tokens} tokens{_context(settings, engine.max_total_tokens)}",
         "at once": f"{snapshot.slots} sequences, keys and values within {_size(settings.kv_budget)}",
         "soft prompts in memory": f"within {_size(settings.prompt_budget)}",

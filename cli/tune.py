@@ -20,7 +20,8 @@ from prompt_store.errors import BaseDamaged, PromptError
 from prompt_store.prompt import PromptFile
 from prompt_store.task import is_task_id
 from prompt_store.template import PART, Template
-from server.engine.model import BadBase, BaseModel, locate, name_of
+from server.engine.checkpoint import BadBase, locate, name_of
+from server.engine.model import BaseModel
 from server.tokenizer import Tokenizer
 from tuning.base import FrozenBase
 from tuning.checkpoint import CheckpointError

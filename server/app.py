@@ -17,8 +17,9 @@ from server.api.auth import Keys, authorize
 from server.api.guard import Guard
 from server.api.queries import check_query
 from server.config import EMBEDDED_BASE, EMBEDDED_TASKS, Settings
+from server.engine.checkpoint import BadBase, locate, name_of
 from server.engine.engine import Engine
-from server.engine.model import FAMILIES, BadBase, BaseModel, locate, name_of
+from server.engine.model import FAMILIES, BaseModel
 from server.engine.selfcheck import check
 from server.engine.settings import EngineSettings
 from server.errors import KNOWN, as_fault
@@ -88,7 +89,7 @@ def load_base(settings: Settings) -> tuple[BaseModel, Tokenizer]:
 
 
 def _loaded(path: Path, name: str, settings: Settings) -> tuple[BaseModel, Tokenizer]:
-    base = BaseModel.load(path, name=name, device=settings.device, dtype=settings.dtype)
+    base = BaseModel.load(path, name=name, device=settings.device, dtype=settings.dtype, native=settings.native)
     if base.config.model_type not in FAMILIES:
         found = check(base)
         logger().info("an untried family answers alike", model_type=base.config.model_type, difference=found)

@@ -36,6 +36,8 @@ from transformers import (
 
 VOCABULARY = 384
 CONTEXT = 256
+WIDTH = 32
+"""Of a head that is wider than its share of the hidden size."""
 FAMILIES = ("llama", "qwen3", "gpt2", "mistral", "qwen2", "gemma2", "gemma3", "phi3", "gpt_neox", "opt")
 WIDE = tuple(f"{name}-wide" if name in {"llama", "mistral", "qwen2", "phi3"} else name for name in FAMILIES)
 """The same, with heads wider than their share of the hidden size wherever a family can have them."""
@@ -87,11 +89,11 @@ def _config(family: str) -> tuple[type[PreTrainedModel], Any]:
 
 def _grouped(family: str, shape: dict[str, Any]) -> tuple[type[PreTrainedModel], Any]:
     """Two query heads a KV head; windows shorter than the sequences, head sizes that are not hidden / heads."""
-    gemma: dict[str, Any] = {"head_dim": 24, "sliding_window": 24, "query_pre_attn_scalar": 24}
+    gemma: dict[str, Any] = {"head_dim": WIDTH, "sliding_window": 24, "query_pre_attn_scalar": 24}
     own: dict[str, tuple[type[PreTrainedModel], type[PreTrainedConfig], dict[str, Any]]] = {
         "llama": (LlamaForCausalLM, LlamaConfig, {}),
         "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
-        "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 24}),
+        "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": WIDTH}),
         "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 24}),
         "phi3": (Phi3ForCausalLM, Phi3Config, {"sliding_window": 24}),
         # every other layer local; caps low enough to bend the scores and the logits
@@ -107,7 +109,7 @@ def _grouped(family: str, shape: dict[str, Any]) -> tuple[type[PreTrainedModel],
         ),
     }
     model, config, more = own[family.removesuffix("-wide")]
-    return model, config(**shape, **(more | ({"head_dim": 24} if family.endswith("-wide") else {})))
+    return model, config(**shape, **(more | ({"head_dim": WIDTH} if family.endswith("-wide") else {})))
 
 
 def random_model(family: str = "llama", seed: int = 0) -> PreTrainedModel:

@@ -13,8 +13,9 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from server.engine.adapters import behind_projection
 from server.engine.kv import KVCache
+from server.engine.native.library import Kernels
 from server.engine.plan import Plan
-from server.engine.products import Layer, decode, decode_apart, prefill
+from server.engine.products import Layer, decode, prefill
 
 _serial = itertools.count()
 
@@ -22,8 +23,9 @@ _serial = itertools.count()
 class PackedAttention:
     """One engine's attention function; `begin` comes before every forward pass."""
 
-    def __init__(self, kv: KVCache) -> None:
+    def __init__(self, kv: KVCache, kernels: Kernels | None = None) -> None:
         self.kv = kv
+        self._kernels = kernels
         self.plan: Plan
         self._late: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.name = f"softprompt-packed-{next(_serial)}"
@@ -46,12 +48,16 @@ class PackedAttention:
         plan = self.plan
         keys, values = self.kv.layers[int(module.layer_idx)]  # type: ignore[arg-type]
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        layer = Layer(keys, values, scale, sliding_window or self.kv.positions, softcap)
-        out = query.new_zeros(query.shape[2], query.shape[1], query.shape[3])
-        if plan.decodes:
-            attend = decode_apart if plan.apart else decode
-            out[: plan.decodes] = attend(plan, layer, query[0], key[0], value[0])
-        for segment in plan.segments:
+        window = sliding_window or self.kv.positions
+        layer = Layer(keys, values, scale, window, softcap)
+        if self._kernels is None:
+            out, segments = query.new_zeros(query.shape[2], query.shape[1], query.shape[3]), plan.segments
+            if plan.decodes:
+                out[: plan.decodes] = decode(plan, layer, query[0], key[0], value[0])
+        else:
+            own, at, segments = (keys, values), plan.rows(query.shape[2]), plan.branched
+            out = self._kernels.attend(query[0], key[0], value[0], *own, *at, window, scale, softcap)
+        for segment in segments:
             last = segment.first + segment.count
             q, k, v = (x[:, :, segment.first : last] for x in (query, key, value))
             out[segment.first : last] = prefill(segment, layer, q, k, v, apart=plan.apart)

@@ -19,10 +19,10 @@ class FusedRMSNorm(nn.Module):
         super().__init__()
         self.weight = weight
         self._shape = tuple(weight.shape)
-        self._eps = eps
+        self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, self._shape, self.weight, self._eps)
+        return F.rms_norm(x, self._shape, self.weight, self.eps)
 
 
 def fused_norms(parent: nn.Module) -> dict[str, nn.Module]:

@@ -35,6 +35,11 @@ class PackedLinear(nn.Module):
         packed: torch.Tensor = _linear(x, self._packed, self._bias, "none", [], "")
         return packed
 
+    def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """x W^T + b + residual, in one operator."""
+        packed: torch.Tensor = _linear.binary(x, residual, self._packed, self._bias, "add")
+        return packed
+
 
 class Together:
     """Several layers as one multiplication: whoever is called first computes, the others find their part there.
@@ -43,16 +48,16 @@ class Together:
     """
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
-        self._whole = PackedLinear(linears)
-        self._widths = [linear.out_features for linear in linears]
+        self.whole = PackedLinear(linears)
+        self.widths = [linear.out_features for linear in linears]
         self._input: torch.Tensor | None = None
         self._parts: tuple[torch.Tensor, ...] = ()
 
     def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
         if x is not self._input:
-            self._input, self._parts = x, self._whole(x).split(self._widths, -1)
+            self._input, self._parts = x, self.whole(x).split(self.widths, -1)
         found = self._parts[index]
-        if index == len(self._widths) - 1:
+        if index == len(self.widths) - 1:
             self._input, self._parts = None, ()
         return found
 
@@ -62,22 +67,24 @@ class Part(nn.Module):
 
     def __init__(self, together: Together, index: int) -> None:
         super().__init__()
-        self._together, self._index = together, index
+        self.together, self._index = together, index
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._together.part(self._index, x)
+        return self.together.part(self._index, x)
 
 
 def packing_works(dtype: torch.dtype) -> bool:
-    """One small layer both ways: False where the operators are missing or disagree."""
+    """One small layer in all ways: False where the operators are missing or disagree."""
     generator = torch.Generator().manual_seed(0)
     linear = nn.Linear(64, 96).to(dtype)
     x = torch.randn(3, 64, generator=generator).to(dtype)
     try:
         packed = PackedLinear([linear])(x)
+        twice = PackedLinear([linear]).plus(x, packed)
     except (TypeError, RuntimeError):
         return False
-    return torch.allclose(packed, F.linear(x, linear.weight, linear.bias), atol=1e-2)
+    plain = F.linear(x, linear.weight, linear.bias)
+    return torch.allclose(packed, plain, atol=1e-2) and torch.allclose(twice, plain + plain, atol=2e-2)
 
 
 def packed_linears(parent: nn.Module) -> dict[str, nn.Module]:

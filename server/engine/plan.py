@@ -71,6 +71,25 @@ class Plan:
     apart: bool = False
     written: torch.Tensor | None = None
     masks: dict[int, torch.Tensor] = field(default_factory=dict)
+    _rows: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def branched(self) -> list[Segment]:
+        return [segment for segment in self.segments if segment.branches]
+
+    def rows(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Slot and position of every token of a row of `count`, int64; slot -1 for those that belong into none."""
+        if self._rows is None:
+            slots = torch.full((count,), -1, dtype=torch.int64, device=self.slots.device)
+            at = torch.zeros_like(slots)
+            slots[: self.decodes], at[: self.decodes] = self.slots, self.positions
+            for segment in self.segments:
+                if not segment.branches:
+                    own = slice(segment.first, segment.first + segment.count)
+                    slots[own] = segment.slot
+                    at[own] = torch.arange(segment.past, segment.past + segment.count, device=at.device)
+            self._rows = slots, at
+        return self._rows
 
     def mask(self, window: int) -> torch.Tensor:
         """Float [high, 1, span] to be added to scores: -inf beyond a slot's position or outside its window."""

@@ -1,7 +1,8 @@
 """The products of attention over one layer's slots: one query a slot, or a run of queries of one slot.
 
-Knows one layer's keys and values, and the plan; no model, no requests. `decode_apart` and `apart=True` give every
-sequence products of shapes that its own length alone decides, so that no neighbour changes a bit of its result.
+In torch's operators, for the devices, dtypes and sizes that native kernels have nothing for. With a plan that keeps
+sequences `apart` each has products of shapes that its own length alone decides, so that no neighbour changes a bit of
+its result. Knows one layer's keys and values, and the plan; no model, no requests.
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,12 @@ class Layer:
 
 
 def decode(plan: Plan, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """One query a slot, as matmul, float32 softmax, matmul: on a CPU SDPA with one bfloat16 query is 7-25x slower."""
+    """One query a slot, q [H, N, D], k, v [H_kv, N, D] -> [decodes, H, D]."""
+    return _decode_apart(plan, layer, q, k, v) if plan.apart else _decode(plan, layer, q, k, v)
+
+
+def _decode(plan: Plan, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """As matmul, float32 softmax, matmul: on a CPU SDPA with one bfloat16 query is 7-25x slower."""
     (heads, _, size), kv_heads, count = q.shape, k.shape[0], plan.decodes
     keys, values = layer.keys, layer.values
     _write(plan, layer, k, v)
@@ -54,8 +60,8 @@ def _attended(
     return torch.bmm(torch.softmax(scores, -1).to(values.dtype), values)
 
 
-def decode_apart(plan: Plan, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """As `decode`, a sequence at a time over whole grains of its own length."""
+def _decode_apart(plan: Plan, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """As `_decode`, a sequence at a time over whole grains of its own length."""
     (heads, _, size), kv_heads = q.shape, k.shape[0]
     _write(plan, layer, k, v)
     out = q.new_empty(plan.decodes, heads, size)

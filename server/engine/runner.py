@@ -41,7 +41,7 @@ class Runner:
         self._tile = tile
         like = torch.empty(0, dtype=base.dtype, device=base.device)
         self.kv = KVCache(KVShape(shape.layers, slots, shape.kv_heads, positions, shape.head_dim, area), like)
-        self._attention = PackedAttention(self.kv)
+        self._attention = PackedAttention(self.kv, base.kernels)
         for module in base.attentions.values():
             if behind_projection(module):
                 module.register_forward_hook(self._attention.add_late)
@@ -76,7 +76,7 @@ class Runner:
         return projected(self.base.attentions, tensor(prompts), tensor(gate), self.base.shape.heads)
 
     def _logits(self, batch: Batch) -> torch.Tensor:
-        """float32 [wanted, V]."""
+        """[wanted, V]."""
         embedded = self._embed(batch)
         if self._tile is None:
             return self.base.logits(embedded, batch.positions, batch.logit_rows)
@@ -111,7 +111,7 @@ class Runner:
         generating = [row for row, sequence in enumerate(wanted) if not sequence.scoring]
         wishes = [Wish(wanted[r].request.sampling, wanted[r].generated, wanted[r].ids) for r in generating]
         some = logits if len(generating) == len(wanted) else logits[generating]
-        chosen = choose(some, wishes) if generating else []
+        chosen = choose(some, wishes, self.base.best(some)) if generating else []
         outcomes = [Outcome(wanted[r], choice=c) for r, c in zip(generating, chosen, strict=True)]
         row = len(step.decodes)
         for chunk in step.prefills:
@@ -138,6 +138,6 @@ def _first_ids(row: torch.Tensor, continuations: tuple[tuple[int, ...], ...]) ->
 def _later_ids(rows: torch.Tensor, continuations: tuple[tuple[int, ...], ...]) -> tuple[float, ...]:
     """Sum of the log-probabilities of each continuation's ids after its first; logits [sum(len - 1), V]."""
     targets = [token for c in continuations for token in c[1:]]
-    picked = torch.log_softmax(rows, -1).gather(-1, torch.tensor(targets, device=rows.device)[:, None])[:, 0]
+    picked = torch.log_softmax(rows.float(), -1).gather(-1, torch.tensor(targets, device=rows.device)[:, None])[:, 0]
     pieces = picked.double().split([len(c) - 1 for c in continuations])
     return tuple(float(piece.sum()) for piece in pieces)

@@ -40,15 +40,17 @@ def uniform(seed: int, choice: int, step: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 
-def choose(logits: torch.Tensor, wishes: Sequence[Wish]) -> list[Choice]:
-    """logits float32 [R, V], one wish a row."""
-    best, ids = logits.max(-1)  # NaN wins a maximum, so the best value tells whether the row is sound
+def choose(logits: torch.Tensor, wishes: Sequence[Wish], greedy: tuple[torch.Tensor, torch.Tensor]) -> list[Choice]:
+    """logits [R, V], one wish a row; `greedy`: each row's largest, NaN where there is one, and its id, both [R]."""
+    best, ids = greedy
     chosen, finite = ids.tolist(), torch.isfinite(best).tolist()
     for row, wish in enumerate(wishes):
         sampling = wish.sampling
         if not finite[row] or (sampling.temperature == 0 and sampling.repetition_penalty == 1):
             continue
-        scores = logits[row] if sampling.repetition_penalty == 1 else _penalised(logits[row], wish)
+        scores = logits[row].float()
+        if sampling.repetition_penalty != 1:
+            scores = _penalised(scores, wish)
         chosen[row] = _draw(scores, wish) if sampling.temperature > 0 else int(scores.argmax())
     return _with_logprobs(logits, wishes, chosen, finite)
 
@@ -101,7 +103,7 @@ def _with_logprobs(logits: torch.Tensor, wishes: Sequence[Wish], chosen: list[in
     asked = [row for row, wish in enumerate(wishes) if wish.sampling.logprobs is not None and finite[row]]
     if not asked:
         return found
-    rows = torch.log_softmax(logits[asked], -1)
+    rows = torch.log_softmax(logits[asked].float(), -1)
     most = max(wishes[row].sampling.logprobs or 0 for row in asked)
     top = torch.topk(rows, most) if most else None
     for index, row in enumerate(asked):

@@ -9,8 +9,9 @@ import random
 
 import torch
 
+from server.engine.checkpoint import BadBase
 from server.engine.engine import Engine
-from server.engine.model import BadBase, BaseModel, one_thread
+from server.engine.model import BaseModel, one_thread
 from server.engine.request import Event, Failed, Request, Sampling, TokenEvent
 from server.engine.settings import EngineSettings
 

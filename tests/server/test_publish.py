@@ -8,7 +8,7 @@ import pytest
 from prompt_store.store import Store
 from server.app import unpublished
 from server.config import Settings
-from server.engine.model import BadBase
+from server.engine.checkpoint import BadBase
 from tests.models import save, tokenizer
 from tests.server.site import Site, embeddings, peft_file
 from tests.server.site import site as running

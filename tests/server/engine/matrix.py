@@ -100,10 +100,10 @@ def differences(base: BaseModel, reference: PreTrainedModel) -> dict[str, Cell]:
     return dict(cells)
 
 
-def measure(folder: Path, family: str) -> dict[str, Cell]:
+def measure(folder: Path, family: str, *, native: bool = True) -> dict[str, Cell]:
     models.save(folder, family)
     reference: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return differences(BaseModel.load(folder, device="cpu", dtype="float32"), reference)
+    return differences(BaseModel.load(folder, device="cpu", dtype="float32", native=native), reference)
 
 
 def lines(cells: dict[str, dict[str, Cell]]) -> Iterator[str]:

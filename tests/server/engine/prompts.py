@@ -4,7 +4,8 @@ import random
 
 import torch
 
-from server.engine.model import BaseModel, Shape
+from server.engine.checkpoint import Shape
+from server.engine.model import BaseModel
 from server.engine.request import Prompt
 from tests import models
 

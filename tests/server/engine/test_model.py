@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from server.engine.model import BadBase, BaseModel, name_of
+from server.engine.checkpoint import BadBase, name_of
+from server.engine.model import BaseModel
 from tests import models
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from server.engine.layers import exchange
-from server.engine.packing import Part, packed_linears, packing_works
+from server.engine.packing import PackedLinear, Part, packed_linears, packing_works
 
 pytestmark = pytest.mark.skipif(not packing_works(torch.float32), reason="torch has no packed linear layers here")
 
@@ -40,14 +40,14 @@ def test_layers_of_one_input_are_multiplied_once_and_say_the_same(bias: bool, mo
     calls = []
     part = packed.q_proj
     assert isinstance(part, Part)
-    whole = part._together._whole
+    whole = part.together.whole
 
     def counted(x: torch.Tensor) -> torch.Tensor:
         calls.append(x)
         answer: torch.Tensor = whole(x)
         return answer
 
-    monkeypatch.setattr(part._together, "_whole", counted)
+    monkeypatch.setattr(part.together, "whole", counted)
     for _ in range(2):
         x = torch.randn(1, 5, 48)
         for name in NAMES:
@@ -55,6 +55,8 @@ def test_layers_of_one_input_are_multiplied_once_and_say_the_same(bias: bool, mo
     assert len(calls) == 2
     y = torch.randn(1, 5, 64)
     torch.testing.assert_close(packed.o_proj(y), plain.o_proj(y))
+    assert isinstance(packed.o_proj, PackedLinear)
+    torch.testing.assert_close(packed.o_proj.plus(y, x), plain.o_proj(y) + x)
 
 
 @torch.inference_mode()

@@ -7,15 +7,21 @@ import pytest
 import torch
 
 from server.engine.request import Sampling
-from server.engine.sampler import CANDIDATES, Wish, choose, uniform
+from server.engine.sampler import CANDIDATES, Choice, Wish, choose, uniform
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0, 3.0]])
 PROBABILITIES = torch.softmax(LOGITS[0].double(), -1)
 
 
+def chosen(logits: torch.Tensor, wishes: list[Wish]) -> list[Choice]:
+    """With the greedy choice that comes with them."""
+    best, ids = logits.max(-1)
+    return choose(logits, wishes, (best, ids))
+
+
 def draw(sampling: Sampling, count: int = 400, logits: torch.Tensor = LOGITS) -> Counter[int]:
     """Ids of `count` steps over the same logits."""
-    return Counter(choose(logits, [Wish(sampling, step, ())])[0].id for step in range(count))
+    return Counter(chosen(logits, [Wish(sampling, step, ())])[0].id for step in range(count))
 
 
 def test_temperature_zero_takes_the_best() -> None:
@@ -61,10 +67,10 @@ def test_top_p_sees_the_whole_vocabulary() -> None:
 def test_a_penalty_makes_seen_ids_less_likely_whatever_their_sign() -> None:
     """Positive logits are divided, negative ones multiplied; pseudo-tokens in the history are nothing."""
     greedy = Sampling(repetition_penalty=2.0)
-    assert choose(LOGITS, [Wish(greedy, 0, (4, ~0))])[0].id == 0
-    assert choose(-LOGITS, [Wish(greedy, 0, (3,))])[0].id == 3
+    assert chosen(LOGITS, [Wish(greedy, 0, (4, ~0))])[0].id == 0
+    assert chosen(-LOGITS, [Wish(greedy, 0, (3,))])[0].id == 3
     negative = torch.tensor([[-1.0, -1.5]])
-    assert choose(negative, [Wish(greedy, 0, (0,))])[0].id == 1
+    assert chosen(negative, [Wish(greedy, 0, (0,))])[0].id == 1
 
 
 def test_a_row_does_not_mind_its_neighbours() -> None:
@@ -75,8 +81,8 @@ def test_a_row_does_not_mind_its_neighbours() -> None:
     mine = Sampling(temperature=1.3, top_p=0.9, seed=11, logprobs=2)
     others = [Sampling(temperature=2.0, seed=3), Sampling(logprobs=5), Sampling(temperature=1.0, top_k=3)]
     for step in range(20):
-        alone = choose(rows[3:], [Wish(mine, step, ())])[0]
-        among = choose(rows, [*(Wish(other, step, ()) for other in others), Wish(mine, step, ())])
+        alone = chosen(rows[3:], [Wish(mine, step, ())])[0]
+        among = chosen(rows, [*(Wish(other, step, ()) for other in others), Wish(mine, step, ())])
         assert among[3] == alone
         assert [choice.finite for choice in among] == [True, False, True, True]
 

@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from server.engine import products
-from server.engine.model import FAMILIES, BadBase, BaseModel
+from server.engine.checkpoint import BadBase
+from server.engine.model import FAMILIES, BaseModel
 from server.engine.selfcheck import check
 from tests import models
 

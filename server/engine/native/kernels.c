@@ -1,0 +1,131 @@
+/* What a decode step does between its matrix products, one call instead of torch's five to fifteen.
+ *
+ * Every row is computed by itself, in float32, and rounded once: no neighbour changes a bit of it. Knows pointers and
+ * sizes; the caller has checked both. Compiled by `build.py`; `library.py` says which argument is what.
+ *
+ * libgomp is the OpenMP that torch's Linux wheels bring; a second one beside it would fight for the same cores.
+ */
+#if !defined(__GNUC__) || defined(__clang__) || !defined(_OPENMP)
+#error "gcc with -fopenmp is wanted"
+#endif
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* One machine's build runs on another: each level of the instruction set has its own copy, chosen when loaded. */
+#ifdef __x86_64__
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+#define EXPORT __attribute__((visibility("default")))
+EXPORT const char softprompt_source[] = SOURCE;
+
+typedef uint16_t bfloat16;
+
+INLINE float bits_float(uint32_t u) {
+  float f;
+  memcpy(&f, &u, 4);
+  return f;
+}
+
+INLINE uint32_t float_bits(float f) {
+  uint32_t u;
+  memcpy(&u, &f, 4);
+  return u;
+}
+
+/* Sixteen numbers at a time, whatever the machine's own width: the compiler splits what is too wide. */
+typedef float floats __attribute__((vector_size(64)));
+typedef uint32_t words __attribute__((vector_size(64)));
+typedef bfloat16 halves __attribute__((vector_size(32)));
+#define LANES 16
+
+INLINE float load_bfloat16(bfloat16 x) { return bits_float((uint32_t)x << 16); }
+
+INLINE floats load_bfloat16s(const bfloat16 *x) {
+  halves h;
+  memcpy(&h, x, sizeof h);
+  return (floats)(__builtin_convertvector(h, words) << 16);
+}
+
+/* To the nearest, ties to even; NaN stays NaN. */
+INLINE bfloat16 store_bfloat16(float f) {
+  uint32_t u = float_bits(f);
+  return f != f ? 0x7fc0 : (bfloat16)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
+INLINE float load_float32(float x) { return x; }
+INLINE float store_float32(float f) { return f; }
+
+INLINE floats load_float32s(const float *x) {
+  floats f;
+  memcpy(&f, x, sizeof f);
+  return f;
+}
+
+INLINE float total(floats f) {
+  float s[LANES], t = 0;
+  memcpy(s, &f, sizeof s);
+#pragma GCC unroll 4
+  for (int width = LANES / 2; width; width /= 2)
+    for (int i = 0; i < width; i++) s[i] += s[i + width];
+  return t + s[0];
+}
+
+/* e^x by Cephes' polynomial, within 2 units in the last place; below -87 it is e^-87, NaN stays NaN. */
+INLINE float exponential(float x) {
+  x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+  float n = __builtin_floorf(x * 1.44269504f + 0.5f);
+  float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  return p * bits_float((uint32_t)((int32_t)n + 127) << 23);
+}
+
+#define PARALLEL_ELEMENTS 16384 /* below so many, waking a thread costs more than it saves */
+#define BLOCK 32                /* positions whose scores are held at a time */
+#define BLOCK_ROWS 8             /* rows of a prefill that follow each other read the same keys and values */
+#define PART 512                /* logits among which the largest is looked for */
+#define MAX_D 256
+#define MAX_J 4 /* query heads of one key head that are computed together */
+
+#ifdef __x86_64__
+#include "avx512bf16.inc"
+static int pairs_here;
+__attribute__((constructor)) static void look(void) {
+  __builtin_cpu_init();
+  pairs_here = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+#define T float
+#define NAME(f) f##_float32
+#define LOAD load_float32
+#define STORE store_float32
+#define LOADS load_float32s
+#include "rows.inc"
+#undef T
+#undef NAME
+#undef LOAD
+#undef STORE
+#undef LOADS
+
+#define T bfloat16
+#define NAME(f) f##_bfloat16
+#define LOAD load_bfloat16
+#define STORE store_bfloat16
+#define LOADS load_bfloat16s
+#ifdef __x86_64__
+#define PAIRS
+#endif
+#include "rows.inc"

@@ -1,0 +1,159 @@
+"""The compiled kernels as functions of tensors, or the reason why there are none.
+
+Knows ctypes and tensors; no model. The shapes a caller promises are said where a function is; nothing else is checked
+on a call, so only the engine's own modules call.
+"""
+
+import ctypes
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from server.engine.native import build
+
+MAX_HEAD = 256
+LANES = 16
+"""Numbers that the kernels take at a time: a head's size has to be a multiple."""
+NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+_POINTER, _COUNT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_ARGUMENTS = {
+    "norm": [_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT, _FLOAT],
+    "best": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT],
+    "gate": [_POINTER, _POINTER, _COUNT, _COUNT],
+    "rotate": [_POINTER, _COUNT, *[_POINTER] * 4, _FLOAT, *[_COUNT] * 4],
+    "attend_rows": [*[_POINTER, _COUNT, _COUNT] * 3, *[_POINTER] * 5, *[_COUNT] * 6, _FLOAT, _FLOAT],
+}
+
+
+class Kernels:
+    """The kernels for one dtype of CPU tensors. Every row's answer is its own, to the last bit."""
+
+    _attend_rows: Callable[..., None]
+    _best: Callable[..., None]
+    _gate: Callable[..., None]
+    _norm: Callable[..., None]
+    _rotate: Callable[..., None]
+
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        for name, arguments in _ARGUMENTS.items():
+            function = getattr(library, f"{name}_{NAMES[dtype]}")
+            function.argtypes, function.restype = arguments, None
+            setattr(self, f"_{name}", function)
+
+    @staticmethod
+    def fits(size: int) -> bool:
+        """Whether heads of this size can be attended to."""
+        return size % LANES == 0 and size <= MAX_HEAD
+
+    def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        """RMS norm over the last dimension of contiguous x [..., d]; weight [d]."""
+        out, size = torch.empty_like(x), x.shape[-1]
+        self._norm(x.data_ptr(), size, weight.data_ptr(), out.data_ptr(), x.numel() // size, size, eps)
+        return out
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """silu(gate) * up of contiguous x [..., 2 d], gate in front of up -> [..., d]."""
+        size = x.shape[-1] // 2
+        out = x.new_empty(*x.shape[:-1], size)
+        self._gate(x.data_ptr(), out.data_ptr(), out.numel() // size, size)
+        return out
+
+    def rotate(  # noqa: PLR0913, PLR0917 - one kernel's inputs
+        self,
+        x: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        heads: int,
+        kv_heads: int,
+        norms: tuple[torch.Tensor, torch.Tensor] | None = None,
+        eps: float = 0.0,
+    ) -> None:
+        """In place: contiguous x [N, (H + 2 H_kv) D], queries, keys, values; cos, sin contiguous [N, D].
+
+        `norms`: weights [D] of an RMS norm that every query's and every key's head gets first.
+        """
+        weights = (norms[0].data_ptr(), norms[1].data_ptr()) if norms else (None, None)
+        rows, size = x.numel() // x.shape[-1], cos.shape[-1]
+        self._rotate(
+            x.data_ptr(), x.shape[-1], cos.data_ptr(), sin.data_ptr(), *weights, eps, rows, heads, kv_heads, size
+        )  # fmt: skip
+
+    def attend(  # noqa: PLR0913, PLR0917 - one kernel's inputs
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        slots: torch.Tensor,
+        positions: torch.Tensor,
+        window: int,
+        scale: float,
+        softcap: float | None,
+    ) -> torch.Tensor:
+        """Writes every row's k and v into its slot; each query attends to its own slot up to itself -> [N, H, D].
+
+        q [H, N, D], k, v [H_kv, N, D], a head's elements side by side; keys, values contiguous [slots, H_kv, span, D];
+        slots, positions int64 [N]. A row of slot -1 is left out and gets zeros. The last `window` positions are seen.
+        """
+        (heads, rows, size), kv_heads = q.shape, k.shape[0]
+        out = q.new_empty(rows, heads, size)
+        given = [part for x in (q, k, v) for part in (x.data_ptr(), x.stride(1), x.stride(0))]
+        self._attend_rows(
+            *given, keys.data_ptr(), values.data_ptr(), out.data_ptr(), slots.data_ptr(), positions.data_ptr(),
+            rows, heads, kv_heads, keys.shape[2], size, window, scale, softcap or 0.0,
+        )  # fmt: skip
+        return out
+
+    def best(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every row of contiguous [R, V]: the largest, float32 [R], NaN where there is one, and its first index."""
+        values, indices = torch.empty(len(logits)), torch.empty(len(logits), dtype=torch.int64)
+        self._best(logits.data_ptr(), values.data_ptr(), indices.data_ptr(), *logits.shape)
+        return values, indices
+
+
+def kernels(dtype: torch.dtype, device: torch.device) -> Kernels | str:
+    """Those for tensors of `dtype` on `device`, or why there are none."""
+    if device.type != "cpu" or dtype not in NAMES:
+        return f"none for {str(dtype).removeprefix('torch.')} on {device.type}"
+    library = _library()
+    return library if isinstance(library, str) else Kernels(library, dtype)
+
+
+@cache
+def _library() -> ctypes.CDLL | str:
+    """The compiled library with its threads from torch's own team, or why it is not used."""
+    try:
+        return _load()
+    except (OSError, AttributeError, ValueError) as error:
+        return str(error)
+
+
+def _load() -> ctypes.CDLL:
+    """Raises OSError or AttributeError for what cannot be loaded, ValueError for what should not be used."""
+    if not build.LIBRARY.is_file():
+        raise ValueError("they were not compiled when this was installed")
+    ctypes.CDLL(str(_openmp()), mode=ctypes.RTLD_GLOBAL)  # the one that is loaded already, for everybody to find
+    library = ctypes.CDLL(str(build.LIBRARY))
+    made_of = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "softprompt_source"))).decode()
+    if made_of != build.digest():
+        raise ValueError("they were compiled from another source")
+    return library
+
+
+def _openmp() -> Path:
+    """The OpenMP library that torch has loaded: another's team of threads would fight with torch's for the cores."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    found = sorted(set(re.findall(r"/\S*/lib(?:gomp|iomp5)\S*\.so\S*", maps)))
+    if not found:
+        raise ValueError("torch has loaded no OpenMP library that gcc's code can use")
+    own = str(Path(torch.__file__).parent)
+    best = min(
+        found, key=lambda path: ("iomp5" not in path, not path.startswith(own))
+    )  # preloaded, it serves torch too
+    return Path(best)

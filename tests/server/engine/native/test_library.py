@@ -1,0 +1,195 @@
+"""Every kernel says what torch says of the same rows in float64, and no row minds its neighbours."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from server.engine.native.library import Kernels, kernels
+
+CPU = torch.device("cpu")
+DTYPES = (torch.float32, torch.bfloat16)
+
+pytestmark = pytest.mark.skipif(
+    isinstance(kernels(torch.float32, CPU), str), reason="no native kernels: no C compiler here?"
+)
+
+
+def of(dtype: torch.dtype) -> Kernels:
+    found = kernels(dtype, CPU)
+    assert isinstance(found, Kernels)
+    return found
+
+
+def draw(*size: int, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Within float32's rounding of a sum, or bfloat16's of a result (one part in 256) and of softmax weights."""
+    tolerance = 2e-6 if found.dtype == torch.float32 else 1e-2
+    assert found.shape == wanted.shape
+    assert float((found.double() - wanted).abs().max()) <= tolerance * max(1.0, float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "size"), [(1, 48), (3, 64), (7, 100), (64, 576)])
+def test_norm_is_torchs(rows: int, size: int, dtype: torch.dtype) -> None:
+    """Of few rows on one thread, of many on all."""
+    x, weight = 3 * draw(1, rows, size, dtype=dtype), draw(size, dtype=dtype, seed=1)
+    close(of(dtype).norm(x, weight, 1e-5), F.rms_norm(x.double(), (size,), weight.double(), 1e-5))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "size"), [(1, 96), (5, 100), (64, 1536)])
+def test_gate_is_silu_of_one_half_times_the_other(rows: int, size: int, dtype: torch.dtype) -> None:
+    """Large numbers included, on whose exponential a float32 has no digit left."""
+    x = draw(1, rows, 2 * size, dtype=dtype)
+    x[0, 0, :4] = torch.tensor([-200.0, 200.0, -88.5, 88.5])
+    gate, up = x.double().split(size, -1)
+    close(of(dtype).gate(x), F.silu(gate) * up)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize(("rows", "heads", "kv_heads", "size"), [(1, 4, 2, 16), (6, 9, 3, 64), (70, 6, 6, 80)])
+def test_rotate_turns_queries_and_keys_and_leaves_values(  # noqa: PLR0913, PLR0917 - a table
+    rows: int, heads: int, kv_heads: int, size: int, normed: bool, dtype: torch.dtype
+) -> None:
+    """The halves of a head as pairs, as Llama does; normed first where a family norms its heads."""
+    x = draw(1, rows, (heads + 2 * kv_heads) * size, dtype=dtype)
+    cos, sin = draw(2, 1, rows, size, dtype=dtype, seed=1)
+    weights = draw(2, size, dtype=dtype, seed=2)
+    wanted = x.double().view(rows, -1, size)
+    if normed:
+        q, k = (F.rms_norm(wanted, (size,), weight.double(), 1e-5) for weight in weights)
+        wanted = torch.cat([q[:, :heads], k[:, heads : heads + kv_heads], wanted[:, heads + kv_heads :]], 1)
+    turned = torch.cat([-wanted[..., size // 2 :], wanted[..., : size // 2]], -1)
+    rotated = wanted * cos[0, :, None].double() + turned * sin[0, :, None].double()
+    rotated[:, heads + kv_heads :] = wanted[:, heads + kv_heads :]
+    of(dtype).rotate(x, cos, sin, heads, kv_heads, (weights[0], weights[1]) if normed else None, 1e-5)
+    close(x, rotated.view(1, rows, -1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "size"), [(1, 384), (3, 513), (40, 49_152)])
+def test_best_is_the_first_of_the_largest(rows: int, size: int, dtype: torch.dtype) -> None:
+    """Where several are as large, as in bfloat16 they are."""
+    logits = draw(rows, size, dtype=dtype)
+    logits[0] = -3.0
+    logits[0, 300:310] = -2.0
+    values, ids = of(dtype).best(logits)
+    assert values.tolist() == logits.float().max(-1).values.tolist()
+    first = [int((row == row.max()).nonzero()[0]) for row in logits.float()]
+    assert ids.tolist() == first
+    assert first[0] == 300
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_best_tells_a_row_that_holds_nan_or_is_infinite(dtype: torch.dtype) -> None:
+    """And it alone; an id that a model forbids with minus infinity is no fault."""
+    logits = draw(5, 700, dtype=dtype)
+    logits[1, 650], logits[2, 3], logits[3, 9], logits[4] = torch.nan, torch.inf, -torch.inf, -torch.inf
+    values, _ = of(dtype).best(logits)
+    assert torch.isfinite(values).tolist() == [True, False, False, True, False]
+
+
+class Cache:
+    """Slots of random keys and values, and rows of a packed batch that belong to them."""
+
+    def __init__(self, sizes: tuple[int, int, int], dtype: torch.dtype) -> None:
+        self.heads, self.kv_heads, self.size = sizes
+        self.keys, self.values = (draw(5, self.kv_heads, 96, self.size, dtype=dtype, seed=seed) for seed in (1, 2))
+        # a decode late in slot 3, a chunk of slot 0 behind 30 others, nobody's row, a first token, a decode in slot 2
+        at = [(3, 95), *((0, 30 + i) for i in range(40)), (-1, 0), (4, 0), (2, 32)]
+        self.slots, self.positions = torch.tensor(at).T.contiguous()
+        width = (self.heads + 2 * self.kv_heads) * self.size
+        rows = draw(1, len(at), width, dtype=dtype, seed=3).view(1, len(at), -1, self.size).transpose(1, 2)
+        self.q, self.k, self.v = (x[0] for x in rows.split((self.heads, self.kv_heads, self.kv_heads), dim=1))
+
+    def run(self, window: int, softcap: float | None, pick: slice = slice(None)) -> torch.Tensor:
+        """The kernel's answer for some of the rows, which leaves their keys and values in the slots."""
+        own = self.slots[pick].contiguous(), self.positions[pick].contiguous()
+        q, k, v = (x[:, pick] for x in (self.q, self.k, self.v))
+        return of(self.keys.dtype).attend(q, k, v, self.keys, self.values, *own, window, 0.2, softcap)
+
+    def wanted(self, window: int, softcap: float | None) -> torch.Tensor:
+        """float64, row by row."""
+        found = torch.zeros(len(self.slots), self.heads, self.size, dtype=torch.float64)
+        for row, (slot, at) in enumerate(zip(self.slots.tolist(), self.positions.tolist(), strict=True)):
+            if slot < 0:
+                continue
+            seen = slice(max(0, at - window + 1), at + 1)
+            keys, values = (side[slot, :, seen].double() for side in (self.keys, self.values))
+            keys, values = (side.repeat_interleave(self.heads // self.kv_heads, 0) for side in (keys, values))
+            scores = 0.2 * torch.einsum("hd,htd->ht", self.q[:, row].double(), keys)
+            if softcap is not None:
+                scores = softcap * torch.tanh(scores / softcap)
+            found[row] = torch.einsum("ht,htd->hd", torch.softmax(scores, -1), values)
+        return found
+
+
+SHAPES = [
+    (1, 1, 16),
+    (4, 2, 32),
+    (9, 3, 64),
+    (8, 2, 64),
+    (7, 1, 64),
+    (12, 1, 128),
+    (4, 4, 128),
+    (5, 1, 80),
+    (2, 1, 256),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("softcap", [None, 3.0, 1e6])
+@pytest.mark.parametrize("window", [24, 96])
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+def test_attention_is_softmax_of_what_a_row_may_see(
+    sizes: tuple[int, int, int], window: int, softcap: float | None, dtype: torch.dtype
+) -> None:
+    """Decodes and chunks of prefills in one call; a cap of a million bends nothing and takes the portable code."""
+    cache = Cache(sizes, dtype)
+    found = cache.run(window, softcap)
+    close(found, cache.wanted(window, softcap))
+    for row, (slot, at) in enumerate(zip(cache.slots.tolist(), cache.positions.tolist(), strict=True)):
+        if slot >= 0:
+            assert torch.equal(cache.keys[slot, :, at], cache.k[:, row])
+            assert torch.equal(cache.values[slot, :, at], cache.v[:, row])
+    assert not found[41].any(), "nobody's row gets zeros"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+def test_no_row_minds_its_neighbours(sizes: tuple[int, int, int], dtype: torch.dtype) -> None:
+    """To the last bit: all at once, in parts, one at a time."""
+    together = Cache(sizes, dtype).run(96, None)
+    for width in (1, 7):
+        cache = Cache(sizes, dtype)
+        parts = [cache.run(96, None, slice(first, first + width)) for first in range(0, len(cache.slots), width)]
+        assert torch.equal(torch.cat(parts), together)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("softcap", [None, 1e6])
+def test_a_nan_stays_in_its_row(softcap: float | None, dtype: torch.dtype) -> None:
+    """In a query, a key or a value: its own sequence has it, no other's row does."""
+    clean = Cache((9, 3, 64), dtype).run(96, softcap)
+    fields: list[Callable[[Cache], torch.Tensor]] = [lambda c: c.q, lambda c: c.k, lambda c: c.v]
+    for field, bad in itertools.product(fields, (torch.nan, torch.inf)):
+        cache = Cache((9, 3, 64), dtype)
+        field(cache)[:, 0] = bad
+        found = cache.run(96, softcap)
+        assert not torch.isfinite(found[0].float()).all()
+        assert torch.equal(found[1:], clean[1:])
+
+
+def test_a_device_or_a_dtype_without_kernels_has_none() -> None:
+    """float16 on a CPU, anything on CUDA."""
+    assert kernels(torch.float16, CPU) == "none for float16 on cpu"
+    assert kernels(torch.bfloat16, torch.device("cuda")) == "none for bfloat16 on cuda"
+    assert not of(torch.float32).fits(24)
+    assert not of(torch.float32).fits(512)
