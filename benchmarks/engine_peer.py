@@ -20,8 +20,8 @@ class EnginePeer:
     It keeps no texts: warm-up and every concurrency ask the same inputs.
     """
 
-    def __init__(self, workload: Workload, checkpoint: Path) -> None:
-        base = BaseModel.load(checkpoint, device="cpu", dtype="bfloat16")
+    def __init__(self, workload: Workload, checkpoint: Path, *, weights: str = "dtype", native: bool = True) -> None:
+        base = BaseModel.load(checkpoint, device="cpu", dtype="bfloat16", weights=weights, native=native)
         self._engine = Engine(base, EngineSettings(max_total_tokens=workload.whole, text_budget=0))
         head = tuple(~row for row in range(workload.length))
         self._prompts = [Prompt(f"task-{task}", rows, head) for task, rows in enumerate(workload.rows())]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from benchmarks.order import Launch, Order
-from benchmarks.parts import freshness, http, mixed, residency, rows, space, tasks
+from benchmarks.parts import freshness, http, mixed, residency, rows, space, step, tasks, weights
 from benchmarks.report import Chart
 
 
@@ -46,6 +46,8 @@ PARTS: Mapping[str, Part] = {
     "freshness": freshness,
     "http": http,
     "space": space,
+    "step": step,
+    "weights": weights,
 }
 
 

@@ -6,6 +6,7 @@ from the path it is given; it is not a part of this project. Knows nothing of ti
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,8 @@ def peers(sketch: Path | None) -> dict[str, Callable[[Workload, Path], Peer]]:
     """Every peer by name, the engine first; `sketch` only with a path to load it from."""
     found: dict[str, Callable[[Workload, Path], Peer]] = {
         "engine": EnginePeer,
+        "int8": partial(EnginePeer, weights="int8"),
+        "torch": partial(EnginePeer, native=False),
         "static": StaticPeer,
         "continuous": ContinuousPeer,
         "peft": PeftPeer,

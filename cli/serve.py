@@ -29,6 +29,9 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
         Literal["auto", "float32", "bfloat16", "float16"] | None,
         Option(help="Default auto: bfloat16, or float32 for a small base on a CPU"),
     ] = None,
+    weights: Annotated[
+        Literal["dtype", "int8"] | None, Option(help="int8: linear layers of 8 bits, faster and a little coarser")
+    ] = None,
     threads: Annotated[int | None, Option(help="Threads of the engine. Default: torch's own choice")] = None,
     max_total_tokens: Annotated[int | None, Option(help="Longest sequence. Default: the base's context")] = None,
     kv_budget: Annotated[str | None, Option(help="Memory for keys and values, like 4GiB")] = None,
@@ -76,6 +79,7 @@ def announce(settings: Settings, up: Started) -> None:
     rows: dict[str, Any] = {
         "base": f"{'embedded' if settings.embedded else settings.model} ({engine.base.base.fingerprint[:12]})",
         "device, dtype": f"{engine.base.device}, {str(engine.base.dtype).removeprefix('torch.')}",
+        "weights": "8 bits in linear layers" if engine.base.int8 else "as the dtype",
         "threads": settings.threads or torch.get_num_threads(),
         "native kernels": engine.base.speedup,
         "longest sequence": f"{engine.max_total_tokens} tokens{_context(settings, engine.max_total_tokens)}",

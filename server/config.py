@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    weights: Literal["dtype", "int8"] = "dtype"
     threads: int | None = Field(default=None, ge=1, le=1024)
     native: bool = True
     deterministic: bool = False

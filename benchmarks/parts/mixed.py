@@ -23,6 +23,8 @@ REPEATS = 2
 PRELOADED = "+preload"
 LABELS = {
     "engine": "softprompt engine",
+    "int8": "softprompt engine, weights of 8 bits",
+    "torch": "softprompt engine without native kernels",
     "static": "transformers generate, static mixed batch",
     "continuous": "transformers continuous batching, text ids only",
     "peft": "PEFT set_adapter per task",
@@ -82,11 +84,13 @@ def launches(given: argparse.Namespace, turn: int) -> list[Launch]:
 
 
 def default_peers(*, preloads: bool, vllm: bool, sketch: bool) -> list[str]:
-    """All there are: the engine with and without the preloads, and vLLM at its best."""
+    """All there are: the engine with and without the preloads, its other forms, and vLLM at its best."""
     bests = [PRELOADED] if preloads else []
     return [
         "engine",
         *("engine" + suffix for suffix in bests),
+        *("int8" + suffix for suffix in bests or [""]),
+        "torch",
         "static",
         "continuous",
         "peft",

@@ -259,6 +259,7 @@ class Info(Answer):
     model: str
     fingerprint: str
     dtype: str
+    weights: Literal["dtype", "int8"]
     device: str
     max_total_tokens: int
     kinds: list[str]

@@ -90,6 +90,7 @@ async def info(request: Request) -> Response:
             "model": base.base.name,
             "fingerprint": base.base.fingerprint,
             "dtype": str(base.dtype).removeprefix("torch."),
+            "weights": "int8" if base.int8 else "dtype",
             "device": str(base.device),
             "max_total_tokens": engine.max_total_tokens,
             "kinds": sorted(kind for kind in KINDS if refusal(kind, engine.base) is None),

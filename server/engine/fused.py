@@ -15,10 +15,12 @@ from transformers import AttentionInterface
 
 from server.engine.native.library import Kernels
 from server.engine.norms import FusedRMSNorm
-from server.engine.packing import PackedLinear, Part
+from server.engine.packing import Packed, Part
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-6}
 """Largest difference to the layer's own answer, as a share of its largest number."""
+COARSE = 2**-5
+"""The same where weights have 8 bits: a last bit of a row may change how all of it is quantized."""
 
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -74,8 +76,10 @@ class FusedLayer:
     ) -> torch.Tensor:
         """hidden_states [1, N, d], position_embeddings two of [1, N, D] -> [1, N, d]."""
         cos, sin = position_embeddings
-        if cos.shape[-1] != self._size or cos.dtype != self._kernels.dtype:
-            raise ValueError(f"rotary positions of {cos.shape[-1]} {cos.dtype} for heads of {self._size}")
+        if cos.shape != (*hidden_states.shape[:-1], self._size) or cos.dtype != self._kernels.dtype:
+            raise ValueError(
+                f"rotary positions {[*cos.shape]} for rows {[*hidden_states.shape]}, heads of {self._size}"
+            )
         kernels, first, second = self._kernels, self._first, self._second
         qkv = self._qkv(kernels.norm(hidden_states, first.weight, first.eps))
         kernels.rotate(qkv, cos, sin, self._heads, self._kv_heads, self._norms, self._eps)
@@ -89,18 +93,18 @@ class FusedLayer:
         return fed
 
 
-def fuse(model: nn.Module, kernels: Kernels) -> int:
-    """Gives every layer of `model` that has the shape a fused forward; how many got one."""
+def fuse(model: nn.Module, kernels: Kernels, *, coarse: bool = False) -> int:
+    """Gives every layer of `model` that has the shape a fused forward; how many got one. `coarse`: 8 bits a weight."""
     count = 0
     for module in model.modules():
-        fused = _fused(module, kernels)
+        fused = _fused(module, kernels, COARSE if coarse else TOLERANCE[kernels.dtype])
         if fused is not None:
             module.forward = fused
             count += 1
     return count
 
 
-def _fused(layer: Any, kernels: Kernels) -> FusedLayer | None:
+def _fused(layer: Any, kernels: Kernels, tolerance: float) -> FusedLayer | None:
     if not _has_shape(layer):
         return None
     config, probe = layer.self_attn.config, _Probe({})
@@ -108,13 +112,13 @@ def _fused(layer: Any, kernels: Kernels) -> FusedLayer | None:
     AttentionInterface.register(_PROBE, probe)
     config._attn_implementation = _PROBE  # noqa: SLF001 - likewise
     try:
-        return _same(layer, kernels, probe)
+        return _same(layer, kernels, probe, tolerance)
     finally:
         config._attn_implementation = before  # noqa: SLF001 - likewise
 
 
 @torch.inference_mode()
-def _same(layer: Any, kernels: Kernels, probe: _Probe) -> FusedLayer | None:
+def _same(layer: Any, kernels: Kernels, probe: _Probe, tolerance: float) -> FusedLayer | None:
     """The fused form, when it answers a few rows as the layer does."""
     width, size = len(layer.input_layernorm.weight), layer.self_attn.head_dim
     generator = torch.Generator().manual_seed(0)
@@ -128,7 +132,7 @@ def _same(layer: Any, kernels: Kernels, probe: _Probe) -> FusedLayer | None:
     if not isinstance(own, torch.Tensor):
         return None
     furthest = (fused(x.clone(), position_embeddings=(cos, sin)).float() - own.float()).abs().max()
-    return fused if furthest <= TOLERANCE[kernels.dtype] * own.float().abs().max() else None
+    return fused if furthest <= tolerance * own.float().abs().max() else None
 
 
 def _has_shape(layer: Any) -> bool:
@@ -143,7 +147,7 @@ def _has_shape(layer: Any) -> bool:
         and _children(mlp) == MLP
         and isinstance(attention.q_proj, Part)
         and isinstance(mlp.gate_proj, Part)
-        and all(isinstance(linear, PackedLinear) for linear in (attention.o_proj, mlp.down_proj))
+        and all(isinstance(linear, Packed) for linear in (attention.o_proj, mlp.down_proj))
         and all(isinstance(norm, FusedRMSNorm) for norm in own_norms)
     )
 

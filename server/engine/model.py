@@ -5,6 +5,7 @@ Knows checkpoints, dtypes and embeddings; no requests. Only safetensors weights,
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from server.engine.layers import exchange
 from server.engine.native.library import Kernels, kernels
 from server.engine.norms import fused_norms
 from server.engine.packing import packed_linears, packing_works
+from server.engine.quantized import of_8_bits
 
 FAMILIES = (
     "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "opt", "phi3", "qwen2", "qwen3",
@@ -83,6 +85,7 @@ class BaseModel:
         self.device, self.dtype = parameter.device, parameter.dtype
         self.packed = 0
         self.fused = 0
+        self.int8 = False
         self.kernels: Kernels | None = None
         self.speedup = "not asked for"
         self.attentions = attentions(model)
@@ -99,10 +102,12 @@ class BaseModel:
         dtype: str = "auto",
         packed: bool = True,
         native: bool = True,
+        weights: str = "dtype",
     ) -> "BaseModel":
         """Reads `path` (see `locate`), known as `name`, else as its folder. Raises BadBase: why it cannot be served.
 
         `packed` and `native`: faster ways to the same numbers, which leave a model that cannot be trained.
+        `weights`: "dtype", or "int8" for linear layers of 8 bits (see `quantized`), wherever the embeddings' stay.
         """
         check_directory(path)
         try:
@@ -126,11 +131,23 @@ class BaseModel:
         loaded = cls(model, config, base, eos_ids(path, config))
         if packed:
             exchange(loaded.model, fused_norms)
-        if packed and where.type == "cpu" and packing_works(chosen):
+        if weights == "int8":
+            loaded.quantize()
+        elif packed and where.type == "cpu" and packing_works(chosen):
             loaded.packed = exchange(loaded.model, packed_linears)
         if packed and native:
             loaded.speed_up()
         return loaded
+
+    def quantize(self) -> None:
+        """Linear layers of 8 bits. Raises BadBase where there is no kernel for them."""
+        found = kernels(self.dtype, self.device)
+        if isinstance(found, str):
+            raise BadBase(f"weights of 8 bits want native kernels: {found}")
+        if not found.int8:
+            raise BadBase("weights of 8 bits want a CPU with AVX512-VNNI")
+        self.packed = exchange(self.model, partial(packed_linears, make=partial(of_8_bits, kernels=found)))
+        self.int8 = True
 
     def speed_up(self) -> None:
         """Native kernels, where there are any for this device, dtype and size of head; `speedup` tells."""
@@ -138,7 +155,7 @@ class BaseModel:
         if isinstance(found, str) or not found.fits(self.shape.head_dim):
             self.speedup = f"no: {found}" if isinstance(found, str) else f"no: none for heads of {self.shape.head_dim}"
             return
-        self.kernels, self.fused = found, fuse(self.model, found)
+        self.kernels, self.fused = found, fuse(self.model, found, coarse=self.int8)
         self.speedup = "all layers" if self.fused == self.shape.layers else "attention"
 
     def tensor(self, learnt: Any) -> torch.Tensor:

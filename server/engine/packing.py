@@ -5,7 +5,7 @@ operators are oneDNN's, private to torch: where they are missing or answer other
 keeps its own layers. Packed layers are for inference: a backward through them is silently wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,19 @@ TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Children of one parent that families call in this order with one input."""
 
 
-class PackedLinear(nn.Module):
+class Packed(nn.Module):
+    """One matrix, however its weights are laid out: y = x W^T + b."""
+
+    def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """x W^T + b + residual, in one operator."""
+        raise NotImplementedError
+
+
+Make = Callable[[Sequence[nn.Linear]], Packed]
+"""Lays out the weights of layers that read one input."""
+
+
+class PackedLinear(Packed):
     """y = x W^T + b with W in oneDNN's blocked layout; several layers' outputs stand side by side in y."""
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
@@ -36,7 +48,6 @@ class PackedLinear(nn.Module):
         return packed
 
     def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """x W^T + b + residual, in one operator."""
         packed: torch.Tensor = _linear.binary(x, residual, self._packed, self._bias, "add")
         return packed
 
@@ -47,8 +58,8 @@ class Together:
     Another input than the first layer's is computed anew, so an unexpected caller gets slow answers, not wrong ones.
     """
 
-    def __init__(self, linears: Sequence[nn.Linear]) -> None:
-        self.whole = PackedLinear(linears)
+    def __init__(self, linears: Sequence[nn.Linear], make: Make) -> None:
+        self.whole = make(linears)
         self.widths = [linear.out_features for linear in linears]
         self._input: torch.Tensor | None = None
         self._parts: tuple[torch.Tensor, ...] = ()
@@ -87,13 +98,13 @@ def packing_works(dtype: torch.dtype) -> bool:
     return torch.allclose(packed, plain, atol=1e-2) and torch.allclose(twice, plain + plain, atol=2e-2)
 
 
-def packed_linears(parent: nn.Module) -> dict[str, nn.Module]:
-    """Every `nn.Linear` child of `parent`, packed. A tied output layer keeps the embedding's weight."""
+def packed_linears(parent: nn.Module, make: Make = PackedLinear) -> dict[str, nn.Module]:
+    """Every `nn.Linear` child of `parent`, packed by `make`. A tied output layer leaves the embedding its weight."""
     left = {name: child for name, child in parent.named_children() if type(child) is nn.Linear}
     found: dict[str, nn.Module] = {}
     for names in TOGETHER:
         linears = [left[name] for name in names if name in left]
         if len(linears) == len(names) and len({(one.in_features, one.bias is None) for one in linears}) == 1:
-            together = Together(linears)
+            together = Together(linears, make)
             found |= {name: Part(together, index) for index, name in enumerate(names)}
-    return found | {name: PackedLinear([linear]) for name, linear in left.items() if name not in found}
+    return found | {name: make([linear]) for name, linear in left.items() if name not in found}

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.__main__ import arguments, main
 from benchmarks.measure import PARTS, measure
 from benchmarks.order import Order
+from benchmarks.parts import step
 from benchmarks.workload import TINY
 from prompt_store.metadata import KINDS
+from server.engine.native.library import kernels
 
 SMALL = ("--tiny", "--threads", "1")
 
@@ -79,6 +82,42 @@ def test_space_is_counted_for_every_kind() -> None:
     shape = TINY.shape
     position = 2 * shape.layers * shape.kv_heads * (shape.hidden // shape.heads) * 2
     assert runs[1]["points"][0]["resident"] == TINY.length * (position + shape.hidden * (4 + 2))
+
+
+def needs_int8() -> None:
+    found = kernels(torch.bfloat16, torch.device("cpu"))
+    if isinstance(found, str) or not found.int8:
+        pytest.skip("no AVX512-VNNI kernels here")
+
+
+def test_a_step_is_what_it_is_made_of() -> None:
+    """Its clocked calls and the rest make the whole; each form that this machine has its own table."""
+    needs_int8()
+    runs = measured("step", "--concurrency", "1", "3")
+    charts = PARTS["step"].charts(runs)
+    assert [run["form"] for run in runs] == list(step.FORMS)
+    for chart in charts:
+        assert chart.columns == ("1", "3")
+        for column in chart.columns:
+            parts = [line[column].best for name, line in chart.rows.items() if name not in {step.WHOLE, step.FLOOR}]
+            assert sum(parts) == pytest.approx(chart.rows[step.WHOLE][column].best)
+            assert chart.rows["products"][column].best > 0
+    assert set(charts[0].rows) == {step.WHOLE, step.FLOOR, *step.CLOCKS, step.REST}
+    assert "attention" not in charts[2].rows, "without kernels there is none to clock"
+
+
+def test_eight_bits_are_measured_on_text(shared: Path) -> None:
+    """Six corpora, four forms; coarser weights give other figures, and not far from float32's."""
+    needs_int8()
+    runs = measured("weights", "--data", str(shared / "data"))
+    (chart,) = PARTS["weights"].charts(runs)
+    assert len(chart.columns) == 6
+    exact, coarse = chart.rows["float32"], chart.rows["float32, 8 bits"]
+    assert all(0 < abs(coarse[name].best / exact[name].best - 1) < 0.02 for name in chart.columns)
+    assert set(PARTS["weights"].notes(runs)) == {
+        "bits per byte of 8 bits over float32's, the worst",
+        "within the bar of 1.005",
+    }
 
 
 def test_a_part_is_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LIBRARY = HERE / "kernels.so"
-SOURCES = ("kernels.c", "rows.inc", "avx512bf16.inc")
+SOURCES = ("kernels.c", "rows.inc", "avx512bf16.inc", "int8.inc")
 FLAGS = (
     "-std=gnu11",
     "-O2",

@@ -95,17 +95,28 @@ INLINE float exponential(float x) {
 #define BLOCK 32                /* positions whose scores are held at a time */
 #define BLOCK_ROWS 8             /* rows of a prefill that follow each other read the same keys and values */
 #define PART 512                /* logits among which the largest is looked for */
+#define PANEL 32                /* outputs of a linear layer that are computed together */
+#define MAX_R 12                /* and rows */
+#define PARALLEL_PRODUCTS 200000
 #define MAX_D 256
 #define MAX_J 4 /* query heads of one key head that are computed together */
 
 #ifdef __x86_64__
 #include "avx512bf16.inc"
-static int pairs_here;
+static int pairs_here, int8_here;
 __attribute__((constructor)) static void look(void) {
   __builtin_cpu_init();
   pairs_here = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  int8_here = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+#endif
+
+#ifdef __x86_64__
+EXPORT int softprompt_int8(void) { return int8_here; }
+#else
+EXPORT int softprompt_int8(void) { return 0; }
 #endif
 
 #define T float
@@ -113,7 +124,12 @@ __attribute__((constructor)) static void look(void) {
 #define LOAD load_float32
 #define STORE store_float32
 #define LOADS load_float32s
+#define IS_BFLOAT16 0
 #include "rows.inc"
+#ifdef __x86_64__
+#include "int8.inc"
+#endif
+#undef IS_BFLOAT16
 #undef T
 #undef NAME
 #undef LOAD
@@ -128,4 +144,8 @@ __attribute__((constructor)) static void look(void) {
 #ifdef __x86_64__
 #define PAIRS
 #endif
+#define IS_BFLOAT16 1
 #include "rows.inc"
+#ifdef __x86_64__
+#include "int8.inc"
+#endif

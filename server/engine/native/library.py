@@ -17,10 +17,13 @@ from server.engine.native import build
 MAX_HEAD = 256
 LANES = 16
 """Numbers that the kernels take at a time: a head's size has to be a multiple."""
+PANEL = 32
+"""Outputs of an int8 layer whose weights lie together."""
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 _POINTER, _COUNT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
+    "linear_int8": [*[_POINTER] * 7, *[_COUNT] * 3],
     "norm": [_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT, _FLOAT],
     "best": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT],
     "gate": [_POINTER, _POINTER, _COUNT, _COUNT],
@@ -30,17 +33,24 @@ _ARGUMENTS = {
 
 
 class Kernels:
-    """The kernels for one dtype of CPU tensors. Every row's answer is its own, to the last bit."""
+    """The kernels for one dtype of CPU tensors. Every row's answer is its own, to the last bit.
+
+    `int8`: whether this CPU has the products (AVX512-VNNI) that `linear_int8` is made of.
+    """
 
     _attend_rows: Callable[..., None]
     _best: Callable[..., None]
     _gate: Callable[..., None]
+    _linear_int8: Callable[..., None]
     _norm: Callable[..., None]
     _rotate: Callable[..., None]
 
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
+        self.int8 = bool(library.softprompt_int8())
         for name, arguments in _ARGUMENTS.items():
+            if name == "linear_int8" and not self.int8:
+                continue
             function = getattr(library, f"{name}_{NAMES[dtype]}")
             function.argtypes, function.restype = arguments, None
             setattr(self, f"_{name}", function)
@@ -107,6 +117,28 @@ class Kernels:
         self._attend_rows(
             *given, keys.data_ptr(), values.data_ptr(), out.data_ptr(), slots.data_ptr(), positions.data_ptr(),
             rows, heads, kv_heads, keys.shape[2], size, window, scale, softcap or 0.0,
+        )  # fmt: skip
+        return out
+
+    def linear_int8(
+        self,
+        x: torch.Tensor,
+        weights: torch.Tensor,
+        scales: torch.Tensor,
+        bias: torch.Tensor | None,
+        residual: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """x W^T + bias + residual of contiguous x [..., d], rows quantized as they come -> [..., N].
+
+        weights uint8 in panels (see `quantized`); scales, bias float32 [N]; residual contiguous [..., N].
+        """
+        size, width = x.shape[-1], len(scales)
+        rows = x.numel() // size
+        out, scratch = x.new_empty(*x.shape[:-1], width), torch.empty(rows * (size + 8), dtype=torch.uint8)
+        more = (None if one is None else one.data_ptr() for one in (bias, residual))
+        self._linear_int8(
+            x.data_ptr(), weights.data_ptr(), scales.data_ptr(), *more, out.data_ptr(), scratch.data_ptr(),
+            rows, size, width,
         )  # fmt: skip
         return out
 

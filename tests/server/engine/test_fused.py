@@ -109,5 +109,5 @@ def test_rotary_positions_of_another_size_are_refused() -> None:
     model = prepared()
     fuse(model, able())
     half = torch.zeros(1, 2, 8)
-    with pytest.raises(ValueError, match="rotary positions of 8"):
+    with pytest.raises(ValueError, match="rotary positions"):
         model.model.layers[0](torch.zeros(1, 2, 64), position_embeddings=(half, half))
