@@ -1,7 +1,8 @@
 """Attention over a packed batch: the tokens of all sequences on one row, each reading its own slot of the K/V cache.
 
 Registered under a name of its own with transformers' `AttentionInterface`, so that the model's code stays as it is: it
-is handed q, k, v after the rotary step for any family. Knows the plan and the cache; no ids, no requests.
+is handed q, k, v after the rotary step for any family. transformers builds no mask for a name that has no mask function
+of its own, and none is wanted: the plan knows who sees what. Knows the plan and the cache; no ids, no requests.
 """
 
 import itertools
@@ -9,7 +10,6 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from server.engine.adapters import behind_projection
 from server.engine.kv import KVCache
@@ -30,7 +30,6 @@ class PackedAttention:
         self._late: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.name = f"softprompt-packed-{next(_serial)}"
         AttentionInterface.register(self.name, self)
-        ALL_MASK_ATTENTION_FUNCTIONS.register(self.name, _no_mask)
 
     def __call__(  # noqa: PLR0913, PLR0917 - the signature is transformers'
         self,
@@ -38,7 +37,7 @@ class PackedAttention:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        attention_mask: None = None,  # noqa: ARG002 - `_no_mask` builds none
+        attention_mask: None = None,  # noqa: ARG002 - there is none
         scaling: float | None = None,
         sliding_window: int | None = None,
         softcap: float | None = None,
@@ -79,7 +78,3 @@ class PackedAttention:
         for rows, term in self._late:
             output[0][0].index_add_(0, rows, term)
         self._late.clear()
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    """transformers builds no mask for us: the plan knows who sees what."""

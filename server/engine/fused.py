@@ -54,13 +54,15 @@ class _Probe:
 class FusedLayer:
     """What `forward` of a decoder layer does: norm, attention, residual, norm, gated MLP, residual.
 
-    `told`: what the layer tells the attention function besides queries, keys and values.
+    `told`: what the layer tells the attention function besides queries, keys and values. `attend`: that function, once
+    it is known; until then the one that the model is set to.
     """
 
     def __init__(self, layer: Any, kernels: Kernels, told: Mapping[str, Any]) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self._kernels = kernels
         self._attention, self._told = attention, told
+        self.attend: Any = None
         self._size = attention.head_dim
         self._first, self._second = layer.input_layernorm, layer.post_attention_layernorm
         self._qkv, self._out = attention.q_proj.together.whole, attention.o_proj
@@ -85,7 +87,7 @@ class FusedLayer:
         kernels.rotate(qkv, cos, sin, self._heads, self._kv_heads, self._norms, self._eps)
         per_head = qkv.view(1, qkv.shape[1], -1, self._size).transpose(1, 2)
         q, k, v = per_head.split((self._heads, self._kv_heads, self._kv_heads), dim=1)
-        attend: Any = _FUNCTIONS[self._attention.config._attn_implementation]  # noqa: SLF001 - as families do
+        attend = self.attend or _FUNCTIONS[self._attention.config._attn_implementation]  # noqa: SLF001 - as families do
         mixed, _none = attend(self._attention, q, k, v, None, **self._told)
         hidden_states = self._out.plus(mixed.flatten(2), hidden_states)
         gated = kernels.gate(self._up(kernels.norm(hidden_states, second.weight, second.eps)))
@@ -93,15 +95,16 @@ class FusedLayer:
         return fed
 
 
-def fuse(model: nn.Module, kernels: Kernels, *, coarse: bool = False) -> int:
-    """Gives every layer of `model` that has the shape a fused forward; how many got one. `coarse`: 8 bits a weight."""
-    count = 0
+def fuse(model: nn.Module, kernels: Kernels, *, coarse: bool = False) -> list[FusedLayer]:
+    """Gives every layer of `model` that has the shape a fused forward. `coarse`: 8 bits a weight."""
+    tolerance = COARSE if coarse else TOLERANCE[kernels.dtype]
+    found = []
     for module in model.modules():
-        fused = _fused(module, kernels, COARSE if coarse else TOLERANCE[kernels.dtype])
+        fused = _fused(module, kernels, tolerance)
         if fused is not None:
             module.forward = fused
-            count += 1
-    return count
+            found.append(fused)
+    return found
 
 
 def _fused(layer: Any, kernels: Kernels, tolerance: float) -> FusedLayer | None:

@@ -18,10 +18,10 @@ from prompt_store.errors import BaseDamaged
 from prompt_store.metadata import Base
 from server.engine.adapters import attentions, lacking
 from server.engine.checkpoint import BadBase, check_directory, check_whole, eos_ids, parameters_in, shape_of
-from server.engine.fused import fuse
+from server.engine.fused import FusedLayer, fuse
 from server.engine.layers import exchange
 from server.engine.native.library import Kernels, kernels
-from server.engine.norms import fused_norms
+from server.engine.norms import FusedRMSNorm, fused_norms
 from server.engine.packing import packed_linears, packing_works
 from server.engine.quantized import of_8_bits
 
@@ -84,7 +84,7 @@ class BaseModel:
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.packed = 0
-        self.fused = 0
+        self.fused: list[FusedLayer] = []
         self.int8 = False
         self.kernels: Kernels | None = None
         self.speedup = "not asked for"
@@ -156,7 +156,16 @@ class BaseModel:
             self.speedup = f"no: {found}" if isinstance(found, str) else f"no: none for heads of {self.shape.head_dim}"
             return
         self.kernels, self.fused = found, fuse(self.model, found, coarse=self.int8)
-        self.speedup = "all layers" if self.fused == self.shape.layers else "attention"
+        for module in self.model.modules():
+            if isinstance(module, FusedRMSNorm):
+                module.kernels = found
+        self.speedup = "all layers" if len(self.fused) == self.shape.layers else "attention and norms"
+
+    def attend_with(self, function: Any, name: str) -> None:
+        """Sets the attention function of all layers, known to transformers as `name`."""
+        self.model.set_attn_implementation(name)  # type: ignore[operator]
+        for layer in self.fused:
+            layer.attend = function
 
     def tensor(self, learnt: Any) -> torch.Tensor:
         """Learnt numbers, float32, where the model is and in its dtype."""

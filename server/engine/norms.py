@@ -8,20 +8,28 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from server.engine.native.library import Kernels
+
 TOLERANCE = 1e-5
 """Largest difference, in float32, to a layer's own answer to numbers of size 1."""
 
 
 class FusedRMSNorm(nn.Module):
-    """y = x / sqrt(mean(x^2) + eps) * weight over the last dimension (Zhang and Sennrich, arXiv 1910.07467)."""
+    """y = x / sqrt(mean(x^2) + eps) * weight over the last dimension (Zhang and Sennrich, arXiv 1910.07467).
+
+    With `kernels` in theirs, else in torch's operator.
+    """
 
     def __init__(self, weight: torch.Tensor, eps: float) -> None:
         super().__init__()
         self.weight = weight
         self._shape = tuple(weight.shape)
         self.eps = eps
+        self.kernels: Kernels | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kernels is not None and x.dtype == self.kernels.dtype and x.is_contiguous():
+            return self.kernels.norm(x, self.weight, self.eps)
         return F.rms_norm(x, self._shape, self.weight, self.eps)
 
 

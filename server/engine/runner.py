@@ -46,7 +46,7 @@ class Runner:
             if behind_projection(module):
                 module.register_forward_hook(self._attention.add_late)
         self._banks: dict[tuple[Adapter, ...], Bank] = {}
-        base.model.set_attn_implementation(self._attention.name)  # type: ignore[operator]
+        base.attend_with(self._attention, self._attention.name)
 
     def run(self, step: Step) -> list[Outcome]:
         """One forward pass; afterwards the K/V of everything fed lies in the sequences' slots."""
