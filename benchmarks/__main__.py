@@ -26,9 +26,17 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True)
     for name, part in PARTS.items():
-        below = parts.add_parser(name, help=(getattr(part, "__doc__", "") or "").splitlines()[0])
-        below.add_argument("--repeats", type=int, default=part.REPEATS)
-        below.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+        said = (getattr(part, "__doc__", "") or "").strip()
+        below = parts.add_parser(
+            name,
+            help=said.splitlines()[0],
+            description=said,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        below.add_argument(
+            "--repeats", type=int, default=part.REPEATS, help="how often all of it is done; the best counts"
+        )
+        below.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each process, peers included")
         below.add_argument("--out", type=Path, help="default benchmarks/results; with --tiny build/tiny")
         below.add_argument("--name", default=name, help="of the files in --out")
         below.add_argument("--tiny", action="store_true", help="a toy base and few tasks, to see that everything runs")

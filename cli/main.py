@@ -1,7 +1,8 @@
 """`softprompt`: the command and its subcommands. Knows their names and where each is written, and nothing else."""
 
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -40,6 +41,16 @@ class Lazily(TyperGroup):
 app = typer.Typer(cls=Lazily, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("softprompt-server"))
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
     """One frozen language model, many tasks."""

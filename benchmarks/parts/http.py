@@ -44,7 +44,7 @@ class Plan:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64])
+    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64], help="requests in flight")
 
 
 def launches(given: argparse.Namespace, turn: int) -> list[Launch]:

@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--vllm-python", type=_absolute, help="interpreter of an environment with vLLM, which is measured then"
     )
     parser.add_argument("--sketch", type=_absolute, help="file of a one-file engine, measured as the peer `sketch`")
-    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64])
+    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64], help="requests in flight")
     parser.add_argument("--waves", type=int, default=2, help="requests per run, in multiples of the concurrency")
 
 

@@ -39,7 +39,7 @@ class Plan:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--concurrency", type=int, default=32, help="requests in flight")
 
 
 def launches(given: argparse.Namespace, turn: int) -> list[Launch]:

@@ -54,7 +54,7 @@ class Plan:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64])
+    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64], help="requests in flight")
 
 
 def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:
@@ -80,7 +80,8 @@ def _point(base: BaseModel, order: Order, concurrency: int) -> dict[str, Any]:
         for _ in range(STEPS):
             engine._advance()  # noqa: SLF001 - likewise
     parts = {name: 1e3 * seconds / STEPS for name, seconds in spent.items()}
-    return {"concurrency": concurrency, WHOLE: 1e3 * median(whole), FLOOR: 1e3 * _floor(base, concurrency), **parts}
+    step, floor = 1e3 * median(whole), 1e3 * _floor(base, concurrency)
+    return {"concurrency": concurrency, WHOLE: step, FLOOR: floor, **parts, REST: step - sum(parts.values())}
 
 
 def _decoding(base: BaseModel, order: Order, concurrency: int) -> Engine:
@@ -162,19 +163,13 @@ def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 
 def _chart(form: str, runs: Sequence[Mapping[str, Any]]) -> Chart:
-    names = [WHOLE, FLOOR, *CLOCKS]
     found = gathered(
         (name, f"{point['concurrency']}", point[name])
         for run in runs
         for point in run["points"]
-        for name in names
+        for name in (WHOLE, FLOOR, *CLOCKS, REST)
         if name in point
     )
-    clocked = found.keys() - {WHOLE, FLOOR}
-    found[REST] = {
-        column: [min(values) - sum(min(found[name][column]) for name in clocked)]
-        for column, values in found[WHOLE].items()
-    }
     return charted(
         f"milliseconds of a decode step, {form}",
         "sequences",
@@ -187,4 +182,4 @@ def _chart(form: str, runs: Sequence[Mapping[str, Any]]) -> Chart:
 
 def notes(_runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How the last row comes about."""
-    return {REST: "the whole step's best less the bests of what has a clock; the whole step is measured without clocks"}
+    return {REST: "the whole step, measured without clocks, less what has a clock"}

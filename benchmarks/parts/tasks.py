@@ -34,7 +34,7 @@ class Plan:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--counts", nargs="+", type=int, default=[1, 10, 100, 1000], help="of tasks, growing, from 1")
-    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--concurrency", type=int, default=32, help="requests in flight")
 
 
 def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:

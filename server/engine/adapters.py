@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from server.engine.native.library import Kernels
+
 MAX_ROWS = 512
 """Pseudo-tokens of an adapter: each takes a place in the attention of every token, though none in the context."""
 ADAPTED_FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
@@ -94,10 +96,11 @@ class Laid:
 class Bank:
     """The adapters of a step side by side, from the lowest adapted layer up; short ones are padded and masked.
 
-    keys, values [L_top, A, H_kv, p, D], gate [L_top, A, H, 1], mask [A, 1, 1, p] to be added to scores.
+    keys, values [L_top, A, H_kv, p, D], gate [L_top, A, H, 1], mask [A, 1, 1, p] to be added to scores. With native
+    `kernels` tokens need not be laid out.
     """
 
-    def __init__(self, adapters: Sequence[Adapter], layers: int) -> None:
+    def __init__(self, adapters: Sequence[Adapter], layers: int, kernels: Kernels | None = None) -> None:
         top = max(len(one.keys) for one in adapters)
         longest = max(one.keys.shape[2] for one in adapters)
         self.first = layers - top
@@ -113,6 +116,8 @@ class Bank:
             self._gate[from_layer:, index, :, 0] = one.gate
             self._mask[index, ..., :length] = 0
         self._padded = bool(torch.isinf(self._mask).any())
+        self._lengths = torch.tensor([one.keys.shape[2] for one in adapters], device=self._keys.device)
+        self._kernels = kernels
         self._last: Laid | None = None
 
     def laid_out(self, which: torch.Tensor) -> Laid:
@@ -120,6 +125,8 @@ class Bank:
 
         Few get a copy of their adapter each; many are grouped by adapter, as copies would be larger than the model.
         """
+        if self._kernels is not None:
+            return Laid(which)
         if self._last is None or not torch.equal(self._last.which, which):
             used = which.unique().tolist()
             if len(which) < GROUPED * len(used) and len(which) * self._keys.shape[3] <= LAID_OUT:
@@ -129,9 +136,17 @@ class Bank:
                 self._last = Laid(which, groups=groups)
         return self._last
 
-    def term(self, layer: int, query: torch.Tensor, laid: Laid) -> torch.Tensor:
-        """query [n, H, D] of the tokens that were laid out -> [n, H, D]."""
-        at, (count, heads, size) = layer - self.first, query.shape
+    def term(self, layer: int, query: torch.Tensor, rows: torch.Tensor, laid: Laid) -> torch.Tensor:
+        """Of the tokens `rows` of query [H, N, D], which were laid out -> [n, H, D]."""
+        at = layer - self.first
+        if self._kernels is not None:
+            banks = self._keys[at], self._values[at], self._gate[at]
+            return self._kernels.attend_side(query, rows, *banks, laid.which, self._lengths)
+        return self._term(at, query[:, rows].transpose(0, 1), laid)
+
+    def _term(self, at: int, query: torch.Tensor, laid: Laid) -> torch.Tensor:
+        """The same in torch's operators, query [n, H, D]."""
+        count, heads, size = query.shape
         kv_heads = self._keys.shape[2]
         grouped = (query * size**-0.5).reshape(count, kv_heads, heads // kv_heads, size)
         if laid.copies is not None:
@@ -166,4 +181,4 @@ class Side:
         """query [H, N, D] -> what is to be added to `rows`, [n, H, D]; None below the adapted layers."""
         if layer < self.bank.first:
             return None
-        return self.bank.term(layer, query[:, self.rows].transpose(0, 1), self.laid)
+        return self.bank.term(layer, query, self.rows, self.laid)

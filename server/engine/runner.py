@@ -87,7 +87,8 @@ class Runner:
         """One for all, or with a tile one for each sequence."""
         groups = [[one] for one in adapted] if self._tile else [adapted] if adapted else []
         banks = {tuple(dict.fromkeys(adapter for _, _, adapter in group)): group for group in groups}
-        self._banks = {used: self._banks.get(used) or Bank(used, self.base.shape.layers) for used in banks}
+        layers, able = self.base.shape.layers, self.base.kernels
+        self._banks = {used: self._banks.get(used) or Bank(used, layers, able) for used in banks}
         return [self._side(group) for group in groups]
 
     def _side(self, group: list[tuple[int, int, Adapter]]) -> Side:

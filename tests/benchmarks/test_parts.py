@@ -98,7 +98,7 @@ def test_a_step_is_what_it_is_made_of() -> None:
     assert [run["form"] for run in runs] == list(step.FORMS)
     for chart in charts:
         assert chart.columns == ("1", "3")
-        for column in chart.columns:
+        for column in chart.columns:  # of one repeat, so the bests are of the same process
             parts = [line[column].best for name, line in chart.rows.items() if name not in {step.WHOLE, step.FLOOR}]
             assert sum(parts) == pytest.approx(chart.rows[step.WHOLE][column].best)
             assert chart.rows["products"][column].best > 0

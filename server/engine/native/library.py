@@ -25,6 +25,7 @@ _POINTER, _COUNT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
     "linear_int8": [*[_POINTER] * 7, *[_COUNT] * 3],
     "norm": [_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT, _FLOAT],
+    "attend_side": [_POINTER, _COUNT, _COUNT, *[_POINTER] * 7, *[_COUNT] * 5, _FLOAT],
     "best": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT],
     "gate": [_POINTER, _POINTER, _COUNT, _COUNT],
     "rotate": [_POINTER, _COUNT, *[_POINTER] * 4, _FLOAT, *[_COUNT] * 4],
@@ -39,6 +40,7 @@ class Kernels:
     """
 
     _attend_rows: Callable[..., None]
+    _attend_side: Callable[..., None]
     _best: Callable[..., None]
     _gate: Callable[..., None]
     _linear_int8: Callable[..., None]
@@ -110,8 +112,14 @@ class Kernels:
 
         q [H, N, D], k, v [H_kv, N, D], a head's elements side by side; keys, values contiguous [slots, H_kv, span, D];
         slots, positions int64 [N]. A row of slot -1 is left out and gets zeros. The last `window` positions are seen.
+        Raises ValueError for what another family may hand over: the kernel would read what is not there.
         """
         (heads, rows, size), kv_heads = q.shape, k.shape[0]
+        if k.shape != (*keys.shape[1:2], rows, size) or v.shape != k.shape or keys.shape[3] != size:
+            raise ValueError(f"queries {[*q.shape]}, keys {[*k.shape]} and values {[*v.shape]} do not fit together")
+        if not q.dtype == k.dtype == v.dtype == keys.dtype == self.dtype:
+            raise ValueError(f"queries {q.dtype}, keys {k.dtype}, values {v.dtype}: {self.dtype} is wanted")
+        q, k, v = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k, v))
         out = q.new_empty(rows, heads, size)
         given = [part for x in (q, k, v) for part in (x.data_ptr(), x.stride(1), x.stride(0))]
         self._attend_rows(
@@ -139,6 +147,30 @@ class Kernels:
         self._linear_int8(
             x.data_ptr(), weights.data_ptr(), scales.data_ptr(), *more, out.data_ptr(), scratch.data_ptr(),
             rows, size, width,
+        )  # fmt: skip
+        return out
+
+    def attend_side(  # noqa: PLR0913, PLR0917 - one kernel's inputs
+        self,
+        q: torch.Tensor,
+        rows: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        gates: torch.Tensor,
+        which: torch.Tensor,
+        lengths: torch.Tensor,
+    ) -> torch.Tensor:
+        """Of the queries `rows` of q [H, N, D]: gate * softmax(q k / sqrt(D)) v over one of A banks each -> [n, H, D].
+
+        keys, values contiguous [A, H_kv, p, D], gates contiguous [A, H, 1]; rows, which int64 [n], lengths int64 [A].
+        """
+        (heads, _, size), (_, kv_heads, span, _) = q.shape, keys.shape
+        q = q if q.stride(2) == 1 else q.contiguous()
+        out = q.new_empty(len(rows), heads, size)
+        inputs = (rows, keys, values, gates, which, lengths, out)
+        self._attend_side(
+            q.data_ptr(), q.stride(1), q.stride(0), *(one.data_ptr() for one in inputs),
+            len(rows), heads, kv_heads, span, size, size**-0.5,
         )  # fmt: skip
         return out
 
@@ -181,11 +213,11 @@ def _load() -> ctypes.CDLL:
 def _openmp() -> Path:
     """The OpenMP library that torch has loaded: another's team of threads would fight with torch's for the cores."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
-    found = sorted(set(re.findall(r"/\S*/lib(?:gomp|iomp5)\S*\.so\S*", maps)))
+    found = sorted(set(re.findall(r"/\S*/lib(?:gomp|i?omp5?)[-.]\S*so\S*", maps)))
     if not found:
         raise ValueError("torch has loaded no OpenMP library that gcc's code can use")
     own = str(Path(torch.__file__).parent)
     best = min(
-        found, key=lambda path: ("iomp5" not in path, not path.startswith(own))
-    )  # preloaded, it serves torch too
+        found, key=lambda path: ("gomp" in path, not path.startswith(own))
+    )  # LLVM's, preloaded, serves torch too
     return Path(best)

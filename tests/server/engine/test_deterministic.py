@@ -70,11 +70,12 @@ def bits(events: list[Event]) -> list[tuple[int, tuple[tuple[int, float], ...]]]
     return [(event.id, event.top) for event in events if isinstance(event, TokenEvent)]
 
 
+@pytest.mark.parametrize("native", [True, False], ids=["native", "torch"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "qwen3"])
-def test_logits_are_the_same_bits_alone_and_in_a_crowd(tmp_path: Path, family: str, dtype: str) -> None:
+def test_logits_are_the_same_bits_alone_and_in_a_crowd(tmp_path: Path, family: str, dtype: str, native: bool) -> None:
     """Whoever else runs, of whatever kind and length, and in whatever order they come."""
-    base = BaseModel.load(models.save(tmp_path / "base", family), device="cpu", dtype=dtype)
+    base = BaseModel.load(models.save(tmp_path / "base", family), device="cpu", dtype=dtype, native=native)
     requests = crowd(base, 40)
     with running(base, deterministic=True) as engine:
         alone = [bits(oracle.ask(engine, request)) for request in requests]
@@ -106,8 +107,8 @@ def test_scores_are_the_same_bits_alone_and_in_a_crowd(tmp_path: Path) -> None:
 
 
 def test_without_it_a_crowd_changes_bits(tmp_path: Path) -> None:
-    """Else the mode would not be worth its price."""
-    base = BaseModel.load(models.save(tmp_path / "base"), device="cpu", dtype="float32")
+    """Else it would not be worth its price. In torch's operators: native attention minds no neighbour in any mode."""
+    base = BaseModel.load(models.save(tmp_path / "base"), device="cpu", dtype="float32", native=False)
     requests = crowd(base, 40)
     with running(base, deterministic=False) as engine:
         alone = [bits(oracle.ask(engine, request)) for request in requests]

@@ -187,6 +187,47 @@ def test_a_nan_stays_in_its_row(softcap: float | None, dtype: torch.dtype) -> No
         assert torch.equal(found[1:], clean[1:])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+def test_side_attention_reads_each_rows_own_bank(sizes: tuple[int, int, int], dtype: torch.dtype) -> None:
+    """Some rows of a batch, banks of several lengths, a gate for every head; the same bits alone."""
+    heads, kv_heads, size = sizes
+    q = draw(1, 9, heads, size, dtype=dtype)[0].transpose(0, 1)
+    keys, values = (draw(3, kv_heads, 40, size, dtype=dtype, seed=seed) for seed in (1, 2))
+    gates, lengths = draw(3, heads, 1, dtype=dtype, seed=3), torch.tensor([40, 1, 17])
+    rows, which = torch.tensor([8, 0, 3, 4]), torch.tensor([2, 0, 1, 0])
+    found = of(dtype).attend_side(q, rows, keys, values, gates, which, lengths)
+    wanted = torch.empty(4, heads, size, dtype=torch.float64)
+    for index, (row, bank) in enumerate(zip(rows.tolist(), which.tolist(), strict=True)):
+        own = slice(0, int(lengths[bank]))
+        k, v = (x[bank, :, own].double().repeat_interleave(heads // kv_heads, 0) for x in (keys, values))
+        weights = torch.softmax(torch.einsum("hd,htd->ht", q[:, row].double(), k) * size**-0.5, -1)
+        wanted[index] = torch.einsum("ht,htd->hd", weights, v) * gates[bank].double()
+    close(found, wanted)
+    for index in range(4):
+        one = slice(index, index + 1)
+        alone = of(dtype).attend_side(q, rows[one].clone(), keys, values, gates, which[one].clone(), lengths)
+        assert torch.equal(alone[0], found[index])
+
+
+def test_rows_that_do_not_fit_are_refused_and_strided_heads_are_not() -> None:
+    """An untried family may compute its attention in another dtype, or give values another size than keys."""
+    cache, plain = Cache((4, 2, 32), torch.float32), Cache((4, 2, 32), torch.float32)
+    wanted = plain.run(96, None)
+    cache.q = cache.q.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(cache.run(96, None), wanted)
+    for name, other in [
+        ("v", cache.v[..., :16]),
+        ("k", cache.k[:1]),
+        ("q", cache.q[..., :16]),
+        ("q", cache.q.double()),
+    ]:
+        wrong = Cache((4, 2, 32), torch.float32)
+        setattr(wrong, name, other)
+        with pytest.raises(ValueError, match="queries"):
+            wrong.run(96, None)
+
+
 def test_a_device_or_a_dtype_without_kernels_has_none() -> None:
     """float16 on a CPU, anything on CUDA."""
     assert kernels(torch.float16, CPU) == "none for float16 on cpu"
