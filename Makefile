@@ -40,7 +40,7 @@ SOURCES := hatch_build.py server prompt_store tuning cli pretraining benchmarks 
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install serve test check format format-check lint types contracts base base-card demos demo-scores fuzz-engine bench replay ci-deps constraints clean distclean
+.PHONY: help install kernels serve test check format format-check lint types contracts base base-card demos demo-scores fuzz-engine bench replay ci-deps constraints clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -67,12 +67,16 @@ $(VENV)/stamp-bench: $(VENV)/stamp-install
 	$(PIP) install -c constraints.txt -e ".[bench]"
 	touch $@
 
-install: $(VENV)/stamp-install
+install: $(VENV)/stamp-install kernels
 
-serve: $(VENV)/stamp-install
+# Tried each time, as long as there are none: who has installed a compiler since need not know what to remove.
+kernels: $(VENV)/stamp-install
+	@$(BIN)/python server/engine/native/build.py || echo "No native kernels: on a CPU the server will be slower (README)."
+
+serve: $(VENV)/stamp-install kernels
 	exec $(BIN)/softprompt serve --host "$(HOST)" --port "$(PORT)" --store "$(STORE)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-test: $(VENV)/stamp-dev
+test: $(VENV)/stamp-dev kernels
 	$(BIN)/python -m pytest $(ARGS)
 
 check: format-check lint types contracts test

@@ -17,6 +17,8 @@ from benchmarks.measure import PARTS, Part
 from benchmarks.order import ROOT
 from benchmarks.report import figures, table, write
 
+TOY = "; figures of a toy base mean nothing"
+
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
     """Without a part's name in front it is `mixed`."""
@@ -64,6 +66,7 @@ def main(words: Sequence[str]) -> None:
     out = given.out or (ROOT / "build" / "tiny" if given.tiny else ROOT / "benchmarks" / "results")
     write(whole, charts, out, given.name)
     sys.stdout.write("\n" + "\n".join(map(table, charts)) + "\n")
+    sys.stdout.write(f"{out / given.name}.md, .json and .svg are written" + (TOY if given.tiny else "") + "\n")
     sys.stdout.write(json.dumps({"part": given.part, "figures": figures(charts), "notes": notes}) + "\n")
 
 

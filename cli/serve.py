@@ -49,7 +49,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
 ) -> None:
     """Serve one frozen base and the tasks of a store.
 
-    Every option has a SOFTPROMPT_* variable of its name; the option wins.
+    Every option has a SOFTPROMPT_* variable of its name; the option wins. Other settings are variables alone
+    (docs/operations.md).
     """
     given = {name: value for name, value in locals().items() if value is not None}
     try:

@@ -260,6 +260,8 @@ class Info(Answer):
     fingerprint: str
     dtype: str
     weights: Literal["dtype", "int8"]
+    native_kernels: str
+    deterministic: bool
     device: str
     max_total_tokens: int
     kinds: list[str]

@@ -91,6 +91,8 @@ async def info(request: Request) -> Response:
             "fingerprint": base.base.fingerprint,
             "dtype": str(base.dtype).removeprefix("torch."),
             "weights": "int8" if base.int8 else "dtype",
+            "native_kernels": base.speedup,
+            "deterministic": request.app.state.settings.deterministic,
             "device": str(base.device),
             "max_total_tokens": engine.max_total_tokens,
             "kinds": sorted(kind for kind in KINDS if refusal(kind, engine.base) is None),

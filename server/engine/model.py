@@ -107,7 +107,7 @@ class BaseModel:
         """Reads `path` (see `locate`), known as `name`, else as its folder. Raises BadBase: why it cannot be served.
 
         `packed` and `native`: faster ways to the same numbers, which leave a model that cannot be trained.
-        `weights`: "dtype", or "int8" for linear layers of 8 bits (see `quantized`), wherever the embeddings' stay.
+        `weights`: "dtype", or "int8" for linear layers of 8 bits (see `quantized`), which native kernels multiply.
         """
         check_directory(path)
         try:
@@ -131,6 +131,8 @@ class BaseModel:
         loaded = cls(model, config, base, eos_ids(path, config))
         if packed:
             exchange(loaded.model, fused_norms)
+        if weights == "int8" and not native:
+            raise BadBase("weights of 8 bits want the native kernels, which --no-native leaves out")
         if weights == "int8":
             loaded.quantize()
         elif packed and where.type == "cpu" and packing_works(chosen):

@@ -201,7 +201,7 @@ def _library() -> ctypes.CDLL | str:
 def _load() -> ctypes.CDLL:
     """Raises OSError or AttributeError for what cannot be loaded, ValueError for what should not be used."""
     if not build.LIBRARY.is_file():
-        raise ValueError("they were not compiled when this was installed")
+        raise ValueError("they were not compiled when this was installed, for want of gcc")
     ctypes.CDLL(str(_openmp()), mode=ctypes.RTLD_GLOBAL)  # the one that is loaded already, for everybody to find
     library = ctypes.CDLL(str(build.LIBRARY))
     made_of = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "softprompt_source"))).decode()

@@ -130,5 +130,7 @@ def test_where_there_is_no_kernel_8_bits_are_refused(tmp_path: Path, monkeypatch
     """By name, at the start."""
     folder = models.save(tmp_path / "base", "llama")
     monkeypatch.setattr("server.engine.model.kernels", lambda *_: "they were not compiled when this was installed")
+    with pytest.raises(BadBase, match="--no-native"):
+        BaseModel.load(folder, device="cpu", dtype="float32", weights="int8", native=False)
     with pytest.raises(BadBase, match="want native kernels: they were not compiled"):
         BaseModel.load(folder, device="cpu", dtype="float32", weights="int8")

@@ -10,6 +10,7 @@ import torch
 
 from server.engine.native import build, library
 
+NONE = "they were not compiled when this was installed, for want of gcc"
 needs_compiler = pytest.mark.skipif(not build.LIBRARY.is_file(), reason="no native kernels: no C compiler here?")
 
 
@@ -58,7 +59,7 @@ def test_a_library_of_another_source_is_not_used(monkeypatch: pytest.MonkeyPatch
 def test_without_a_library_there_are_no_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing one, and a file that is none."""
     monkeypatch.setattr(build, "LIBRARY", tmp_path / "kernels.so")
-    assert library.kernels(torch.float32, torch.device("cpu")) == "they were not compiled when this was installed"
+    assert library.kernels(torch.float32, torch.device("cpu")) == NONE
     build.LIBRARY.write_bytes(b"no library")
     library._library.cache_clear()
     assert "kernels.so" in str(library.kernels(torch.float32, torch.device("cpu")))
