@@ -73,7 +73,7 @@ def _findings(given: dict[str, str], *, verify: bool) -> Iterator[Finding]:
     base, finding = _base(settings)
     yield finding
     if base is not None:
-        yield Finding("weights", "8 bits in linear layers" if base.int8 else "as the dtype")
+        yield Finding("weights", f"8 bits in {base.packed} linear layers" if base.int8 else "as the dtype")
         yield Finding("native kernels", base.speedup)
     if verify and base is not None:
         yield _whole(settings)

@@ -80,7 +80,7 @@ def announce(settings: Settings, up: Started) -> None:
     rows: dict[str, Any] = {
         "base": f"{'embedded' if settings.embedded else settings.model} ({engine.base.base.fingerprint[:12]})",
         "device, dtype": f"{engine.base.device}, {str(engine.base.dtype).removeprefix('torch.')}",
-        "weights": "8 bits in linear layers" if engine.base.int8 else "as the dtype",
+        "weights": f"8 bits in {engine.base.packed} linear layers" if engine.base.int8 else "as the dtype",
         "threads": settings.threads or torch.get_num_threads(),
         "native kernels": engine.base.speedup,
         "longest sequence": f"{engine.max_total_tokens} tokens{_context(settings, engine.max_total_tokens)}",

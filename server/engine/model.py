@@ -18,8 +18,9 @@ from prompt_store.errors import BaseDamaged
 from prompt_store.metadata import Base
 from server.engine.adapters import attentions, lacking
 from server.engine.checkpoint import BadBase, check_directory, check_whole, eos_ids, parameters_in, shape_of
-from server.engine.fused import FusedLayer, fuse
+from server.engine.fused import FusedLayer
 from server.engine.layers import exchange
+from server.engine.likeness import fuse
 from server.engine.native.library import Kernels, kernels
 from server.engine.norms import FusedRMSNorm, fused_norms
 from server.engine.packing import packed_linears, packing_works
@@ -86,6 +87,7 @@ class BaseModel:
         self.packed = 0
         self.fused: list[FusedLayer] = []
         self.int8 = False
+        self._attending: Any = None
         self.kernels: Kernels | None = None
         self.speedup = "not asked for"
         self.attentions = attentions(model)
@@ -159,15 +161,32 @@ class BaseModel:
             return
         self.kernels, self.fused = found, fuse(self.model, found, coarse=self.int8)
         for module in self.model.modules():
-            if isinstance(module, FusedRMSNorm):
+            if isinstance(module, FusedRMSNorm) and module.weight.dtype == self.dtype:
                 module.kernels = found
         self.speedup = "all layers" if len(self.fused) == self.shape.layers else "attention and norms"
 
     def attend_with(self, function: Any, name: str) -> None:
-        """Sets the attention function of all layers, known to transformers as `name`."""
+        """Sets the attention function of all layers, known to transformers as `name`. Nothing when it is that one."""
+        if self._attending is function:
+            return
+        self._attending = function
         self.model.set_attn_implementation(name)  # type: ignore[operator]
         for layer in self.fused:
             layer.attend = function
+
+    @contextmanager
+    def as_it_was(self, implementation: str) -> Iterator[None]:
+        """The family's own layers with an attention function of transformers', while this is open."""
+        self._attending = None
+        self.model.set_attn_implementation(implementation)  # type: ignore[operator]
+        for layer in self.fused:
+            layer.take_off()
+        try:
+            yield
+        finally:
+            for layer in self.fused:
+                layer.put_on()
+                layer.attend = None
 
     def tensor(self, learnt: Any) -> torch.Tensor:
         """Learnt numbers, float32, where the model is and in its dtype."""
@@ -186,7 +205,7 @@ class BaseModel:
 
     def best(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of every row of logits [R, V]: the largest, NaN where there is one, and its id."""
-        if self.kernels is not None:
+        if self.kernels is not None and logits.dtype == self.dtype and logits.is_contiguous():
             return self.kernels.best(logits)
         values, ids = logits.float().max(-1)  # NaN wins a maximum; in bfloat16 it takes six times as long
         return values, ids

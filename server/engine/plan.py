@@ -79,7 +79,7 @@ class Plan:
 
     def rows(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Slot and position of every token of a row of `count`, int64; slot -1 for those that belong into none."""
-        if self._rows is None:
+        if self._rows is None or len(self._rows[0]) != count:
             slots = torch.full((count,), -1, dtype=torch.int64, device=self.slots.device)
             at = torch.zeros_like(slots)
             slots[: self.decodes], at[: self.decodes] = self.slots, self.positions

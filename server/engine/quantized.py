@@ -47,12 +47,17 @@ class Int8Linear(Packed):
         self._kernels = kernels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._kernels.linear_int8(x.contiguous(), self._weights, self._scales, self._bias, None)
+        return self._product(x, None)
 
     def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        return self._kernels.linear_int8(
-            x.contiguous(), self._weights, self._scales, self._bias, residual.contiguous()
-        )  # fmt: skip
+        return self._product(x, residual)
+
+    def _product(self, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """In the kernels' dtype, and back to the input's: some families compute their logits in another."""
+        dtype = self._kernels.dtype
+        given = x.to(dtype).contiguous()
+        added = None if residual is None else residual.to(dtype).contiguous()
+        return self._kernels.linear_int8(given, self._weights, self._scales, self._bias, added).to(x.dtype)
 
 
 def of_8_bits(linears: Sequence[nn.Linear], kernels: Kernels) -> Packed:

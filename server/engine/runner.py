@@ -46,7 +46,6 @@ class Runner:
             if behind_projection(module):
                 module.register_forward_hook(self._attention.add_late)
         self._banks: dict[tuple[Adapter, ...], Bank] = {}
-        base.attend_with(self._attention, self._attention.name)
 
     def run(self, step: Step) -> list[Outcome]:
         """One forward pass; afterwards the K/V of everything fed lies in the sequences' slots."""
@@ -58,6 +57,7 @@ class Runner:
         batch = build(step, self.kv.span, self.base.device, self._tile)
         batch.plan.sides = self._sides(batch.adapted)
         self._attention.begin(batch.plan)
+        self.base.attend_with(self._attention, self._attention.name)
         logits = self._logits(batch)
         return self._outcomes(step, batch.wanted, logits)
 

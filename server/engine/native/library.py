@@ -117,6 +117,8 @@ class Kernels:
         (heads, rows, size), kv_heads = q.shape, k.shape[0]
         if k.shape != (*keys.shape[1:2], rows, size) or v.shape != k.shape or keys.shape[3] != size:
             raise ValueError(f"queries {[*q.shape]}, keys {[*k.shape]} and values {[*v.shape]} do not fit together")
+        if len(slots) != rows or len(positions) != rows:
+            raise ValueError(f"{rows} rows, and slots and positions for {len(slots)} and {len(positions)}")
         if not q.dtype == k.dtype == v.dtype == keys.dtype == self.dtype:
             raise ValueError(f"queries {q.dtype}, keys {k.dtype}, values {v.dtype}: {self.dtype} is wanted")
         q, k, v = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k, v))
@@ -165,6 +167,8 @@ class Kernels:
         keys, values contiguous [A, H_kv, p, D], gates contiguous [A, H, 1]; rows, which int64 [n], lengths int64 [A].
         """
         (heads, _, size), (_, kv_heads, span, _) = q.shape, keys.shape
+        if not q.dtype == keys.dtype == gates.dtype == self.dtype:
+            raise ValueError(f"queries {q.dtype}, banks {keys.dtype}: {self.dtype} is wanted")
         q = q if q.stride(2) == 1 else q.contiguous()
         out = q.new_empty(len(rows), heads, size)
         inputs = (rows, keys, values, gates, which, lengths, out)
@@ -202,18 +206,17 @@ def _load() -> ctypes.CDLL:
     """Raises OSError or AttributeError for what cannot be loaded, ValueError for what should not be used."""
     if not build.LIBRARY.is_file():
         raise ValueError("they were not compiled when this was installed, for want of gcc")
-    ctypes.CDLL(str(_openmp()), mode=ctypes.RTLD_GLOBAL)  # the one that is loaded already, for everybody to find
-    library = ctypes.CDLL(str(build.LIBRARY))
-    made_of = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "softprompt_source"))).decode()
-    if made_of != build.digest():
+    if build.digest().encode() not in build.LIBRARY.read_bytes():  # before it is mapped: a part of one would kill us
         raise ValueError("they were compiled from another source")
-    return library
+    ctypes.CDLL(str(_openmp()), mode=ctypes.RTLD_GLOBAL)  # the one that is loaded already, for everybody to find
+    return ctypes.CDLL(str(build.LIBRARY))
 
 
 def _openmp() -> Path:
     """The OpenMP library that torch has loaded: another's team of threads would fight with torch's for the cores."""
-    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
-    found = sorted(set(re.findall(r"/\S*/lib(?:gomp|i?omp5?)[-.]\S*so\S*", maps)))
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    files = {line.split(maxsplit=5)[5] for line in lines if "/" in line}
+    found = sorted(file for file in files if re.match(r"lib(?:gomp|i?omp5?)[-.].*so", Path(file).name))
     if not found:
         raise ValueError("torch has loaded no OpenMP library that gcc's code can use")
     own = str(Path(torch.__file__).parent)

@@ -6,16 +6,28 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from server.engine.fused import FusedLayer, fuse
+from server.engine.engine import Engine
+from server.engine.fused import FusedLayer
 from server.engine.layers import exchange
+from server.engine.likeness import fuse
 from server.engine.model import BaseModel
 from server.engine.native.library import Kernels, kernels
 from server.engine.norms import fused_norms
 from server.engine.packing import packed_linears, packing_works
+from server.engine.request import Request, Sampling
+from server.engine.settings import EngineSettings
 from tests import models
+from tests.server.engine import oracle
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(
@@ -53,7 +65,11 @@ def test_a_fused_model_says_what_it_said() -> None:
     """Through transformers' own attention; float32 to rounding."""
     model, ids = prepared(), torch.tensor([[0, 40, 41, 42, 43, 44]])
     before = model(ids, use_cache=False).logits
-    assert len(fuse(model, able())) == 3
+    found = fuse(model, able())
+    assert len(found) == 3
+    assert torch.equal(model(ids, use_cache=False).logits, before), "outside the engine nothing changes"
+    for layer in found:
+        layer.attend = AttentionInterface()["sdpa"]
     after = model(ids, use_cache=False).logits
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
     assert not torch.equal(after, before), "the same bits would mean that nothing was exchanged"
@@ -104,10 +120,47 @@ def test_a_layer_that_computes_something_else_keeps_its_own_code(change: Any) ->
     assert not isinstance(model.model.layers[1].forward, FusedLayer)
 
 
-def test_rotary_positions_of_another_size_are_refused() -> None:
-    """They would be read beyond their end."""
+def test_rotary_positions_of_another_size_are_the_layers_own_business() -> None:
+    """A family that rotates a part of each head: the kernel would read beyond their end."""
     model = prepared()
-    fuse(model, able())
+    layer = model.model.layers[0]
+    (fused, *_) = fuse(model, able())
+    fused.attend = pytest.fail
     half = torch.zeros(1, 2, 8)
-    with pytest.raises(ValueError, match="rotary positions"):
-        model.model.layers[0](torch.zeros(1, 2, 64), position_embeddings=(half, half))
+    with pytest.raises(RuntimeError):  # Llama's own code, which does not know what to do with them either
+        layer(torch.zeros(1, 2, 64), position_embeddings=(half, half))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("weights", ["dtype", "int8"])
+@pytest.mark.parametrize("loudness", [0.01, 0.2])
+@pytest.mark.parametrize("change", [{"hidden_act": "relu"}, {"hidden_act": "gelu"}, {"model_type": "granite"}])
+def test_a_layer_that_hardly_speaks_is_heard(
+    change: dict[str, Any], loudness: float, weights: str, dtype: str, tmp_path: Path
+) -> None:
+    """Another activation, or residuals scaled as Granite does, with weights as small as a fresh model's."""
+    size: dict[str, Any] = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3}
+    shape = {**size, "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": loudness}
+    torch.manual_seed(0)
+    if "model_type" in change:
+        model: PreTrainedModel = GraniteForCausalLM(GraniteConfig(**shape, residual_multiplier=0.22))
+    else:
+        model = LlamaForCausalLM(LlamaConfig(**shape, **change))
+    model.save_pretrained(tmp_path / "base")
+    assert BaseModel.load(tmp_path / "base", device="cpu", dtype=dtype, weights=weights).fused == []
+    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(tmp_path / "plain")
+    assert len(BaseModel.load(tmp_path / "plain", device="cpu", dtype=dtype, weights=weights).fused) == 3
+
+
+def test_two_engines_on_one_base_take_turns(tmp_path: Path) -> None:
+    """Each pass is its own engine's, whoever was made last."""
+    base = BaseModel.load(models.save(tmp_path / "base"), device="cpu", dtype="float32")
+    engines = [Engine(base, EngineSettings(max_batch=4, threads=1)) for _ in range(2)]
+    for engine in engines:
+        engine.start()
+    asked = [Request(number, (0, 40, 41 + number), Sampling(6, ignore_eos=True)) for number in range(3)]
+    answers = [[oracle.ids_of(oracle.ask(engine, request)) for engine in (*engines, *engines)] for request in asked]
+    assert all(one == own[0] for own in answers for one in own)
+    assert len({tuple(own[0]) for own in answers}) == 3
+    for engine in engines:
+        engine.close()

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from server.engine.checkpoint import BadBase, name_of
@@ -62,3 +63,14 @@ def test_a_base_that_attends_both_ways_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "use_bidirectional_attention": True}), encoding="utf-8")
     with pytest.raises(BadBase, match="both directions"):
         BaseModel.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_best_id_is_found_in_logits_of_any_dtype_and_layout(folder: Path, dtype: str) -> None:
+    """Some families give float32 whatever they compute in; a kernel reads what it is told lies there."""
+    base = BaseModel.load(folder, device="cpu", dtype=dtype)
+    logits = torch.randn(5, 700, generator=torch.Generator().manual_seed(0))
+    for given in (logits, logits.bfloat16(), logits[:, ::2], logits.T.contiguous().T):
+        values, ids = base.best(given)
+        assert ids.tolist() == given.float().argmax(-1).tolist()
+        assert values.tolist() == given.float().max(-1).values.tolist()

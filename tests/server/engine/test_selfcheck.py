@@ -14,14 +14,21 @@ from transformers import (
     GPTJForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    MinistralConfig,
+    MinistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
     PreTrainedModel,
+    SeedOssConfig,
+    SeedOssForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from server.engine import products
 from server.engine.checkpoint import BadBase
 from server.engine.model import FAMILIES, BaseModel
+from server.engine.native.library import kernels
 from server.engine.selfcheck import check
 from tests import models
 
@@ -49,6 +56,31 @@ def test_a_family_that_answers_alike_serves(tmp_path: Path, dtype: str) -> None:
     assert max(check(mixtral), check(gemma)) < 0.1
     config: Any = gemma.model.config
     assert config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("weights", ["dtype", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["seed_oss", "ministral", "smollm3"])
+def test_an_untried_family_of_llamas_shape_is_held_against_its_own_code(
+    family: str, dtype: str, weights: str, tmp_path: Path
+) -> None:
+    """With fused layers, a window shorter than what is read, and a layer without rotary positions that is not fused."""
+    found = kernels(torch.float32, torch.device("cpu"))
+    if isinstance(found, str) or not found.int8:
+        pytest.skip("no AVX512-VNNI kernels here")
+    shape: dict[str, Any] = {**GROUPED, "num_hidden_layers": 4, "max_position_embeddings": 256}
+    model: PreTrainedModel
+    if family == "seed_oss":
+        model = SeedOssForCausalLM(SeedOssConfig(**shape, head_dim=16))
+    elif family == "ministral":
+        model = MinistralForCausalLM(MinistralConfig(**shape, head_dim=16, sliding_window=16))
+    else:
+        model = SmolLM3ForCausalLM(SmolLM3Config(**shape))
+    base_of(model, tmp_path / "base", dtype)
+    base = BaseModel.load(tmp_path / "base", device="cpu", dtype=dtype, weights=weights)
+    assert len(base.fused) == (3 if family == "smollm3" else 4)
+    assert check(base) < (1e-3 if (dtype, weights) == ("float32", "dtype") else 0.25)
+    assert all(layer.layer.forward is layer for layer in base.fused), "it is fused again"
 
 
 def test_a_family_with_another_attention_is_refused_by_name(tmp_path: Path) -> None:

@@ -60,9 +60,21 @@ def test_without_a_library_there_are_no_kernels(tmp_path: Path, monkeypatch: pyt
     """A missing one, and a file that is none."""
     monkeypatch.setattr(build, "LIBRARY", tmp_path / "kernels.so")
     assert library.kernels(torch.float32, torch.device("cpu")) == NONE
-    build.LIBRARY.write_bytes(b"no library")
-    library._library.cache_clear()
-    assert "kernels.so" in str(library.kernels(torch.float32, torch.device("cpu")))
+    for content in (b"no library", b"no library, " + build.digest().encode()):
+        build.LIBRARY.write_bytes(content)
+        library._library.cache_clear()
+        assert isinstance(library.kernels(torch.float32, torch.device("cpu")), str)
+
+
+@needs_compiler
+def test_a_part_of_a_library_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken copy would end the process when it is mapped."""
+    whole = build.LIBRARY.read_bytes()
+    monkeypatch.setattr(build, "LIBRARY", tmp_path / "kernels.so")
+    for size in (4_000, len(whole) // 4, len(whole) // 2):
+        build.LIBRARY.write_bytes(whole[:size])
+        library._library.cache_clear()
+        assert library.kernels(torch.float32, torch.device("cpu")) == "they were compiled from another source"
 
 
 @needs_compiler
