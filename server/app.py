@@ -89,8 +89,8 @@ def load_base(settings: Settings) -> tuple[BaseModel, Tokenizer]:
 
 
 def _loaded(path: Path, name: str, settings: Settings) -> tuple[BaseModel, Tokenizer]:
-    how = settings.device, settings.dtype, settings.weights
-    base = BaseModel.load(path, name=name, device=how[0], dtype=how[1], weights=how[2], native=settings.native)
+    how = settings.model_dump(include={"device", "dtype", "weights", "native"})
+    base = BaseModel.load(path, name=name, **how)
     if base.config.model_type not in FAMILIES:
         found = check(base)
         logger().info("an untried family answers alike", model_type=base.config.model_type, difference=found)

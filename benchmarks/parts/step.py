@@ -22,7 +22,7 @@ from benchmarks.report import Chart, charted, gathered
 from benchmarks.workload import workload
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
-from server.engine.native.library import Kernels, kernels
+from server.engine.native.binding import Kernels, kernels
 from server.engine.packing import Packed, PackedLinear
 from server.engine.quantized import Int8Linear
 from server.engine.request import Event, Request, Sampling

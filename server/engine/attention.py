@@ -13,7 +13,7 @@ from transformers import AttentionInterface
 
 from server.engine.adapters import behind_projection
 from server.engine.kv import KVCache
-from server.engine.native.library import Kernels
+from server.engine.native.binding import Kernels
 from server.engine.plan import Plan
 from server.engine.products import Layer, decode, prefill
 

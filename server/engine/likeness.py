@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AttentionInterface
 
 from server.engine.fused import FusedLayer
-from server.engine.native.library import Kernels
+from server.engine.native.binding import Kernels
 from server.engine.norms import FusedRMSNorm
 from server.engine.packing import Packed, Part
 

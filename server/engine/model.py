@@ -21,7 +21,7 @@ from server.engine.checkpoint import BadBase, check_directory, check_whole, eos_
 from server.engine.fused import FusedLayer
 from server.engine.layers import exchange
 from server.engine.likeness import fuse
-from server.engine.native.library import Kernels, kernels
+from server.engine.native.binding import Kernels, kernels
 from server.engine.norms import FusedRMSNorm, fused_norms
 from server.engine.packing import packed_linears, packing_works
 from server.engine.quantized import of_8_bits

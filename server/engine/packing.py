@@ -90,8 +90,9 @@ def packing_works(dtype: torch.dtype) -> bool:
     linear = nn.Linear(64, 96).to(dtype)
     x = torch.randn(3, 64, generator=generator).to(dtype)
     try:
-        packed = PackedLinear([linear])(x)
-        twice = PackedLinear([linear]).plus(x, packed)
+        layer = PackedLinear([linear])
+        packed = layer(x)
+        twice = layer.plus(x, packed)
     except (TypeError, RuntimeError):
         return False
     plain = F.linear(x, linear.weight, linear.bias)

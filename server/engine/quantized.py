@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from server.engine.native.library import PANEL, Kernels
+from server.engine.native.binding import PANEL, Kernels
 from server.engine.packing import Packed, PackedLinear
 
 STEPS = 127

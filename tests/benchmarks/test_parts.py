@@ -13,7 +13,7 @@ from benchmarks.order import Order
 from benchmarks.parts import step
 from benchmarks.workload import TINY
 from prompt_store.metadata import KINDS
-from server.engine.native.library import kernels
+from server.engine.native.binding import kernels
 
 SMALL = ("--tiny", "--threads", "1")
 

@@ -1,6 +1,6 @@
 """Compiles the kernels: at installation, and by `python server/engine/native/build.py`.
 
-gcc on Linux only, with OpenMP but without linking it: the team of threads must be torch's own (`library`). Knows
+gcc on Linux only, with OpenMP but without linking it: the team of threads must be torch's own (`binding`). Knows
 nothing but the standard library: torch is not there while a package is built.
 """
 

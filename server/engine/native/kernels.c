@@ -1,7 +1,7 @@
 /* What a decode step does between its matrix products, one call instead of torch's five to fifteen.
  *
  * Every row is computed by itself, in float32, and rounded once: no neighbour changes a bit of it. Knows pointers and
- * sizes; the caller has checked both. Compiled by `build.py`; `library.py` says which argument is what.
+ * sizes; the caller has checked both. Compiled by `build.py`; `binding.py` says which argument is what.
  *
  * libgomp is the OpenMP that torch's Linux wheels bring; a second one beside it would fight for the same cores.
  */
@@ -68,12 +68,12 @@ INLINE floats load_float32s(const float *x) {
 }
 
 INLINE float total(floats f) {
-  float s[LANES], t = 0;
+  float s[LANES];
   memcpy(s, &f, sizeof s);
 #pragma GCC unroll 4
   for (int width = LANES / 2; width; width /= 2)
     for (int i = 0; i < width; i++) s[i] += s[i + width];
-  return t + s[0];
+  return s[0];
 }
 
 /* e^x by Cephes' polynomial, within 2 units in the last place; below -87 it is e^-87, NaN stays NaN. */
@@ -111,9 +111,6 @@ __attribute__((constructor)) static void look(void) {
   int8_here = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
-#endif
-
-#ifdef __x86_64__
 EXPORT int softprompt_int8(void) { return int8_here; }
 #else
 EXPORT int softprompt_int8(void) { return 0; }

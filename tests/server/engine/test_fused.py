@@ -21,7 +21,7 @@ from server.engine.fused import FusedLayer
 from server.engine.layers import exchange
 from server.engine.likeness import fuse
 from server.engine.model import BaseModel
-from server.engine.native.library import Kernels, kernels
+from server.engine.native.binding import Kernels, kernels
 from server.engine.norms import fused_norms
 from server.engine.packing import packed_linears, packing_works
 from server.engine.request import Request, Sampling

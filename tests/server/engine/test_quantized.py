@@ -9,7 +9,7 @@ from torch import nn
 from server.engine.checkpoint import BadBase
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
-from server.engine.native.library import Kernels, kernels
+from server.engine.native.binding import Kernels, kernels
 from server.engine.packing import PackedLinear
 from server.engine.quantized import Int8Linear, of_8_bits, quantize
 from server.engine.request import Finished, Request, Sampling

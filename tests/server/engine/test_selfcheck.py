@@ -28,7 +28,7 @@ from transformers import (
 from server.engine import products
 from server.engine.checkpoint import BadBase
 from server.engine.model import FAMILIES, BaseModel
-from server.engine.native.library import kernels
+from server.engine.native.binding import kernels
 from server.engine.selfcheck import check
 from tests import models
 

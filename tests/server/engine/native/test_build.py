@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from server.engine.native import build, library
+from server.engine.native import binding, build
 
 NONE = "they were not compiled when this was installed, for want of gcc"
 needs_compiler = pytest.mark.skipif(not build.LIBRARY.is_file(), reason="no native kernels: no C compiler here?")
@@ -17,7 +17,7 @@ needs_compiler = pytest.mark.skipif(not build.LIBRARY.is_file(), reason="no nati
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
     """What was loaded before does not count."""
-    library._library.cache_clear()
+    binding._library.cache_clear()
 
 
 @needs_compiler
@@ -50,20 +50,20 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(tmp_path: Path, monk
 @needs_compiler
 def test_a_library_of_another_source_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """An old one that an update left behind."""
-    assert isinstance(library.kernels(torch.float32, torch.device("cpu")), library.Kernels)
-    library._library.cache_clear()
+    assert isinstance(binding.kernels(torch.float32, torch.device("cpu")), binding.Kernels)
+    binding._library.cache_clear()
     monkeypatch.setattr(build, "digest", lambda: "0" * 64)
-    assert library.kernels(torch.float32, torch.device("cpu")) == "they were compiled from another source"
+    assert binding.kernels(torch.float32, torch.device("cpu")) == "they were compiled from another source"
 
 
 def test_without_a_library_there_are_no_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing one, and a file that is none."""
     monkeypatch.setattr(build, "LIBRARY", tmp_path / "kernels.so")
-    assert library.kernels(torch.float32, torch.device("cpu")) == NONE
+    assert binding.kernels(torch.float32, torch.device("cpu")) == NONE
     for content in (b"no library", b"no library, " + build.digest().encode()):
         build.LIBRARY.write_bytes(content)
-        library._library.cache_clear()
-        assert isinstance(library.kernels(torch.float32, torch.device("cpu")), str)
+        binding._library.cache_clear()
+        assert isinstance(binding.kernels(torch.float32, torch.device("cpu")), str)
 
 
 @needs_compiler
@@ -73,8 +73,8 @@ def test_a_part_of_a_library_is_not_loaded(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(build, "LIBRARY", tmp_path / "kernels.so")
     for size in (4_000, len(whole) // 4, len(whole) // 2):
         build.LIBRARY.write_bytes(whole[:size])
-        library._library.cache_clear()
-        assert library.kernels(torch.float32, torch.device("cpu")) == "they were compiled from another source"
+        binding._library.cache_clear()
+        assert binding.kernels(torch.float32, torch.device("cpu")) == "they were compiled from another source"
 
 
 @needs_compiler
@@ -82,7 +82,7 @@ def test_its_threads_are_torchs_own() -> None:
     """One OpenMP library in the process, whichever gcc would have linked: two teams would fight for the cores."""
     code = (
         "import torch, re, pathlib\n"
-        "from server.engine.native.library import kernels\n"
+        "from server.engine.native.binding import kernels\n"
         "assert kernels(torch.float32, torch.device('cpu')).norm(torch.ones(99, 640), torch.ones(640), 0.0).sum() > 0\n"
         "print(len(set(re.findall(r'/\\S*lib(?:[gi]?omp)\\S*', pathlib.Path('/proc/self/maps').read_text()))))\n"
     )

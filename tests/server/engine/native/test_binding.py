@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from server.engine.native.library import Kernels, kernels
+from server.engine.native.binding import Kernels, kernels
 
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16)

@@ -1,7 +1,7 @@
 """The compiled kernels as functions of tensors, or the reason why there are none.
 
-Knows ctypes and tensors; no model. The shapes a caller promises are said where a function is; nothing else is checked
-on a call, so only the engine's own modules call.
+Knows ctypes and tensors; no model. The shapes a caller promises are said where a function is; what a family's code
+hands over is checked, what the engine's own modules promise is not.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _POINTER, _COUNT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
     "linear_int8": [*[_POINTER] * 7, *[_COUNT] * 3],
-    "norm": [_POINTER, _COUNT, _POINTER, _POINTER, _COUNT, _COUNT, _FLOAT],
+    "norm": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT, _FLOAT],
     "attend_side": [_POINTER, _COUNT, _COUNT, *[_POINTER] * 7, *[_COUNT] * 5, _FLOAT],
     "best": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT],
     "gate": [_POINTER, _POINTER, _COUNT, _COUNT],
@@ -65,7 +65,7 @@ class Kernels:
     def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """RMS norm over the last dimension of contiguous x [..., d]; weight [d]."""
         out, size = torch.empty_like(x), x.shape[-1]
-        self._norm(x.data_ptr(), size, weight.data_ptr(), out.data_ptr(), x.numel() // size, size, eps)
+        self._norm(x.data_ptr(), weight.data_ptr(), out.data_ptr(), x.numel() // size, size, eps)
         return out
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
