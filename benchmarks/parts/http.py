@@ -57,13 +57,16 @@ def launches(given: argparse.Namespace, turn: int) -> list[Launch]:
 
 
 def measure(order: Order) -> dict[str, Any]:
-    """Tokens per second at each concurrency, after a warm-up at it, of each way to ask the side that is measured."""
+    """Tokens per second at each concurrency, after a warm-up at it, of each way to ask the side that is measured.
+
+    Over HTTP also the share of the threads' time that the client itself took: server and client live on one machine.
+    """
     plan, checkpoint, shared = Plan(**order.plan), Path(order.checkpoint), order.workload
     base = read_base(checkpoint)
     files = [prompt_file("embeddings", shared.length, index, base, checkpoint) for index in range(shared.tasks)]
     asked = texts(checkpoint, max(plan.requests), shared.input_tokens)
-    rates = (_server if plan.http else _library)(order, plan, files, asked)
-    return {"concurrency": plan.concurrency, "rates": rates}
+    rates, client = _server(order, plan, files, asked) if plan.http else (_library(order, plan, files, asked), {})
+    return {"concurrency": plan.concurrency, "rates": rates, "client": client}
 
 
 def _library(order: Order, plan: Plan, files: Sequence[PromptFile], asked: Sequence[str]) -> Rates:
@@ -84,11 +87,12 @@ def _library(order: Order, plan: Plan, files: Sequence[PromptFile], asked: Seque
     return {LIBRARY: rates}
 
 
-def _server(order: Order, plan: Plan, files: Sequence[PromptFile], asked: Sequence[str]) -> Rates:
+def _server(order: Order, plan: Plan, files: Sequence[PromptFile], asked: Sequence[str]) -> tuple[Rates, Rates]:
     shared = order.workload
     tasks = in_turn(range(shared.tasks), len(asked))
     bodies = [question(f"task-{task}", text, shared.new_tokens) for task, text in zip(tasks, asked, strict=True)]
     rates: Rates = {way: [] for way in WAYS}
+    client_share: Rates = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as store, serving(order, store) as served:
         with closing(Client(served.url)) as client:
             for index, file in enumerate(files):
@@ -96,11 +100,12 @@ def _server(order: Order, plan: Plan, files: Sequence[PromptFile], asked: Sequen
         for concurrency, count in zip(plan.concurrency, plan.requests, strict=True):
             for way, ask in WAYS.items():
                 closed_loop(served.url, ask, bodies[: min(concurrency, WARM_UP)], concurrency)
-                began = time.perf_counter()
+                began, busy = time.perf_counter(), time.process_time()
                 replies = closed_loop(served.url, ask, bodies[:count], concurrency)
                 seconds = time.perf_counter() - began
+                client_share[way].append((time.process_time() - busy) / (order.threads * seconds))
                 rates[way].append(_counted(replies, shared.new_tokens) / seconds)
-    return rates
+    return rates, client_share
 
 
 def _counted(replies: Sequence[Reply], new_tokens: int) -> int:
@@ -111,12 +116,16 @@ def _counted(replies: Sequence[Reply], new_tokens: int) -> int:
 
 
 def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Tokens per second of the library and of each way over HTTP, by concurrency."""
-    found = gathered(
-        (way, str(concurrency), rate)
-        for run in sorted(runs, key=lambda run: SIDES.index(run["label"]))
-        for way, rates in run["rates"].items()
-        for concurrency, rate in zip(run["concurrency"], rates, strict=True)
+    """Tokens per second of the library and of each way over HTTP, by concurrency; and what the client took of it."""
+    runs = sorted(runs, key=lambda run: SIDES.index(run["label"]))
+    found, client = (
+        gathered(
+            (way, str(concurrency), value)
+            for run in runs
+            for way, values in run[of].items()
+            for concurrency, value in zip(run["concurrency"], values, strict=True)
+        )
+        for of in ("rates", "client")
     )
     return [
         charted(
@@ -125,7 +134,8 @@ def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:
             found,
             ratio="the rate over the library's",
             reference=lambda _, column: (LIBRARY, column),
-        )
+        ),
+        charted("the client's share of the threads' time", "requests in flight", client, best=min),
     ]
 
 

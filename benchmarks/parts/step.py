@@ -20,12 +20,15 @@ import torch
 from benchmarks.order import Launch, Order
 from benchmarks.report import Chart, charted, gathered
 from benchmarks.workload import workload
+from server.engine import runner
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.native.binding import Kernels, kernels
 from server.engine.packing import Packed, PackedLinear
+from server.engine.progress import Progress
 from server.engine.quantized import Int8Linear
 from server.engine.request import Event, Request, Sampling
+from server.engine.scheduler import Scheduler
 from server.engine.settings import EngineSettings
 
 REPEATS = 3
@@ -36,13 +39,18 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
     "bfloat16, torch's operators": {"native": False},
 }
 WHOLE, FLOOR = "the whole step", "floor: its products alone"
-CLOCKS: Mapping[str, tuple[tuple[type, str], ...]] = {
+CLOCKS: Mapping[str, tuple[tuple[object, str], ...]] = {
     "products": ((PackedLinear, "forward"), (PackedLinear, "plus"), (Int8Linear, "forward"), (Int8Linear, "plus")),
     "attention": ((Kernels, "attend"),),
     "norms, rotary positions, gates": ((Kernels, "norm"), (Kernels, "rotate"), (Kernels, "gate")),
     "the best id": ((Kernels, "best"),),
+    "around the pass: who runs, its batch, events": (
+        (Scheduler, "schedule"),
+        (runner, "build"),
+        (Progress, "apply"),
+    ),
 }
-REST = "all else: Python and torch's small operators"
+REST = "all else: the model's Python and torch's small operators"
 
 
 @dataclass(frozen=True, slots=True)
