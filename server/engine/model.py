@@ -205,10 +205,20 @@ class BaseModel:
 
     def best(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of every row of logits [R, V]: the largest, NaN where there is one, and its id."""
-        if self.kernels is not None and logits.dtype == self.dtype and logits.is_contiguous():
+        if self.kernels is not None and self._takes(logits):
             return self.kernels.best(logits)
         values, ids = logits.float().max(-1)  # NaN wins a maximum; in bfloat16 it takes six times as long
         return values, ids
+
+    def log_totals(self, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+        """Of every row of logits [R, V], whose largest is `best` [R]: what a logit is above its log-probability."""
+        if self.kernels is not None and self._takes(logits):
+            return self.kernels.log_totals(logits, best)
+        return logits.float().logsumexp(-1)
+
+    def _takes(self, logits: torch.Tensor) -> bool:
+        """Whether a kernel can read them; some families give float32 whatever they compute in."""
+        return logits.dtype == self.dtype and logits.is_contiguous()
 
     @torch.inference_mode()
     @one_thread()

@@ -4,13 +4,15 @@ Order of the settings: repetition penalty, temperature, top-k, top-p, min-p. Kno
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from server.engine.request import Sampling
 
+LogTotals = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of logits [R, V] and each row's largest [R]: ln of the row's sum of e^x, [R]."""
 CANDIDATES = 1024
 """Top-k and top-p look at this many best ids first; a row that needs more is sorted whole."""
 
@@ -40,7 +42,9 @@ def uniform(seed: int, choice: int, step: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 
-def choose(logits: torch.Tensor, wishes: Sequence[Wish], greedy: tuple[torch.Tensor, torch.Tensor]) -> list[Choice]:
+def choose(
+    logits: torch.Tensor, wishes: Sequence[Wish], greedy: tuple[torch.Tensor, torch.Tensor], log_totals: LogTotals
+) -> list[Choice]:
     """logits [R, V], one wish a row; `greedy`: each row's largest, NaN where there is one, and its id, both [R]."""
     best, ids = greedy
     chosen, finite = ids.tolist(), torch.isfinite(best).tolist()
@@ -52,7 +56,16 @@ def choose(logits: torch.Tensor, wishes: Sequence[Wish], greedy: tuple[torch.Ten
         if sampling.repetition_penalty != 1:
             scores = _penalised(scores, wish)
         chosen[row] = _draw(scores, wish) if sampling.temperature > 0 else int(scores.argmax())
-    return _with_logprobs(logits, wishes, chosen, finite)
+    found = [Choice(token, ok) for token, ok in zip(chosen, finite, strict=True)]
+    asked = [row for row, wish in enumerate(wishes) if wish.sampling.logprobs is not None and finite[row]]
+    if asked:
+        some, most = (logits, best) if len(asked) == len(wishes) else (logits[asked], best[asked])
+        told = _with_logprobs(
+            some, [chosen[row] for row in asked], [wishes[row] for row in asked], log_totals(some, most)
+        )
+        for row, one in zip(asked, told, strict=True):
+            found[row] = one
+    return found
 
 
 def _penalised(row: torch.Tensor, wish: Wish) -> torch.Tensor:
@@ -97,20 +110,19 @@ def _top(scaled: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.
     return weights, ids
 
 
-def _with_logprobs(logits: torch.Tensor, wishes: Sequence[Wish], chosen: list[int], finite: list[bool]) -> list[Choice]:
-    """Natural logs of the raw logits, for the rows that asked and no others."""
-    found = [Choice(token, ok) for token, ok in zip(chosen, finite, strict=True)]
-    asked = [row for row, wish in enumerate(wishes) if wish.sampling.logprobs is not None and finite[row]]
-    if not asked:
-        return found
-    rows = torch.log_softmax(logits[asked].float(), -1)
-    most = max(wishes[row].sampling.logprobs or 0 for row in asked)
-    top = torch.topk(rows, most) if most else None
-    for index, row in enumerate(asked):
-        count = wishes[row].sampling.logprobs or 0
-        pairs: tuple[tuple[int, float], ...] = ()
-        if top is not None:
-            best_ids, best = top.indices[index, :count].tolist(), top.values[index, :count].tolist()
-            pairs = tuple(zip(best_ids, best, strict=True))
-        found[row] = Choice(chosen[row], finite=True, logprob=float(rows[index, chosen[row]]), top=pairs)
-    return found
+def _with_logprobs(
+    logits: torch.Tensor, ids: Sequence[int], wishes: Sequence[Wish], totals: torch.Tensor
+) -> list[Choice]:
+    """Natural logs of the raw logits [R, V] for the ids chosen, and the best as each wishes; `totals` as LogTotals."""
+    index = torch.tensor(ids, device=logits.device)
+    own = (logits.gather(1, index[:, None])[:, 0].float() - totals).tolist()
+    counts = [wish.sampling.logprobs or 0 for wish in wishes]
+    best_ids: list[list[int]] = [[]] * len(ids)
+    best: list[list[float]] = [[]] * len(ids)
+    if max(counts):
+        top = torch.topk(logits.float(), max(counts))
+        best_ids, best = top.indices.tolist(), (top.values - totals[:, None]).tolist()
+    return [
+        Choice(token, finite=True, logprob=logprob, top=tuple(zip(tops[:count], logs[:count], strict=True)))
+        for token, logprob, tops, logs, count in zip(ids, own, best_ids, best, counts, strict=True)
+    ]

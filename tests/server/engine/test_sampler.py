@@ -16,7 +16,7 @@ PROBABILITIES = torch.softmax(LOGITS[0].double(), -1)
 def chosen(logits: torch.Tensor, wishes: list[Wish]) -> list[Choice]:
     """With the greedy choice that comes with them."""
     best, ids = logits.max(-1)
-    return choose(logits, wishes, (best, ids))
+    return choose(logits, wishes, (best, ids), lambda some, _: some.logsumexp(-1))
 
 
 def draw(sampling: Sampling, count: int = 400, logits: torch.Tensor = LOGITS) -> Counter[int]:
