@@ -34,6 +34,7 @@ def test_swaps_under_load_drop_nothing() -> None:
 def test_http_is_compared_with_the_library() -> None:
     """Both sides answer the same requests, and either way over HTTP has a share of the library's rate."""
     runs = measured("http", "--concurrency", "2")
-    (chart,) = PARTS["http"].charts(runs)
+    chart, client = PARTS["http"].charts(runs)
     assert [line["2"].ratio is None for line in chart.rows.values()] == [True, False, False]
-    assert chart.columns == ("2",)
+    assert chart.columns == client.columns == ("2",)
+    assert all(0 < line["2"].best < 1 for line in client.rows.values())
