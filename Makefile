@@ -47,6 +47,8 @@ help:
 
 # Stamps: each records that .venv holds what pyproject.toml and constraints.txt ask for.
 $(VENV)/stamp-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is wanted: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
@@ -71,7 +73,7 @@ install: $(VENV)/stamp-install kernels
 
 # Tried each time, as long as there are none: who has installed a compiler since need not know what to remove.
 kernels: $(VENV)/stamp-install
-	@$(BIN)/python server/engine/native/build.py || echo "No native kernels: on a CPU the server will be slower (README)."
+	@$(BIN)/python server/engine/native/build.py || echo "No native kernels: on a CPU the server will be slower (README: gcc)."
 
 serve: $(VENV)/stamp-install kernels
 	exec $(BIN)/softprompt serve --host "$(HOST)" --port "$(PORT)" --store "$(STORE)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)

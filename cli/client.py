@@ -26,10 +26,12 @@ def call(method: str, path: str, *, url: str | None = None, **request: Any) -> h
     if settings.key:
         headers["Authorization"] = f"Bearer {settings.key}"
     address = (url or settings.url).rstrip("/")
+    if "://" not in address:
+        fail(f"{address} is no address: http:// or https:// is wanted in front")
     try:
         answer = httpx.request(method, f"{address}{path}", headers=headers, timeout=SECONDS, **request)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        fail(f"{address} did not answer: {error}")
+        fail(f"{address} did not answer ({error}); another address: --url or SOFTPROMPT_URL")
     if answer.is_error:
         fail(_told(answer))
     return answer

@@ -18,6 +18,8 @@ from prompt_store.prompt import parse
 COLUMNS = ("version", "kind", "length", "bytes", "verified", "servable")
 WIDE = 240
 """Columns of a table that no terminal shows."""
+NARROW = 12
+"""Columns of a description below which it is left out."""
 Task = Annotated[str, Argument(help="Id of the task")]
 
 
@@ -38,11 +40,14 @@ def tasks(
     table = Table()
     for name, *cells in zip(("task", *COLUMNS), *rows, strict=True):  # only the description may be cut
         table.add_column(name, min_width=max(map(len, (name, *cells))))
-    table.add_column("description", no_wrap=True, overflow="ellipsis")
-    for task, cells in zip(found, rows, strict=True):
-        table.add_row(*cells, task["description"] or "")
     console = Console()
-    console.print(table, width=None if console.is_terminal else WIDE)
+    width = max(console.width, WIDE) if not console.is_terminal else console.width
+    room = width - sum(column.min_width or 0 for column in table.columns) - 3 * len(table.columns) - 4
+    if room >= NARROW:
+        table.add_column("description", no_wrap=True, overflow="ellipsis", max_width=room)
+    for task, cells in zip(found, rows, strict=True):
+        table.add_row(*cells, *([task["description"] or ""] if room >= NARROW else []))
+    console.print(table, width=width)
 
 
 def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upload

@@ -102,5 +102,7 @@ def bound(settings: Settings) -> socket.socket:
     except OSError as error:
         bound.close()
         where = f"{settings.host}:{settings.port}"
-        raise OSError(f"{where} cannot be bound: {error.strerror}; choose another with --port or PORT") from error
+        raise OSError(
+            f"{where} cannot be bound: {error.strerror}; choose another with --port or SOFTPROMPT_PORT"
+        ) from error
     return bound

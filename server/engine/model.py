@@ -210,11 +210,11 @@ class BaseModel:
         values, ids = logits.float().max(-1)  # NaN wins a maximum; in bfloat16 it takes six times as long
         return values, ids
 
-    def log_totals(self, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-        """Of every row of logits [R, V], whose largest is `best` [R]: what a logit is above its log-probability."""
+    def log_sums(self, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+        """Of every row of logits [R, V], whose largest is `best` [R]: minus that one's log-probability, float32 [R]."""
         if self.kernels is not None and self._takes(logits):
-            return self.kernels.log_totals(logits, best)
-        return logits.float().logsumexp(-1)
+            return self.kernels.log_sums(logits, best)
+        return -torch.log_softmax(logits.float(), -1).max(-1).values  # a sum alone would split one row over threads
 
     def _takes(self, logits: torch.Tensor) -> bool:
         """Whether a kernel can read them; some families give float32 whatever they compute in."""

@@ -17,16 +17,17 @@ MAX_COUNTERS = 65_536
 
 
 class Queues:
-    """Waiting sequences by group, and what every group has used so far."""
+    """Waiting sequences by group, and what every group has used so far. Any thread may ask how many wait."""
 
     def __init__(self) -> None:
         self._waiting: dict[Hashable, deque[Sequence]] = {}
         self._used: OrderedDict[Hashable, int] = OrderedDict()
         self._most = 0
         self._arrived = 0
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return self._count
 
     def __iter__(self) -> Iterator[Sequence]:
         return (sequence for queue in self._waiting.values() for sequence in queue)
@@ -43,11 +44,13 @@ class Queues:
             self._waiting[group] = deque()
         sequence.arrived, self._arrived = self._arrived, self._arrived + 1
         self._waiting[group].append(sequence)
+        self._count += 1
 
     def remove(self, sequence: Sequence) -> None:
         """Takes it out of its group's queue, wherever it stands."""
         queue = self._waiting[sequence.group]
         queue.remove(sequence)
+        self._count -= 1
         if not queue:
             del self._waiting[sequence.group]
 

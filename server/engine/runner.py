@@ -112,7 +112,7 @@ class Runner:
         generating = [row for row, sequence in enumerate(wanted) if not sequence.scoring]
         wishes = [Wish(wanted[r].request.sampling, wanted[r].generated, wanted[r].ids) for r in generating]
         some = logits if len(generating) == len(wanted) else logits[generating]
-        chosen = choose(some, wishes, self.base.best(some), self.base.log_totals) if generating else []
+        chosen = choose(some, wishes, self.base.best(some), self.base.log_sums) if generating else []
         outcomes = [Outcome(wanted[r], choice=c) for r, c in zip(generating, chosen, strict=True)]
         row = len(step.decodes)
         for chunk in step.prefills:

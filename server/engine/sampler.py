@@ -11,8 +11,8 @@ import torch
 
 from server.engine.request import Sampling
 
-LogTotals = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Of logits [R, V] and each row's largest [R]: ln of the row's sum of e^x, [R]."""
+LogSums = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of logits x [R, V] and each row's largest [R]: ln of the row's sum of e^(x - largest), [R]."""
 CANDIDATES = 1024
 """Top-k and top-p look at this many best ids first; a row that needs more is sorted whole."""
 
@@ -43,7 +43,7 @@ def uniform(seed: int, choice: int, step: int) -> float:
 
 
 def choose(
-    logits: torch.Tensor, wishes: Sequence[Wish], greedy: tuple[torch.Tensor, torch.Tensor], log_totals: LogTotals
+    logits: torch.Tensor, wishes: Sequence[Wish], greedy: tuple[torch.Tensor, torch.Tensor], log_sums: LogSums
 ) -> list[Choice]:
     """logits [R, V], one wish a row; `greedy`: each row's largest, NaN where there is one, and its id, both [R]."""
     best, ids = greedy
@@ -60,9 +60,8 @@ def choose(
     asked = [row for row, wish in enumerate(wishes) if wish.sampling.logprobs is not None and finite[row]]
     if asked:
         some, most = (logits, best) if len(asked) == len(wishes) else (logits[asked], best[asked])
-        told = _with_logprobs(
-            some, [chosen[row] for row in asked], [wishes[row] for row in asked], log_totals(some, most)
-        )
+        norm = (most, log_sums(some, most))
+        told = _with_logprobs(some, [chosen[row] for row in asked], [wishes[row] for row in asked], norm)
         for row, one in zip(asked, told, strict=True):
             found[row] = one
     return found
@@ -111,17 +110,21 @@ def _top(scaled: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.
 
 
 def _with_logprobs(
-    logits: torch.Tensor, ids: Sequence[int], wishes: Sequence[Wish], totals: torch.Tensor
+    logits: torch.Tensor, ids: Sequence[int], wishes: Sequence[Wish], norm: tuple[torch.Tensor, torch.Tensor]
 ) -> list[Choice]:
-    """Natural logs of the raw logits [R, V] for the ids chosen, and the best as each wishes; `totals` as LogTotals."""
+    """Natural logs of the raw logits [R, V] for the ids chosen, and the best as each wishes.
+
+    `norm`: each row's largest and LogSums of it. The largest goes first: large logits would take the digits of both.
+    """
+    most, log_sums = norm
     index = torch.tensor(ids, device=logits.device)
-    own = (logits.gather(1, index[:, None])[:, 0].float() - totals).tolist()
+    own = (logits.gather(1, index[:, None])[:, 0].float() - most - log_sums).tolist()
     counts = [wish.sampling.logprobs or 0 for wish in wishes]
     best_ids: list[list[int]] = [[]] * len(ids)
     best: list[list[float]] = [[]] * len(ids)
     if max(counts):
-        top = torch.topk(logits.float(), max(counts))
-        best_ids, best = top.indices.tolist(), (top.values - totals[:, None]).tolist()
+        top = torch.topk(logits.float(), min(max(counts), logits.shape[1]))
+        best_ids, best = top.indices.tolist(), (top.values - most[:, None] - log_sums[:, None]).tolist()
     return [
         Choice(token, finite=True, logprob=logprob, top=tuple(zip(tops[:count], logs[:count], strict=True)))
         for token, logprob, tops, logs, count in zip(ids, own, best_ids, best, counts, strict=True)

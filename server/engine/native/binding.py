@@ -27,7 +27,7 @@ _ARGUMENTS = {
     "norm": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT, _FLOAT],
     "attend_side": [_POINTER, _COUNT, _COUNT, *[_POINTER] * 7, *[_COUNT] * 5, _FLOAT],
     "best": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT],
-    "log_totals": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT],
+    "log_sums": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT],
     "gate": [_POINTER, _POINTER, _COUNT, _COUNT],
     "rotate": [_POINTER, _COUNT, *[_POINTER] * 4, _FLOAT, *[_COUNT] * 4],
     "attend_rows": [*[_POINTER, _COUNT, _COUNT] * 3, *[_POINTER] * 5, *[_COUNT] * 6, _FLOAT, _FLOAT],
@@ -45,7 +45,7 @@ class Kernels:
     _best: Callable[..., None]
     _gate: Callable[..., None]
     _linear_int8: Callable[..., None]
-    _log_totals: Callable[..., None]
+    _log_sums: Callable[..., None]
     _norm: Callable[..., None]
     _rotate: Callable[..., None]
 
@@ -186,11 +186,11 @@ class Kernels:
         self._best(logits.data_ptr(), values.data_ptr(), indices.data_ptr(), *logits.shape)
         return values, indices
 
-    def log_totals(self, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-        """Of every row of contiguous [R, V], whose largest is best, float32 [R]: ln of the sum of e^x, float32 [R]."""
-        totals = torch.empty_like(best)
-        self._log_totals(logits.data_ptr(), best.data_ptr(), totals.data_ptr(), *logits.shape)
-        return totals
+    def log_sums(self, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+        """Of every row of contiguous [R, V], whose largest is best, float32 [R]: ln of the sum of e^(x - best), [R]."""
+        sums = torch.empty_like(best)
+        self._log_sums(logits.data_ptr(), best.data_ptr(), sums.data_ptr(), *logits.shape)
+        return sums
 
 
 def kernels(dtype: torch.dtype, device: torch.device) -> Kernels | str:

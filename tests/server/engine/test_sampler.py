@@ -16,7 +16,7 @@ PROBABILITIES = torch.softmax(LOGITS[0].double(), -1)
 def chosen(logits: torch.Tensor, wishes: list[Wish]) -> list[Choice]:
     """With the greedy choice that comes with them."""
     best, ids = logits.max(-1)
-    return choose(logits, wishes, (best, ids), lambda some, _: some.logsumexp(-1))
+    return choose(logits, wishes, (best, ids), lambda some, most: (some - most[:, None]).logsumexp(-1))
 
 
 def draw(sampling: Sampling, count: int = 400, logits: torch.Tensor = LOGITS) -> Counter[int]:
@@ -85,6 +85,16 @@ def test_a_row_does_not_mind_its_neighbours() -> None:
         among = chosen(rows, [*(Wish(other, step, ()) for other in others), Wish(mine, step, ())])
         assert among[3] == alone
         assert [choice.finite for choice in among] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4, 1e8, 1e30])
+def test_logprobs_keep_their_digits_however_large_the_logits(size: float) -> None:
+    """They are differences of logits: what all share takes none of their precision. No more are told than there are."""
+    logits = LOGITS + size
+    told = chosen(logits, [Wish(Sampling(logprobs=20), 0, ())])[0]
+    logs = torch.log_softmax(logits[0].double(), -1)
+    assert told.logprob == pytest.approx(float(logs.max()), abs=1e-6)
+    assert [log for _, log in told.top] == pytest.approx(logs.sort(descending=True).values.tolist(), abs=1e-6)
 
 
 def test_the_noise_depends_on_seed_choice_and_step() -> None:
