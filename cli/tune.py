@@ -15,7 +15,7 @@ import typer
 from typer import Argument, Option
 
 from cli.client import Url, call
-from cli.watching import watch
+from cli.watching import figures, watch
 from prompt_store.errors import BaseDamaged, PromptError
 from prompt_store.prompt import PromptFile
 from prompt_store.task import is_task_id
@@ -28,10 +28,12 @@ from tuning.checkpoint import CheckpointError
 from tuning.examples import DataError, Example, read
 from tuning.initial import Init
 from tuning.labels import find
+from tuning.learn import Settings, Tuning, hold_out
+from tuning.methods import METHODS, Options
 from tuning.metrics import METRICS
 from tuning.objective import Objective
-from tuning.training import DivergedError, Plan, Precision
-from tuning.tune import Settings, Tuning, hold_out
+from tuning.p_tuning import Encoder
+from tuning.plan import DivergedError, Plan, Precision
 
 DEFAULT_LENGTH = 20
 CHECKPOINT = ".checkpoint.safetensors"
@@ -46,7 +48,12 @@ Out = Annotated[Path, Option(help="The prompt file to write; checkpoint and repo
 Eval = Annotated[Path | None, Option("--eval", help="Held-out rows; without it a tenth of the inputs.", exists=True)]
 Target = Annotated[str, Option(help="The field that holds the answer.")]
 Delimiter = Annotated[str, Option("--target-delimiter", help="Stands between prompt and answer.")]
-MethodName = Annotated[Literal["prompt_tuning"], Option(help="How to learn.")]
+Method = Annotated[
+    Literal["prompt_tuning", "p_tuning", "prefix_tuning", "llama_adapter"],
+    Option(help="How to learn; see docs/tune.md."),
+]
+EncoderName = Annotated[Encoder, Option(help="What p_tuning puts rows through while learning.")]
+Direct = Annotated[bool, Option("--direct", help="prefix_tuning without an MLP in front.")]
 Labels = Annotated[str, Option(help="auto, none, or the closed set of answers: a,b,c.")]
 Aim = Annotated[Objective | None, Option(help="labels: choose among them; lm: write the answer. By the labels.")]
 Length = Annotated[int | None, Option(help="Pseudo-tokens; the template's slots say it where it has any.", min=1)]
@@ -54,7 +61,9 @@ Start = Annotated[Init | None, Option(help="First rows: labels where there are a
 StartText = Annotated[str, Option(help="The text that --init text starts from.")]
 Steps = Annotated[int, Option(help="Optimiser steps at most.", min=1)]
 BatchSize = Annotated[int, Option(help="Rows a step.", min=1)]
-Rate = Annotated[float, Option(help="Adam's step, in units of the first rows' root mean square.", min=1e-9, max=1e6)]
+Rate = Annotated[
+    float | None, Option(help="Adam's step, in units of where learning begins. By the method.", min=1e-9, max=1e6)
+]
 Warmup = Annotated[int, Option(help="Steps until the full learning rate; afterwards it falls to zero.", min=0)]
 EvalEvery = Annotated[int, Option(help="Steps between evaluations.", min=1)]
 Patience = Annotated[int, Option(help="Evaluations without a better one before stopping.", min=1)]
@@ -74,9 +83,10 @@ Push = Annotated[str | None, Option(help="Publish the file as this task.")]
 def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     train: Train, model: Model, template: TemplateText, out: Out,
     eval_: Eval = None, target: Target = "target", target_delimiter: Delimiter = " ", labels: Labels = "auto",
-    method: MethodName = "prompt_tuning", objective: Aim = None, length: Length = None,
+    method: Method = "prompt_tuning", encoder: EncoderName = "mlp", direct: Direct = False,
+    objective: Aim = None, length: Length = None,
     init: Start = None, init_text: StartText = "", steps: Steps = 1000, batch_size: BatchSize = 32,
-    learning_rate: Rate = 1.0, warmup: Warmup = 50, eval_every: EvalEvery = 100, patience: Patience = 10,
+    learning_rate: Rate = None, warmup: Warmup = 50, eval_every: EvalEvery = 100, patience: Patience = 10,
     precision: Products = "float32",
     metric: Metric = None, max_new_tokens: NewTokens = 64, description: Description = None, seed: Seed = 0,
     threads: Threads = None, device: Device = "auto", revision: Revision = None, resume: Resume = False,
@@ -86,24 +96,16 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     """Learn a task's soft prompt on a frozen base and write one prompt file."""
     template = template.replace("\\n", "\n")
     try:
-        _check_ways_out(out, push)
+        _check_ways_out(out, push, url)
         rows, held_out = _data(train, eval_, template, target)
         found = find([*rows, *held_out], labels)
-        goal = _objective(objective, found)
+        goal, rate = _objective(objective, found), learning_rate or METHODS[method].rate
+        begin = Options(init or ("labels" if found else "vocabulary"), init_text, encoder, reparametrised=not direct)
         settings = Settings(
-            template=template,
-            plan=Plan(goal, steps, batch_size, learning_rate, warmup, eval_every, patience, seed, precision),
-            method=method,
-            labels=found,
-            target_delimiter=target_delimiter,
-            length=_length(template, length),
-            init=init or ("labels" if found else "vocabulary"),
-            init_text=init_text,
-            metric=_metric(metric, found),
-            max_new_tokens=max_new_tokens,
-            description=description,
-            defaults={} if found else {"max_new_tokens": max_new_tokens},
-        )
+            template, Plan(goal, steps, batch_size, rate, warmup, eval_every, patience, seed, precision),
+            method, found, target_delimiter, _length(template, length), begin, _metric(metric, found), max_new_tokens,
+            description, {} if found else {"max_new_tokens": max_new_tokens},
+        )  # fmt: skip
         tuning = Tuning(load_base(model, device, threads, revision), settings, rows, held_out)
         watch(tuning.events(out.with_suffix(CHECKPOINT), resume, save_seconds), as_json)
     except (DataError, BadBase, BaseDamaged, CheckpointError, DivergedError, PromptError, OSError, ValueError) as error:
@@ -111,19 +113,31 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         raise typer.Exit(2) from None
     file = tuning.prompt_file()
     write(out, file, tuning.report())
-    typer.echo(json.dumps({"event": "written", "file": str(out), "digest": file.digest, **tuning.best_figures}))
+    told = {"event": "written", "file": str(out), "digest": file.digest, **tuning.best_figures}
+    typer.echo(json.dumps(told) if as_json else f"{out} is written: {figures(tuning.best_figures)}")
     if push is not None:
-        headers = {"Content-Type": "application/octet-stream"}
-        call("PUT", f"/tasks/{quote(push, safe='')}", url=url, content=file.data, headers=headers)
+        _publish(push, out, file, url)
 
 
-def _check_ways_out(out: Path, push: str | None) -> None:
+def _publish(task: str, out: Path, file: PromptFile, url: str | None) -> None:
+    headers = {"Content-Type": "application/octet-stream"}
+    try:
+        answer = call("PUT", f"/tasks/{quote(task, safe='')}", url=url, content=file.data, headers=headers)
+    except typer.Exit:
+        typer.echo(f"{out} is safe: softprompt push {task} {out} publishes it", err=True)
+        raise
+    typer.echo(f"published as {task}, version {answer.json()['version']}", err=True)
+
+
+def _check_ways_out(out: Path, push: str | None, url: str | None) -> None:
     """What would lose a finished run is said before it begins."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         raise ValueError(f"--out {out}: a file cannot be written there")
     if push is not None and not is_task_id(push):
         raise ValueError("--push: no task can have this name")
+    if push is not None:
+        call("GET", "/readyz", url=url)
 
 
 def load_base(model: str, device: str, threads: int | None, revision: str | None) -> FrozenBase:

@@ -10,9 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from tuning.training import Evaluated, Step
-
-Event = Step | Evaluated
+from tuning.plan import Diverged, Evaluated, Event
 
 
 class Watcher(Protocol):
@@ -23,7 +21,7 @@ class Watcher(Protocol):
 
 
 class JsonLines:
-    """One object a line on standard output: `{"event": "step" | "evaluated", ...}`."""
+    """One object a line on standard output: `{"event": "step" | "evaluated" | "diverged", ...}`."""
 
     def __enter__(self) -> Self:
         return self
@@ -32,8 +30,7 @@ class JsonLines:
         return
 
     def show(self, event: Event) -> None:
-        name = "step" if isinstance(event, Step) else "evaluated"
-        typer.echo(json.dumps({"event": name, **asdict(event)}))
+        typer.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}))
 
 
 class Bar:
@@ -58,9 +55,12 @@ class Bar:
     def show(self, event: Event) -> None:
         if isinstance(event, Evaluated):
             kept = "  kept" if event.best else ""
-            self._progress.print(f"step {event.step}: {_figures(event.figures)}{kept}")
+            self._progress.print(f"step {event.step}: {figures(event.figures)}{kept}")
             if event.best:
-                self._progress.update(self._bar, figures=f"best {_figures(event.figures)}")
+                self._progress.update(self._bar, figures=f"best {figures(event.figures)}")
+            return
+        if isinstance(event, Diverged):
+            self._progress.print(f"step {event.step}: the loss is not finite any more")
             return
         speed = f"{event.examples_per_second:.0f} examples/s  {_clock(event.seconds_left)} left"
         self._progress.update(self._bar, completed=event.step, total=event.steps, loss=f"{event.loss:.3f}", speed=speed)
@@ -73,8 +73,9 @@ def watch(events: Iterable[Event], as_json: bool) -> None:
             watcher.show(event)
 
 
-def _figures(figures: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+def figures(named: dict[str, float]) -> str:
+    """In one line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in named.items())
 
 
 def _clock(seconds: float) -> str:

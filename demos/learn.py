@@ -21,8 +21,9 @@ from tuning.base import FrozenBase
 from tuning.encoding import Encoder, encode
 from tuning.evaluation import LabelEvaluation
 from tuning.examples import Example
+from tuning.learn import Tuning, hold_out
+from tuning.soft import Soft
 from tuning.splits import split
-from tuning.tune import Tuning, hold_out
 
 DRAWS, JUDGED = 12, 200
 """How many draws of exemplars a text task tries, and on how many held-out rows of train."""
@@ -71,7 +72,7 @@ def design(name: str, base: FrozenBase, place: Place) -> None:
         text = designed(told, labels, train, draw)
         parsed = Template.parse(text, "text", 0)
         encoder = Encoder(parsed, " ", base.tokenizer.encode, base.tokenizer.bos, base.ends[0], labels)
-        tried.append((LabelEvaluation(encode(judged, encoder, base.context))(base, nothing), text))
+        tried.append((LabelEvaluation(encode(judged, encoder, base.context))(base, Soft(nothing)), text))
     figures, template = max(tried, key=lambda pair: pair[0].order)
     metadata = Metadata(
         kind="text",

@@ -10,8 +10,9 @@ from typing import Any
 
 from tuning.datasets import Row
 from tuning.examples import Example
-from tuning.training import Plan
-from tuning.tune import Settings
+from tuning.learn import Settings
+from tuning.methods import Options
+from tuning.plan import Plan
 
 CHOOSING = Plan(
     "labels", steps=3000, batch_size=32, learning_rate=1.0, evaluate_every=100, patience=20, precision="bfloat16"
@@ -52,7 +53,7 @@ class Recipe:
             plan=self.plan,
             labels=self.labels,
             length=self.length,
-            init="vocabulary" if self.labels is None else "labels",
+            options=Options(init="vocabulary" if self.labels is None else "labels"),
             metric=self.metrics[0],
             max_new_tokens=int(self.defaults.get("max_new_tokens", 1)),
             description=self.description,

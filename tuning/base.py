@@ -1,18 +1,21 @@
-"""The frozen base as the tuner sees it: ids and rows in, logits or answers out.
+"""The frozen base as the tuner sees it: ids, a scene and soft prompts in, logits out.
 
 Pseudo-token i is the id ~i, as `prompt_store.template` composes it. Knows no objectives, no data and no files: whoever
 has loaded a model hands it over.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from prompt_store.metadata import Base
+from tuning.attention import Attention
+from tuning.changes import Changes
+from tuning.scene import Scene
 
 
 class Tokenizer(Protocol):
@@ -30,8 +33,8 @@ class Tokenizer(Protocol):
 class FrozenBase:
     """A causal language model in eval mode whose weights take no gradient.
 
-    `ends` are the ids that end an answer, the first of which ends a target; `context` is the most positions;
-    `sees_all`: every layer attends to everything before it, so a mask of ours may stand in for the model's.
+    `ends` are the ids that end an answer, the first of which ends a target; `context` is the most positions.
+    `attentions`: the attention module of every layer, by number. The model attends as the tuner wants from here on.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer, base: Base, ends: Sequence[int]) -> None:
@@ -46,12 +49,21 @@ class FrozenBase:
         self.embedding: nn.Module = model.get_input_embeddings()
         self.device = model.device
         self.context = int(model.config.max_position_embeddings)
-        self.sees_all = getattr(model.config, "sliding_window", None) is None
+        self._attention = Attention()
+        model.set_attn_implementation(self._attention.name)
+        self.changes = Changes(model)
+        self.attentions: dict[int, Any] = {
+            int(module.layer_idx): module  # type: ignore[arg-type]
+            for module in model.modules()
+            if hasattr(module, "layer_idx") and hasattr(module, "is_causal")
+        }
+        self._wanted: tuple[Tensor, Tensor] | None = None
+        model.get_output_embeddings().register_forward_pre_hook(self._pick)
 
-    def attend_plainly(self) -> None:
-        """On a CPU: torch's fused attention takes five times as long backward in bfloat16 as in float32."""
-        if self.device.type == "cpu":
-            self.model.set_attn_implementation("eager")
+    @property
+    def parameters(self) -> int:
+        """How many numbers the base has."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def embed(self, ids: Tensor, rows: Tensor) -> Tensor:
         """ids [..., n] with ~i for row i, rows [p, hidden] -> what block 0 receives [..., n, hidden]."""
@@ -62,28 +74,22 @@ class FrozenBase:
         soft = F.embedding((~ids).clamp(min=0), rows.to(text.dtype))
         return torch.where((ids < 0)[..., None], soft, text)
 
-    def past(self, head: Sequence[int], rows: Tensor, batch: int) -> DynamicCache | None:
-        """Keys and values of the ids that all sequences begin with: computed once, seen by `batch` sequences."""
-        if not head:
+    def logits(self, scene: Scene, embedded: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """One forward pass over embedded [B, n, hidden]; logits [N, V] of the places (rows[i], columns[i])."""
+        self._attention.scene = scene
+        self._wanted = rows, columns
+        self.changes.scene = scene
+        try:
+            found = self.model(inputs_embeds=embedded, position_ids=scene.positions, use_cache=False)
+        finally:
+            self._wanted = None
+            self.changes.scene = None
+        logits: Tensor = found.logits[0]
+        return logits
+
+    def _pick(self, _module: nn.Module, given: tuple[Tensor]) -> tuple[Tensor] | None:
+        """In front of the output layer: of all hidden states only those whose logits are wanted."""
+        if self._wanted is None:
             return None
-        ids = torch.tensor([head], device=self.device)
-        cache: DynamicCache = DynamicCache(config=self.model.config)
-        self.model(inputs_embeds=self.embed(ids, rows), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.batch_repeat_interleave(batch)
-        return cache
-
-    @torch.inference_mode()
-    def generate(self, prompts: Sequence[Sequence[int]], rows: Tensor, max_new_tokens: int) -> list[str]:
-        """Greedy answers to prompts that hold rows anywhere, in one padded batch."""
-        width = max(len(prompt) for prompt in prompts)
-        ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=self.device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.device)
-        config = GenerationConfig(
-            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(self.ends), pad_token_id=self.ends[0]
-        )
-        found = self.model.generate(inputs_embeds=self.embed(ids, rows), attention_mask=mask, generation_config=config)
-        return [self.tokenizer.decode(self._answer(row)) for row in found.tolist()]
-
-    def _answer(self, ids: list[int]) -> list[int]:
-        stop = next((index for index, token in enumerate(ids) if token in self.ends), len(ids))
-        return ids[:stop]
+        rows, columns = self._wanted
+        return (given[0][rows, columns][None],)

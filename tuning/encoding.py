@@ -14,7 +14,10 @@ from tuning.examples import DataError, Example
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """`answers[right]` are the target's ids; free text has one answer, which ends in EOS. Pseudo-token i is ~i."""
+    """`answers[right]` are the target's ids; free text has one answer, which ends in EOS. Pseudo-token i is ~i.
+
+    Pseudo-tokens that are keys and values, not rows of the text, are not in the prompt.
+    """
 
     prompt: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
@@ -22,13 +25,16 @@ class Encoded:
 
     @property
     def width(self) -> int:
-        """Positions of the prompt with its longest answer, EOS included."""
+        """Positions that are fed: of the prompt with its longest answer, EOS included."""
         return len(self.prompt) + max(len(answer) for answer in self.answers)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """How one task's examples become ids. `labels` given: every label is an answer, as `/classify` scores them."""
+    """How one task's examples become ids. `labels` given: every label is an answer, as `/classify` scores them.
+
+    `deep`: how many pseudo-tokens stand in front as keys and values.
+    """
 
     template: Template
     delimiter: str
@@ -36,13 +42,15 @@ class Encoder:
     bos: int | None
     eos: int
     labels: tuple[str, ...] | None = None
+    deep: int = 0
 
     def __call__(self, example: Example) -> Encoded:
         targets = self.labels or (example.target,)
         prompt, answers = continuations(self.template, example.inputs, self.delimiter, targets, self.tokenize, self.bos)
+        ids = prompt.ids[self.deep :]
         if self.labels is None:
-            return Encoded(prompt.ids, ((*answers[0], self.eos),))
-        return Encoded(prompt.ids, tuple(answers), self.labels.index(example.target))
+            return Encoded(ids, ((*answers[0], self.eos),))
+        return Encoded(ids, tuple(answers), self.labels.index(example.target))
 
 
 def encode(examples: Sequence[Example], encoder: Encoder, context: int) -> list[Encoded]:
@@ -50,8 +58,9 @@ def encode(examples: Sequence[Example], encoder: Encoder, context: int) -> list[
     encoded = [encoder(example) for example in examples]
     bad = []
     for example, one in zip(examples, encoded, strict=True):
-        if one.width > context:
-            bad.append((example.line, f"{one.width} tokens with the answer, the base takes {context}"))
+        width = one.width + encoder.deep
+        if width > context:
+            bad.append((example.line, f"{width} tokens with the answer, the base takes {context}"))
         elif not one.prompt or not all(one.answers):
             bad.append((example.line, "no tokens before the answer, or none in it"))
     if bad:

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from tuning.base import FrozenBase
 from tuning.encoding import Encoded, shared_head
 from tuning.examples import Example
-from tuning.likelihood import log_likelihoods
+from tuning.generation import generate
+from tuning.likelihood import of_one
 from tuning.metrics import METRICS
 from tuning.objective import choice_loss
-from tuning.training import Figures
+from tuning.plan import Figures
+from tuning.soft import Soft
 
 BATCH = 64
 
@@ -44,11 +45,11 @@ class LabelEvaluation:
         self._head = shared_head(examples)
 
     @torch.no_grad()
-    def __call__(self, base: FrozenBase, rows: Tensor) -> Figures:
+    def __call__(self, base: FrozenBase, soft: Soft) -> Figures:
         hits, total = 0, 0.0
         for start in range(0, len(self._examples), BATCH):
             batch = self._examples[start : start + BATCH]
-            found = log_likelihoods(base, rows, batch, self._head)
+            found = of_one(base, soft, batch, self._head)
             right = torch.tensor([one.right for one in batch], device=found.device)
             hits += int((found.argmax(1) == right).sum())  # the first of equal labels, as /classify sorts them
             total += float(choice_loss(found, batch)) * len(batch)
@@ -73,15 +74,15 @@ class TextEvaluation:
         self._head = shared_head([one for one, _ in prompts])
 
     @torch.no_grad()
-    def __call__(self, base: FrozenBase, rows: Tensor) -> Figures:
+    def __call__(self, base: FrozenBase, soft: Soft) -> Figures:
         answers: list[str] = []
         nats, tokens = 0.0, 0
         for start in range(0, len(self._prompts), BATCH):
             batch = [one for one, _ in self._prompts[start : start + BATCH]]
-            nats -= float(log_likelihoods(base, rows, batch, self._head).sum())
+            nats -= float(of_one(base, soft, batch, self._head).sum())
             tokens += sum(len(one.answers[0]) for one in batch)
-            found = base.generate([one.prompt for one in batch], rows, self._max_new_tokens)
-            answers += [answer.removeprefix(self._delimiter) for answer in found]
+            found = generate(base, soft, [one.prompt for one in batch], self._max_new_tokens, self._head)
+            answers += [base.tokenizer.decode(ids).removeprefix(self._delimiter) for ids in found]
         references = [found for _, found in self._prompts]
         named = {metric: METRICS[metric](answers, references) for metric in self._metrics}
         return Figures({**named, "loss": nats / tokens}, (named[self._metrics[0]], -nats / tokens))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+MOST = 200
+"""Characters of a reason."""
 NAMED_LINES = 20
 """How many bad lines a message names before it only counts."""
 
@@ -48,7 +50,7 @@ def example(row: object, fields: Sequence[str], target: str, line: int) -> Examp
     values: dict[str, str] = {}
     for name in (*fields, target):
         if name not in row:
-            raise RowError(f"field {name!r} is missing")
+            raise RowError(f"field {name!r} is missing; the row has {', '.join(map(repr, row)) or 'none'}"[:MOST])
         if not isinstance(row[name], str):
             raise RowError(f"field {name!r}: expected text, got {_kind(row[name])}")
         values[name] = row[name]

@@ -4,9 +4,10 @@ Knows the model it changes; nothing of data or objectives.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tuning.base import FrozenBase
+from tuning.soft import Soft
 
 
 class FineTuning:
@@ -14,10 +15,10 @@ class FineTuning:
 
     def __init__(self, base: FrozenBase) -> None:
         self._model = base.model.requires_grad_(True)
-        self._rows = torch.zeros(0, base.base.hidden, device=base.device)
+        self._nothing = torch.zeros(0, base.base.hidden, device=base.device)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self._model.named_parameters())
 
-    def rows(self) -> Tensor:
-        return self._rows
+    def soft(self) -> Soft:
+        return Soft(self._nothing)

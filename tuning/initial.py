@@ -1,7 +1,9 @@
-"""First rows of a soft prompt, taken from the base's own embedding and never from noise (Lester et al., 2104.08691).
+"""Where learning begins, taken from the base and its text and never from noise (Lester et al., 2104.08691).
 
 `vocabulary`: ids drawn from the most frequent of the training text. `text`: the ids of a text, repeated to the length.
-`labels`: the mean embedding of each label, in turn; then vocabulary. Knows ids and embeddings; not how rows are learnt.
+`labels`: the mean embedding of each label, in turn; then vocabulary. What stands deeper begins with what the base
+itself makes of such rows: their keys and values, or what its attention reads. Knows ids and the base; not how rows are
+learnt.
 """
 
 import random
@@ -14,34 +16,73 @@ import torch
 from torch import Tensor
 
 from tuning.base import FrozenBase
+from tuning.scene import Scene
 
 Init = Literal["vocabulary", "text", "labels"]
 FREQUENT = 1000
 
 
-def vocabulary(base: FrozenBase, texts: Iterable[Sequence[int]], length: int, seed: int) -> Tensor:
-    """[length, hidden]: distinct ids where the training text has enough, pseudo-tokens left out."""
+def vocabulary(texts: Iterable[Sequence[int]], length: int, seed: int) -> list[int]:
+    """Distinct ids where the training text has enough, pseudo-tokens left out."""
     counts = Counter(token for token in chain.from_iterable(texts) if token >= 0)
     frequent = [token for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT]]
     drawn = random.Random(f"{seed}/init").sample(frequent, min(length, len(frequent)))
-    return _embedded(base, list(islice(cycle(drawn), length)))
+    return list(islice(cycle(drawn), length))
 
 
-def text(base: FrozenBase, words: str, length: int) -> Tensor:
-    """[length, hidden]. Raises ValueError for a text without tokens."""
+def text(base: FrozenBase, words: str, length: int) -> list[int]:
+    """Raises ValueError for a text without tokens."""
     ids = base.tokenizer.encode(words, False)
     if not ids:
         raise ValueError("the text to start from has no tokens")
-    return _embedded(base, list(islice(cycle(ids), length)))
+    return list(islice(cycle(ids), length))
 
 
 def labels(base: FrozenBase, names: Sequence[str], delimiter: str, rest: Tensor) -> Tensor:
     """[length, hidden] as `rest`, whose first rows become the labels' mean embeddings, as many as there is room for."""
-    means = [_embedded(base, base.tokenizer.encode(delimiter + name, False)).mean(0) for name in names[: len(rest)]]
+    means = [embedded(base, base.tokenizer.encode(delimiter + name, False)).mean(0) for name in names[: len(rest)]]
     return torch.cat([torch.stack(means), rest[len(means) :]])
 
 
 @torch.no_grad()
-def _embedded(base: FrozenBase, ids: Sequence[int]) -> Tensor:
+def embedded(base: FrozenBase, ids: Sequence[int]) -> Tensor:
+    """[length, hidden]."""
     found: Tensor = base.embedding(torch.tensor(ids, device=base.device)).float()
     return found
+
+
+@torch.no_grad()
+def keys_values(base: FrozenBase, rows: Tensor) -> Tensor:
+    """What the base has for rows [p, hidden] at the beginning of a text, as cached: [L, 2, H_kv, p, D]."""
+    scene = _read(base, rows)
+    recorded = scene.recorded or {}
+    return torch.stack([torch.stack([side[0] for side in recorded[layer]]) for layer in sorted(recorded)]).float()
+
+
+@torch.no_grad()
+def attention_inputs(base: FrozenBase, rows: Tensor, top: int) -> Tensor:
+    """What the topmost layers' attention reads of rows [p, hidden] at the beginning of a text: [top, p, hidden]."""
+    held: dict[int, Tensor] = {}
+    hooks = []
+    for layer, module in base.attentions.items():
+        if not hasattr(module, "k_proj"):
+            raise ValueError("an adapter is learnt on bases with key and value projections of their own; this has none")
+
+        def keep(_module: torch.nn.Module, given: tuple[Tensor], layer: int = layer) -> None:
+            held[layer] = given[0][0]
+
+        hooks.append(module.k_proj.register_forward_pre_hook(keep))
+    try:
+        _read(base, rows)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack([held[layer] for layer in sorted(held)[-top:]]).float()
+
+
+def _read(base: FrozenBase, rows: Tensor) -> Scene:
+    at = torch.arange(len(rows), device=base.device)[None]
+    first = torch.zeros(1, dtype=torch.int64, device=base.device)
+    scene = Scene(at, first, recorded={})
+    base.logits(scene, base.embed(~at, rows), first, first)
+    return scene

@@ -1,7 +1,7 @@
-"""Learn one task's soft prompt: examples and settings in, events on the way, a prompt file and a report out.
+"""Learn tasks: examples and settings in, events on the way, a prompt file and a report out; several at once in a sweep.
 
-The way through the room, top to bottom: encode, first rows, train, build the file. Knows no command line, no HTTP and
-no data set by name.
+The way through the room, top to bottom: encode, begin, train, build the file. Knows no command line, no HTTP and no
+data set by name.
 """
 
 import hashlib
@@ -9,30 +9,32 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from prompt_store.metadata import Metadata
+from prompt_store.metadata import Kind, Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, Tensor, build
-from prompt_store.template import Template, bad_template
-from tuning import initial
+from prompt_store.template import PART, Template, bad_template
 from tuning.base import FrozenBase
 from tuning.encoding import Encoded, Encoder, encode
 from tuning.evaluation import LabelEvaluation, TextEvaluation, group
 from tuning.examples import DataError, Example
-from tuning.fine_tuning import FineTuning
-from tuning.initial import Init
-from tuning.prompt_tuning import Method, PromptTuning
-from tuning.training import Evaluated, Evaluation, Plan, Step, Training
+from tuning.methods import METHODS, MethodName, Options, Start
+from tuning.plan import Diverged, DivergedError, Evaluation, Event, Plan
+from tuning.run import Run
+from tuning.soft import Soft
+from tuning.training import Training
 
-MethodName = Literal["prompt_tuning", "fine_tuning"]
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 500
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the task is and how its prompt is learnt. `length` counts all pseudo-tokens, those in slots included."""
+    """What the task is and how its prompt is learnt. `length` counts all pseudo-tokens, those in slots included.
+
+    Slots of the template are for methods that learn rows of the text; for all others they are left out.
+    """
 
     template: str
     plan: Plan
@@ -40,12 +42,26 @@ class Settings:
     labels: tuple[str, ...] | None = None
     target_delimiter: str = " "
     length: int = 20
-    init: Init = "vocabulary"
-    init_text: str = ""
+    options: Options = field(default_factory=Options)
     metric: str = "accuracy"
     max_new_tokens: int = 64
     description: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Kind | None:
+        """What it is served as; None for a yardstick."""
+        return METHODS[self.method].kind
+
+    @property
+    def text(self) -> str:
+        """The template as this method has it."""
+        return self.template if self.kind == "embeddings" else without_slots(self.template)
+
+
+def without_slots(template: str) -> str:
+    """The same text without pseudo-tokens."""
+    return PART.sub(lambda match: "" if match["soft"] else match[0], template)
 
 
 def hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
@@ -77,43 +93,61 @@ class Tuning:
     """
 
     def __init__(
-        self, base: FrozenBase, settings: Settings, train: Sequence[Example], held_out: Sequence[Example]
-    ) -> None:
+        self,
+        base: FrozenBase,
+        settings: Settings,
+        train: Sequence[Example],
+        held_out: Sequence[Example],
+        name: str = "",
+    ) -> None:  # fmt: skip
         self._base = base
         self._settings = settings
         self._encoder = _encoder(base, settings)
         examples = encode(train, self._encoder, base.context)
-        self._method = _method(base, settings, examples)
-        self._training = Training(
-            base, self._method, settings.plan, examples, self._evaluation(held_out, [settings.metric])
-        )
-        self._identity = {
+        prompts = [one.prompt for one in examples]
+        start = Start(
+            base, settings.options, settings.length, prompts, settings.labels, settings.target_delimiter,
+            settings.plan.seed,
+        )  # fmt: skip
+        self._method = METHODS[settings.method].begin(start)
+        evaluation = self._evaluation(held_out, [settings.metric])
+        self.run = Run(self._method, settings.plan, examples, evaluation, name)
+        self.identity = {
             "settings": json.loads(json.dumps(asdict(settings))),
             "base": base.base.fingerprint,
             "examples": _digest([train, held_out]),
         }
         self._spoken = _spoken(settings, examples)
         self._counts = {"train_rows": len(train), "held_out_rows": len(held_out)}
-        if settings.method == "prompt_tuning":
+        if settings.kind is not None:
             self._file({})  # what the format would refuse is said now, not after hours
 
-    def events(self, checkpoint: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[Step | Evaluated]:
-        """Learn. `resume` goes on from the checkpoint where there is one; it must be of the same settings and data."""
-        if resume:
-            self._training.resume(checkpoint, self._identity)
-        yield from self._training.run(checkpoint, self._identity, save_seconds)
+    def events(self, checkpoint: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[Event]:
+        """Learn. `resume` goes on from the checkpoint where there is one; it must be of the same settings and data.
+
+        Raises DivergedError.
+        """
+        for event in Sweep(self._base, [self]).events(checkpoint, resume, save_seconds):
+            if isinstance(event, Diverged):
+                raise DivergedError(f"the loss is not finite at step {event.step}: a lower learning rate may help")
+            yield event
 
     def prompt_file(self) -> PromptFile:
-        """The best rows as one file, its metrics those of the held-out slice. The same run gives the same bytes."""
+        """The best soft prompt as one file, its metrics those of the held-out slice. The same run, the same bytes.
+
+        Raises ValueError for a yardstick, which cannot be served.
+        """
         return self._file({f"held_out_{name}": value for name, value in self.best_figures.items()})
 
     def _file(self, metrics: Mapping[str, float]) -> PromptFile:
         settings = self._settings
-        rows = self._method.rows().detach().cpu().numpy().astype(np.float32)
+        if settings.kind is None:
+            raise ValueError(f"what {settings.method} learns is no soft prompt")
+        length = settings.length
         metadata = Metadata(
-            kind="embeddings",
-            length=settings.length,
-            template=settings.template,
+            kind=settings.kind,
+            length=length,
+            template=settings.text,
             target_delimiter=settings.target_delimiter,
             labels=settings.labels,
             defaults={**self._spoken, **settings.defaults},
@@ -122,21 +156,30 @@ class Tuning:
             metrics=metrics,
             tuning={**self._summary, **self._counts},
         )
-        return build(SoftPrompt("embeddings", settings.length, {"embeddings": Tensor.from_float32(rows)}), metadata)
+        return build(SoftPrompt(settings.kind, length, _tensors(settings.kind, self._method.soft())), metadata)
 
     @property
     def best_figures(self) -> dict[str, float]:
         """Of the evaluation that was kept."""
-        progress = self._training.progress
+        progress = self.run.progress
         found: dict[str, float] = next(e["figures"] for e in progress.curve if e["step"] == progress.best_step)
         return found
 
+    @property
+    def learnt(self) -> int:
+        """How many numbers a file or a copy of what was learnt holds; encoders that are thrown away do not count."""
+        if self._settings.kind is None:
+            return sum(parameter.numel() for parameter in self.run.parameters.values())
+        return sum(int(np.prod(t.shape)) for t in _tensors(self._settings.kind, self._method.soft()).values())
+
     def report(self) -> dict[str, Any]:
         """JSON: settings, counts, what was kept, and the whole curve."""
-        progress = self._training.progress
+        progress = self.run.progress
         return {
-            **self._identity,
+            **self.identity,
             **self._counts,
+            "learnt_numbers": self.learnt,
+            "learnt_share": self.learnt / self._base.parameters,
             "steps": progress.step,
             "best_step": progress.best_step,
             "best": self.best_figures,
@@ -149,16 +192,21 @@ class Tuning:
         return {
             "method": settings.method,
             "objective": plan.objective,
-            "init": settings.init,
+            "init": settings.options.init,
             "learning_rate": plan.learning_rate,
             "batch_size": plan.batch_size,
-            "steps": self._training.progress.best_step,
+            "steps": self.run.progress.best_step,
             "seed": plan.seed,
         }
 
+    @property
+    def soft(self) -> Soft:
+        """As it is now."""
+        return self._method.soft()
+
     def measure(self, examples: Sequence[Example], metrics: Sequence[str]) -> dict[str, float]:
-        """Figures of the rows as they are now, on other examples."""
-        return self._evaluation(examples, metrics)(self._base, self._method.rows()).named
+        """Figures of what was learnt, on other examples."""
+        return self._evaluation(examples, metrics)(self._base, self._method.soft()).named
 
     def _evaluation(self, examples: Sequence[Example], metrics: Sequence[str]) -> Evaluation:
         settings, context = self._settings, self._base.context
@@ -169,6 +217,38 @@ class Tuning:
         prompts = encode([Example(one.inputs, one.references[0]) for one in groups], self._encoder, context)
         pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]
         return TextEvaluation(metrics, pairs, settings.target_delimiter, settings.max_new_tokens)
+
+
+class Sweep:
+    """Runs that learn together on one frozen base, whatever their tasks, lengths, seeds and rates.
+
+    Each learns what it would alone. Raises ValueError for runs that cannot share a pass.
+    """
+
+    def __init__(self, base: FrozenBase, tunings: Sequence[Tuning]) -> None:
+        self.tunings = tunings
+        self._training = Training(base, [one.run for one in tunings])
+
+    def events(self, checkpoint: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[Event]:
+        """Learn; `resume` as for one. A run whose loss is not finite any more ends, and says so."""
+        identity = {"runs": {one.run.name: one.identity for one in self.tunings}}
+        if resume:
+            self._training.resume(checkpoint, identity)
+        yield from self._training.run(checkpoint, identity, save_seconds)
+
+
+def _tensors(kind: Kind, soft: Soft) -> dict[str, Tensor]:
+    """By their names in a file."""
+    if kind == "prefix" and soft.deep is not None:
+        found = dict(zip(("key", "value"), soft.deep, strict=True))
+    elif kind == "adapter" and soft.side is not None:
+        found = dict(zip(("prompts", "gate"), soft.side, strict=True))
+    else:
+        found = {"embeddings": soft.rows}
+    return {
+        name: Tensor.from_float32(np.ascontiguousarray(tensor.detach().cpu().numpy().astype(np.float32)))
+        for name, tensor in found.items()
+    }
 
 
 def _spoken(settings: Settings, examples: Sequence[Encoded]) -> dict[str, int]:
@@ -183,26 +263,12 @@ def _encoder(base: FrozenBase, settings: Settings) -> Encoder:
         raise ValueError(f"answers of {settings.max_new_tokens} tokens do not fit the base's context of {base.context}")
     if settings.template.endswith(" "):
         raise bad_template("a template to learn may not end in a space: say it with the target delimiter")
-    template = (
-        Template.parse(settings.template, "embeddings", settings.length)
-        if settings.method == "prompt_tuning"
-        else Template.parse(settings.template, "text", 0)
-    )
+    kind = settings.kind or "text"
+    template = Template.parse(settings.text, kind, settings.length if settings.kind else 0)
     labels = settings.labels if settings.plan.objective == "labels" else None
-    return Encoder(template, settings.target_delimiter, base.tokenizer.encode, base.tokenizer.bos, base.ends[0], labels)
-
-
-def _method(base: FrozenBase, settings: Settings, examples: Sequence[Encoded]) -> Method:
-    if settings.method == "fine_tuning":
-        return FineTuning(base)
-    if settings.init == "text":
-        return PromptTuning(initial.text(base, settings.init_text, settings.length))
-    rows = initial.vocabulary(base, [one.prompt for one in examples], settings.length, settings.plan.seed)
-    if settings.init == "labels":
-        if settings.labels is None:
-            raise ValueError("only a task with labels can start from them")
-        rows = initial.labels(base, settings.labels, settings.target_delimiter, rows)
-    return PromptTuning(rows)
+    tokenize, bos = base.tokenizer.encode, base.tokenizer.bos
+    deep = settings.length if kind == "prefix" else 0
+    return Encoder(template, settings.target_delimiter, tokenize, bos, base.ends[0], labels, deep)
 
 
 def _digest(parts: Sequence[Sequence[Example]]) -> str:

@@ -1,101 +1,119 @@
-"""Log-likelihoods of answers: one forward pass for a batch of prompts with all their answers.
+"""Log-likelihoods of answers: one forward pass for prompts with all their answers, of many soft prompts at once.
 
-The shared head of all prompts runs once. A row of the batch holds the rest of one prompt and, behind it, the answers
-side by side as a tree: each sees the prompt and itself. An answer's last id is never fed, so one-token labels cost
-nothing. Padding stands right of what it could disturb. (A base with a sliding window gets one row per answer: a mask
-of ours would widen its window.) Knows nothing of objectives or optimisers.
+What all prompts of a soft prompt begin with runs once (`crowd`). A row of the batch holds the rest of one prompt and,
+behind it, the answers side by side as a tree: each sees the prompt and itself. An answer's last id is never fed, so
+one-token labels cost nothing. Padding stands right of what it could disturb. Knows nothing of objectives or optimisers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tuning.base import FrozenBase
+from tuning.crowd import Crowd, Member, gather, padded
 from tuning.encoding import Encoded
+from tuning.scene import PADDING, PROMPT
+from tuning.soft import Soft
+
+POSITIONS = 2048
+"""Padded positions of one pass, about: more would leave a CPU's caches and gain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """Tensors of one batch. `mask` is None where plain causal attention is right: no answer stands beside another.
+class Pack:
+    """Tensors of one batch, rows [B, n]; `branches` None where plain causal attention is right.
 
-    `picks` [n, 4]: batch row, position whose logits count, id that should follow, answer it belongs to.
+    `picks` [N, 4]: batch row, position whose logits count, id that should follow, answer it belongs to.
+    `shapes`: (member, rows, answers of each), in the order of the rows.
     """
 
     ids: Tensor
-    positions: Tensor
-    mask: Tensor | None
+    offsets: Tensor
+    owner: Tensor
+    branches: Tensor | None
     picks: Tensor
+    shapes: tuple[tuple[int, int, int], ...]
 
 
-def pack(batch: Sequence[Encoded], head: int, device: torch.device) -> Packed:
-    """Sequences less their first `head` ids, padded right to the widest."""
+def pack(crowd: Crowd, batch: Mapping[int, Sequence[Encoded]], heads: Sequence[int], device: torch.device) -> Pack:
+    """Prompts less the `heads[member]` ids that stand before them already, padded right to the widest."""
     fed: list[list[int]] = []
-    positions: list[list[int]] = []
-    owners: list[list[int]] = []  # the answer an id belongs to, -1 for the prompt, -2 for padding
+    offsets: list[list[int]] = []
+    branches: list[list[int]] = []
+    owners: list[int] = []
     picks: list[tuple[int, int, int, int]] = []
-    count = len(batch[0].answers)
-    for row, one in enumerate(batch):
-        ids = list(one.prompt[head:])
-        end = len(ids)
-        place, owner = list(range(end)), [-1] * end
-        for which, answer in enumerate(one.answers):
-            picks.append((row, end - 1, answer[0], row * count + which))
-            for offset, following in enumerate(answer[1:]):
-                picks.append((row, len(ids), following, row * count + which))
-                ids.append(answer[offset])
-                place.append(end + offset)
-                owner.append(which)
-        fed.append(ids)
-        positions.append(place)
-        owners.append(owner)
-    width = max(map(len, fed))
-    beside = any(sum(len(answer) > 1 for answer in one.answers) > 1 for one in batch)
-    return Packed(
-        ids=_padded(fed, width, 0, device),
-        positions=_padded(positions, width, 0, device) + head
-        if beside
-        else torch.arange(head, head + width, device=device).expand(len(fed), -1),
-        mask=_tree(_padded(owners, width, -2, device), head) if beside else None,
+    answers = 0
+    for member, examples in batch.items():
+        for one in examples:
+            ids = crowd.ids(member, one.prompt[heads[member] :])
+            end, row = len(ids), len(fed)
+            offset, branch = list(range(end)), [PROMPT] * end
+            for which, answer in enumerate(one.answers):
+                picks.append((row, end - 1, answer[0], answers))
+                for place, following in enumerate(answer[1:]):
+                    picks.append((row, len(ids), following, answers))
+                    ids.append(answer[place])
+                    offset.append(end + place)
+                    branch.append(which)
+                answers += 1
+            owners.append(member)
+            for kept, more in ((fed, ids), (offsets, offset), (branches, branch)):
+                kept.append(more)
+    beside = any(sum(len(a) > 1 for a in one.answers) > 1 for examples in batch.values() for one in examples)
+    return Pack(
+        ids=padded(fed, 0, device),
+        offsets=padded(offsets, 0, device),
+        owner=torch.tensor(owners, device=device),
+        branches=padded(branches, PADDING, device) if beside else None,
         picks=torch.tensor(picks, device=device),
+        shapes=tuple((member, len(some), len(some[0].answers)) for member, some in batch.items() if some),
     )
 
 
-def _padded(rows: Sequence[Sequence[int]], width: int, value: int, device: torch.device) -> Tensor:
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], device=device)
+def log_likelihoods(
+    base: FrozenBase, crowd: Crowd, batch: Mapping[int, Sequence[Encoded]], heads: Sequence[int]
+) -> dict[int, Tensor]:
+    """By member [rows, answers]: the sum of natural log-probabilities of each answer's ids.
 
-
-def _tree(owners: Tensor, head: int) -> Tensor:
-    """owners [b, n] -> what is added to the attention scores [b, 1, n, head + n]: 0 where seen, else the minimum."""
-    width = owners.shape[1]
-    causal = torch.ones(width, width, dtype=torch.bool, device=owners.device).tril()
-    same = owners[:, :, None] == owners[:, None, :]
-    prompt = (owners == -1)[:, None, :]
-    seen = torch.nn.functional.pad((same | prompt) & causal, (head, 0), value=True)
-    return torch.zeros(seen.shape, device=owners.device).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
-
-
-def log_likelihoods(base: FrozenBase, rows: Tensor, batch: Sequence[Encoded], head: Sequence[int]) -> Tensor:
-    """[batch, answers]: the sum of natural log-probabilities of each answer's ids. `head` begins every prompt.
-
-    All of a batch have equally many answers.
+    `heads[member]` leading ids of its prompts are in the crowd's past. All of a member have equally many answers.
     """
-    shape = (len(batch), len(batch[0].answers))
-    if not base.sees_all:
-        batch = [Encoded(one.prompt, (answer,)) for one in batch for answer in one.answers]
-    packed = pack(batch, len(head), base.device)
-    past = base.past(head, rows, len(batch))
+    packed = pack(crowd, batch, heads, base.device)
+    before = torch.tensor([crowd.before(member) for member in range(len(crowd.first))], device=base.device)
+    positions = packed.offsets + before[packed.owner][:, None]
+    scene = crowd.scene(positions, packed.owner, packed.branches)
     row, column, following, answer = packed.picks.unbind(1)
-    columns, which = column.unique(return_inverse=True)
-    logits = base.model(
-        inputs_embeds=base.embed(packed.ids, rows),
-        position_ids=packed.positions,
-        attention_mask=packed.mask,
-        past_key_values=past,
-        use_cache=past is not None,
-        logits_to_keep=columns,
-    ).logits
-    found = logits[row, which].float().log_softmax(-1).gather(1, following[:, None])[:, 0]
-    total = torch.zeros(shape[0] * shape[1], device=base.device)
-    return total.index_add(0, answer, found).view(shape)
+    logits = base.logits(scene, base.embed(packed.ids, crowd.rows), row, column)
+    found = logits.float().log_softmax(-1).gather(1, following[:, None])[:, 0]
+    total = torch.zeros(int(answer[-1]) + 1, device=base.device).index_add(0, answer, found)
+    parts = total.split([rows * answers for _, rows, answers in packed.shapes])
+    return {
+        member: part.view(rows, answers) for (member, rows, answers), part in zip(packed.shapes, parts, strict=True)
+    }
+
+
+def chunks(batch: Mapping[int, Sequence[Encoded]], heads: Sequence[int]) -> Iterator[dict[int, list[int]]]:
+    """The batch in passes of about POSITIONS padded positions, rows of like width together: row numbers by member."""
+    rows = sorted(
+        (
+            (one.width - heads[member], member, index)
+            for member, some in batch.items()
+            for index, one in enumerate(some)
+        ),
+        reverse=True,
+    )
+    start = 0
+    while start < len(rows):
+        end = start + max(1, POSITIONS // max(rows[start][0], 1))
+        found: dict[int, list[int]] = {}
+        for _, member, index in sorted(rows[start:end], key=lambda row: row[1:]):
+            found.setdefault(member, []).append(index)
+        yield found
+        start = end
+
+
+def of_one(base: FrozenBase, soft: Soft, batch: Sequence[Encoded], head: Sequence[int]) -> Tensor:
+    """[rows, answers] behind one soft prompt; `head` begins every prompt."""
+    crowd = gather(base, [Member(soft, tuple(head))])
+    return log_likelihoods(base, crowd, {0: batch}, [len(head)])[0]

@@ -27,8 +27,17 @@ def choice_loss(found: Tensor, batch: Sequence[Encoded]) -> Tensor:
 
 def loss(objective: Objective, found: Tensor, batch: Sequence[Encoded]) -> Tensor:
     """found [batch, answers] log-likelihoods -> one number, in nats a row (`labels`) or a token (`lm`)."""
-    if objective == "labels":
-        return choice_loss(found, batch) - SPOKEN * found.logsumexp(1).mean()
+    return total(objective, found, batch) / size(objective, batch)
+
+
+def total(objective: Objective, found: Tensor, batch: Sequence[Encoded]) -> Tensor:
+    """The same of any part of a batch, to be divided by the `size` of the whole."""
     right = torch.tensor([one.right for one in batch], device=found.device)
-    tokens = sum(len(one.answers[one.right]) for one in batch)
-    return -found.gather(1, right[:, None]).sum() / tokens
+    if objective == "labels":
+        return F.cross_entropy(found, right, reduction="sum") - SPOKEN * found.logsumexp(1).sum()
+    return -found.gather(1, right[:, None]).sum()
+
+
+def size(objective: Objective, batch: Sequence[Encoded]) -> int:
+    """Rows (`labels`) or tokens of the targets (`lm`)."""
+    return len(batch) if objective == "labels" else sum(len(one.answers[one.right]) for one in batch)

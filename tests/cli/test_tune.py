@@ -17,7 +17,8 @@ from tests import models
 from tests.e2e.process import serving
 from tests.tuning.conftest import LABELS, examples, write_rows
 from tuning.encoding import Encoder, encode, shared_head
-from tuning.likelihood import log_likelihoods
+from tuning.likelihood import of_one
+from tuning.soft import Soft
 
 ROWS = "".join(f'{{"text": "{n}", "target": "x"}}\n' for n in range(9))
 START = [sys.executable, "-c", "from cli.main import app; app()"]
@@ -141,7 +142,7 @@ def test_a_pushed_task_is_served_as_it_was_learnt(files: tuple[Path, Path]) -> N
     encoder = Encoder(parsed, " ", base.tokenizer.encode, base.tokenizer.bos, base.ends[0], labels)
     batch = encode(examples(6), encoder, base.context)
     soft = torch.from_numpy(file.prompt.tensors["embeddings"].float32().copy())
-    found = log_likelihoods(base, soft, batch, shared_head(batch))
+    found = of_one(base, Soft(soft), batch, shared_head(batch))
     for response, row in zip(responses, found, strict=True):
         served = {score["label"]: score["logprob"] for score in response["scores"]}
         assert [served[label] for label in labels] == pytest.approx(row.tolist(), rel=1e-4)

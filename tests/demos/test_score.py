@@ -14,8 +14,8 @@ from prompt_store.prompt import parse
 from tests.e2e.process import serving
 from tests.models import save
 from tuning.base import FrozenBase
+from tuning.learn import Tuning
 from tuning.splits import split
-from tuning.tune import Tuning
 
 
 @pytest.fixture(scope="module")

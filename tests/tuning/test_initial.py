@@ -14,17 +14,15 @@ def embedded(base: FrozenBase, ids: list[int]) -> torch.Tensor:
 def test_vocabulary_rows_are_embeddings_of_frequent_text_ids(base: FrozenBase) -> None:
     """Each a different id of the text, pseudo-tokens never."""
     texts = [[~0, 5, 6, 7, 5]] * 3
-    rows = initial.vocabulary(base, texts, 3, seed=0)
-    expected = {tuple(row.tolist()) for row in embedded(base, [5, 6, 7])}
-    assert {tuple(row.tolist()) for row in rows} == expected
-    assert initial.vocabulary(base, texts, 8, seed=0).shape == (8, 64)
+    assert set(initial.vocabulary(texts, 3, seed=0)) == {5, 6, 7}
+    assert len(initial.vocabulary(texts, 8, seed=0)) == 8
+    assert torch.equal(initial.embedded(base, [5, 6, 7]), embedded(base, [5, 6, 7]))
 
 
 def test_text_rows_repeat_the_text(base: FrozenBase) -> None:
     """The ids of the text in order, again from the start when it is shorter."""
     ids = base.tokenizer.encode("play some jazz", False)
-    rows = initial.text(base, "play some jazz", len(ids) + 2)
-    assert torch.equal(rows, embedded(base, [*ids, *ids[:2]]))
+    assert initial.text(base, "play some jazz", len(ids) + 2) == [*ids, *ids[:2]]
     with pytest.raises(ValueError, match="no tokens"):
         initial.text(base, "", 2)
 

@@ -10,15 +10,17 @@ from prompt_store.errors import PromptError
 from prompt_store.prompt import PromptFile, parse
 from tests.tuning.conftest import LABELS, examples, frozen
 from tuning import objective as objectives
+from tuning.base import FrozenBase
 from tuning.checkpoint import CheckpointError
 from tuning.encoding import encode, shared_head
 from tuning.examples import Example
-from tuning.likelihood import log_likelihoods
-from tuning.training import Plan, Step
-from tuning.tune import Settings, Tuning, hold_out
+from tuning.learn import Settings, Sweep, Tuning, hold_out
+from tuning.likelihood import of_one
+from tuning.methods import METHODS, MethodName, Options
+from tuning.plan import Diverged, Plan, Step
 
 PLAN = Plan("labels", steps=12, batch_size=8, evaluate_every=4, warmup=2)
-SETTINGS = Settings("{text} Intent:", PLAN, labels=LABELS, length=4, init="labels")
+SETTINGS = Settings("{text} Intent:", PLAN, labels=LABELS, length=4, options=Options(init="labels"))
 
 
 def tuning(settings: Settings = SETTINGS) -> Tuning:
@@ -64,7 +66,7 @@ def test_a_task_learnt_over_labels_learns_to_say_them(tmp_path: Path, monkeypatc
         assert list(run.events(tmp_path / str(share)))
         encoded = encode(rows, run._encoder, base.context)
         with torch.no_grad():
-            found = log_likelihoods(base, run._method.rows(), encoded, shared_head(encoded))
+            found = of_one(base, run.soft, encoded, shared_head(encoded))
         spoken[share] = float(found.logsumexp(1).mean())
     assert spoken[weight] > spoken[0.0] + 5
     longest = max(len(answer) for one in encoded for answer in one.answers)
@@ -76,11 +78,86 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, objective: str) -> N
     """Twice the same file; another seed, another."""
     labels = LABELS if objective == "labels" else None
     plan = replace(PLAN, objective="lm" if labels is None else "labels")
-    settings = replace(SETTINGS, plan=plan, labels=labels, init="vocabulary", metric="bleu", max_new_tokens=4)
+    settings = replace(SETTINGS, plan=plan, labels=labels, options=Options(), metric="bleu", max_new_tokens=4)
     first, second = learnt(settings, tmp_path), learnt(settings, tmp_path)
     assert first.data == second.data
     other = learnt(replace(settings, plan=replace(plan, seed=1)), tmp_path)
     assert other.prompt.tensors["embeddings"].data != first.prompt.tensors["embeddings"].data
+
+
+METHODS_ALONE = [method for method in METHODS if method != "fine_tuning"]
+
+
+def various(base: FrozenBase, method: MethodName) -> list[Tuning]:
+    """Three of a method with seeds, rates, lengths, plans and rows of their own."""
+    parts = hold_out(examples())
+    quick = replace(PLAN, learning_rate=METHODS[method].rate)
+    settings = replace(SETTINGS, method=method, plan=quick)
+    others = [
+        settings,
+        replace(settings, plan=replace(quick, seed=1, steps=8), length=2, options=Options()),
+        replace(settings, plan=replace(quick, learning_rate=quick.learning_rate / 3, batch_size=5), length=6),
+    ]
+    return [Tuning(base, one, *parts, name=str(number)) for number, one in enumerate(others)]
+
+
+@pytest.mark.parametrize("method", METHODS_ALONE)
+def test_a_sweep_learns_what_each_run_learns_alone(tmp_path: Path, method: MethodName) -> None:
+    """To float tolerance, whatever shares the passes: the same curve of losses and figures, and the same tensors."""
+    together = various(frozen(), method)
+    events = list(Sweep(together[0]._base, together).events(tmp_path / "together"))
+    for number in range(3):
+        alone = various(frozen(), method)[number]
+        losses = [e.loss for e in alone.events(tmp_path / "alone") if isinstance(e, Step)]
+        found = [e.loss for e in events if isinstance(e, Step) and e.run == str(number)]
+        assert found == pytest.approx(losses, rel=1e-3)
+        assert together[number].best_figures == pytest.approx(alone.best_figures, rel=1e-2)
+        for name, parameter in alone.run.parameters.items():
+            one, other = parameter.detach(), together[number].run.parameters[name]
+            assert torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(one.abs().max()) + 1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS_ALONE)
+def test_a_sweep_that_stopped_goes_on_to_the_same_bytes(tmp_path: Path, method: MethodName) -> None:
+    """Encoders, gates and optimisers included: all of a run is in its checkpoint."""
+    whole = various(frozen(), method)
+    list(Sweep(whole[0]._base, whole).events(tmp_path / "whole"))
+    stopped = various(frozen(), method)
+    for event in Sweep(stopped[0]._base, stopped).events(tmp_path / "stopped", save_seconds=0.0):
+        if event.step == 7:
+            break
+    again = various(frozen(), method)
+    assert list(Sweep(again[0]._base, again).events(tmp_path / "stopped", resume=True))
+    for one, other in zip(whole, again, strict=True):
+        for name, parameter in one.run.parameters.items():
+            assert torch.equal(parameter, other.run.parameters[name]), name
+
+
+def test_a_run_whose_loss_is_not_finite_ends_alone(tmp_path: Path) -> None:
+    """It says so; the others learn what they would without it."""
+    runs = various(frozen(), "prompt_tuning")
+    with torch.no_grad():
+        runs[1].run.parameters["rows"].fill_(torch.nan)
+    events = list(Sweep(runs[0]._base, runs).events(tmp_path / "together"))
+    assert [(e.run, e.step) for e in events if isinstance(e, Diverged)] == [("1", 0)]
+    alone = various(frozen(), "prompt_tuning")[0]
+    losses = [e.loss for e in alone.events(tmp_path / "alone") if isinstance(e, Step)]
+    assert [e.loss for e in events if isinstance(e, Step) and e.run == "0"] == pytest.approx(losses, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns(tmp_path: Path, method: MethodName) -> None:
+    """At its own rate the loss of the first steps falls by a third; what is served becomes a file of its kind."""
+    settings = replace(SETTINGS, method=method, plan=replace(PLAN, steps=60, learning_rate=METHODS[method].rate))
+    run = Tuning(frozen(), settings, examples(), examples())
+    losses = [e.loss for e in run.events(tmp_path / "checkpoint") if isinstance(e, Step)]
+    assert sum(losses[-10:]) < sum(losses[:10]) * 2 / 3
+    if settings.kind is None:
+        with pytest.raises(ValueError, match="no soft prompt"):
+            run.prompt_file()
+    else:
+        assert parse(run.prompt_file().data).metadata.kind == settings.kind
+    assert 0 < run.report()["learnt_share"] <= 1
 
 
 def test_a_run_that_stopped_goes_on_to_the_same_bytes(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from prompt_store.template import Template
+from tests import models
 from tests.models import FAMILIES, rows
 from tests.tuning.conftest import LABELS, examples, frozen
 from tuning.base import FrozenBase
 from tuning.encoding import Encoded, Encoder, encode, shared_head
-from tuning.likelihood import log_likelihoods
+from tuning.likelihood import of_one
 from tuning.objective import Objective, choice_loss, loss
+from tuning.soft import Soft
 
 TEMPLATES = ("{soft:5}{text} Intent:", "Say {text}\n{soft:3}it is{soft:2}")
 
@@ -24,11 +26,12 @@ def encoded(base: FrozenBase, template: str, labels: Sequence[str] | None) -> li
 
 
 def alone(base: FrozenBase, soft: torch.Tensor, one: Encoded) -> list[float]:
-    """Each answer by itself behind its prompt: no cache, no padding, no mask, all logits."""
+    """Each answer by itself behind its prompt, by transformers: no cache, no padding, no mask, all logits."""
+    plain = models.random_model(base.base.name)
     found = []
     for answer in one.answers:
         ids = torch.tensor([[*one.prompt, *answer]])
-        logits = base.model(inputs_embeds=base.embed(ids, soft), use_cache=False).logits[0].double().log_softmax(-1)
+        logits = plain(inputs_embeds=base.embed(ids, soft), use_cache=False).logits[0].double().log_softmax(-1)
         first = len(one.prompt) - 1
         found.append(sum(logits[first + n, token].item() for n, token in enumerate(answer)))
     return found
@@ -44,7 +47,7 @@ def test_a_padded_batch_gives_each_answer_the_likelihood_it_has_alone(
     base, soft = frozen(family), rows(5)
     batch = encoded(base, template, labels)
     assert len({len(one.prompt) for one in batch}) > 1
-    found = log_likelihoods(base, soft, batch, shared_head(batch))
+    found = of_one(base, Soft(soft), batch, shared_head(batch))
     expected = torch.tensor([alone(base, soft, one) for one in batch])
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-4)
     assert expected.std() > 1, "a reference that knows no difference proves nothing"
@@ -57,10 +60,10 @@ def test_padding_changes_neither_loss_nor_gradient(base: FrozenBase, objective: 
     weights = [len(one.answers[0]) if objective == "lm" else 1 for one in batch]
     head = shared_head(batch)
     padded, single = (rows(5).requires_grad_() for _ in range(2))
-    together = loss(objective, log_likelihoods(base, padded, batch, head), batch)
+    together = loss(objective, of_one(base, Soft(padded), batch, head), batch)
     together.backward()
     apart = sum(
-        loss(objective, log_likelihoods(base, single, [one], head), [one]) * weight
+        loss(objective, of_one(base, Soft(single), [one], head), [one]) * weight
         for one, weight in zip(batch, weights, strict=True)
     ) / sum(weights)
     assert isinstance(apart, torch.Tensor)
@@ -74,7 +77,7 @@ def test_padding_changes_neither_loss_nor_gradient(base: FrozenBase, objective: 
 def test_the_choice_is_cross_entropy_over_the_labels(base: FrozenBase) -> None:
     """softmax over the summed log-probabilities, as `/classify` makes its probabilities."""
     batch, soft = encoded(base, TEMPLATES[0], LABELS), rows(5)
-    found = choice_loss(log_likelihoods(base, soft, batch, shared_head(batch)), batch)
+    found = choice_loss(of_one(base, Soft(soft), batch, shared_head(batch)), batch)
     sums = torch.tensor([alone(base, soft, one) for one in batch])
     right = torch.tensor([one.right for one in batch])
     assert found.item() == pytest.approx(-sums.log_softmax(1)[torch.arange(len(batch)), right].mean().item(), rel=1e-5)
@@ -85,5 +88,5 @@ def test_one_token_labels_are_never_fed(base: FrozenBase) -> None:
     batch = [Encoded((*range(10, 10 + n), 7), ((5,), (6,))) for n in (3, 6)]
     widths: list[int] = []
     base.model.get_input_embeddings().register_forward_hook(lambda _, args, __: widths.append(args[0].shape[-1]))
-    log_likelihoods(base, rows(0), batch, head=[10])
+    of_one(base, Soft(rows(0)), batch, head=[10])
     assert widths == [1, 6]

@@ -9,8 +9,8 @@ import pytest
 from demos.recipes import RECIPES
 from pretraining.stream import documents
 from tuning.datasets import DATA_SETS
+from tuning.learn import hold_out
 from tuning.splits import WINDOW, TestTexts, part_of, split, without_repeats, words
-from tuning.tune import hold_out
 
 SAMPLED = 40
 TEST = "The quick brown fox jumps over the lazy dog tonight."

@@ -9,8 +9,11 @@ from tests.models import rows
 from tests.tuning.conftest import LABELS, frozen
 from tests.tuning.test_likelihood import TEMPLATES, encoded
 from tuning.base import FrozenBase
+from tuning.plan import Evaluated, Figures, Plan, Precision, Step
 from tuning.prompt_tuning import PromptTuning
-from tuning.training import Evaluated, Figures, Plan, Precision, Step, Training
+from tuning.run import Run
+from tuning.soft import Soft
+from tuning.training import Training
 
 
 class Written:
@@ -20,16 +23,16 @@ class Written:
         self.left = list(figures)
         self.seen: list[torch.Tensor] = []
 
-    def __call__(self, base: FrozenBase, rows: torch.Tensor) -> Figures:
+    def __call__(self, base: FrozenBase, soft: Soft) -> Figures:
         assert not base.model.training
-        self.seen.append(rows.detach().clone())
+        self.seen.append(soft.rows.detach().clone())
         figure = self.left.pop(0)
         return Figures({"figure": figure}, (figure,))
 
 
 def training(base: FrozenBase, evaluation: Written, plan: Plan) -> tuple[Training, PromptTuning]:
     method = PromptTuning(rows(5))
-    return Training(base, method, plan, encoded(base, TEMPLATES[0], LABELS), evaluation), method
+    return Training(base, [Run(method, plan, encoded(base, TEMPLATES[0], LABELS), evaluation)]), method
 
 
 def test_the_rows_of_the_best_evaluation_are_kept(base: FrozenBase, tmp_path: Path) -> None:
@@ -38,7 +41,7 @@ def test_the_rows_of_the_best_evaluation_are_kept(base: FrozenBase, tmp_path: Pa
     run, method = training(base, evaluation, Plan("labels", steps=3, evaluate_every=1))
     events = list(run.run(tmp_path / "checkpoint", {}, 60.0))
     assert [e.best for e in events if isinstance(e, Evaluated)] == [True, True, False, False]
-    assert torch.equal(method.rows(), evaluation.seen[1])
+    assert torch.equal(method.soft().rows, evaluation.seen[1])
     assert not torch.equal(evaluation.seen[1], evaluation.seen[2])
 
 
@@ -49,10 +52,10 @@ def test_a_run_without_progress_stops(base: FrozenBase, tmp_path: Path) -> None:
     assert steps[-1] == 6
 
 
-def test_the_rate_rises_then_falls_to_zero(base: FrozenBase) -> None:
+def test_the_rate_rises_then_falls_to_zero() -> None:
     """Linear warm-up, linear decay."""
-    run, _ = training(base, Written(), Plan("labels", steps=110, warmup=10))
-    assert [run._scale(step) for step in (0, 4, 9, 10, 60, 109)] == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.5, 0.01])
+    plan = Plan("labels", steps=110, warmup=10)
+    assert [plan.scale(step) for step in (0, 4, 9, 10, 60, 109)] == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.5, 0.01])
 
 
 def test_bfloat16_products_change_little_of_what_is_learnt(tmp_path: Path) -> None:
@@ -63,7 +66,7 @@ def test_bfloat16_products_change_little_of_what_is_learnt(tmp_path: Path) -> No
         plan = Plan("labels", steps=4, evaluate_every=4, precision=precision)
         run, method = training(frozen(), Written(0.1, 0.2), plan)
         losses[precision] = [e.loss for e in run.run(tmp_path / precision, {}, 60.0) if isinstance(e, Step)]
-        assert method.rows().dtype == torch.float32
+        assert method.soft().rows.dtype == torch.float32
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
 
