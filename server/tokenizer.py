@@ -1,15 +1,11 @@
-"""Text to ids, and ids back to text piece by piece without broken characters.
+"""Ids to text piece by piece without broken characters.
 
-Knows one base's tokenizer; no templates, no tasks. Special tokens are recognised in literals only: whoever calls says
-which text is one.
+Knows one base's tokenizer; no templates, no tasks.
 """
 
-import json
-from functools import lru_cache
-from pathlib import Path
+from tuning.tokenizer import Tokenizer
 
-from tokenizers import Tokenizer as Backend
-from transformers import AutoTokenizer
+__all__ = ["Spelling", "Tokenizer"]
 
 BROKEN = "\ufffd"
 CHARACTER_BYTES = 4
@@ -18,59 +14,6 @@ MOST_WAITING = 64
 """Ids without a whole character after which what they hold is shown as it is: no text is like this."""
 CONTEXT_IDS = 5
 """Ids of the prompt that are decoded in front of the first new one: some decoders drop a leading space."""
-
-
-class Tokenizer:
-    """Thread-safe: two frozen copies of the backend, one of which takes special tokens for plain text.
-
-    `longest`: no id stands for more characters than this.
-    """
-
-    def __init__(self, backend: Backend, bos: int | None, special: frozenset[int]) -> None:
-        backend.no_padding()
-        backend.no_truncation()
-        self._special = Backend.from_str(backend.to_str())
-        self._plain = Backend.from_str(backend.to_str())
-        self._plain.encode_special_tokens = True
-        self.special = special
-        self.falls_back_to_bytes = "ByteFallback" in str(json.loads(backend.to_str())["decoder"])
-        self.longest = max(map(len, backend.get_vocab(with_added_tokens=True)))
-        self.bos = bos if self._adds(bos) else None
-        self._anchor = self._plain.encode("a", add_special_tokens=False).ids[-1:]
-        self.piece = lru_cache(maxsize=65536)(self._piece)
-
-    @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
-        """Of a checkpoint directory. Raises OSError or ValueError when there is none, or one of the slow kind."""
-        loaded = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        backend = getattr(loaded, "backend_tokenizer", None)
-        if backend is None:
-            raise ValueError(f"{path}: no tokenizer.json, and none can be made of what is there")
-        special = {index for index, token in backend.get_added_tokens_decoder().items() if token.special}
-        return cls(backend, loaded.bos_token_id, frozenset(special))
-
-    def _adds(self, bos: int | None) -> bool:
-        return bos is not None and self._special.encode("a", add_special_tokens=True).ids[:1] == [bos]
-
-    @property
-    def size(self) -> int:
-        """One more than the largest id."""
-        return 1 + max(self._special.get_vocab(with_added_tokens=True).values())
-
-    def encode(self, text: str, parse_special: bool) -> list[int]:
-        """Ids without added special tokens."""
-        backend = self._special if parse_special else self._plain
-        return list(backend.encode(text, add_special_tokens=False).ids)
-
-    def decode(self, ids: list[int]) -> str:
-        """Text without special tokens."""
-        return self._special.decode(ids, skip_special_tokens=True)
-
-    def _piece(self, index: int) -> str:
-        """What one id reads as behind other text; special tokens by name, parts of a character as U+FFFD."""
-        if index in self.special:
-            return self._special.id_to_token(index) or ""
-        return self.decode([*self._anchor, index])[len(self.decode(self._anchor)) :]
 
 
 class Spelling:

@@ -1,24 +1,19 @@
-"""Held-out figures of a run: label likelihood for closed sets, greedy answers against all references for free text.
+"""Held-out figures: label likelihood for closed sets, greedy answers against all references for free text.
 
-Knows ids, texts and metrics; not what learns.
+Knows ids, texts and metrics; not what learns, and whose pass over the base it is only as a `Scorer`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import torch
+from math import exp, log
 
 from tuning.base import FrozenBase
-from tuning.encoding import Encoded, shared_head
+from tuning.encoding import Encoded
 from tuning.examples import Example
-from tuning.generation import generate
-from tuning.likelihood import of_one
 from tuning.metrics import METRICS
-from tuning.objective import choice_loss
 from tuning.plan import Figures
+from tuning.scorer import BaseScorer, Scorer
 from tuning.soft import Soft
-
-BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +32,38 @@ def group(examples: Sequence[Example]) -> list[Group]:
     return [Group(dict(inputs), tuple(references)) for inputs, references in found.items()]
 
 
+def cross_entropy(likelihoods: Sequence[float], right: int) -> float:
+    """Of the right answer among all, in nats."""
+    most = max(likelihoods)
+    return most + log(sum(exp(one - most) for one in likelihoods)) - likelihoods[right]
+
+
 class LabelEvaluation:
     """Accuracy by label likelihood, as `/classify` decides; the loss breaks ties."""
 
     def __init__(self, examples: Sequence[Encoded]) -> None:
-        self._examples = sorted(examples, key=lambda one: one.width)
-        self._head = shared_head(examples)
+        self._examples = examples
 
-    @torch.no_grad()
     def __call__(self, base: FrozenBase, soft: Soft) -> Figures:
-        hits, total = 0, 0.0
-        for start in range(0, len(self._examples), BATCH):
-            batch = self._examples[start : start + BATCH]
-            found = of_one(base, soft, batch, self._head)
-            right = torch.tensor([one.right for one in batch], device=found.device)
-            hits += int((found.argmax(1) == right).sum())  # the first of equal labels, as /classify sorts them
-            total += float(choice_loss(found, batch)) * len(batch)
-        accuracy, mean = hits / len(self._examples), total / len(self._examples)
-        return Figures({"accuracy": accuracy, "loss": mean}, (accuracy, -mean))
+        return self.by(BaseScorer(base, soft))
+
+    def by(self, scorer: Scorer) -> Figures:
+        return of_labels(scorer.likelihoods(self._examples), self._examples)
+
+
+def of_labels(likelihoods: Sequence[Sequence[float]], examples: Sequence[Encoded]) -> Figures:
+    """Figures of what a scorer found; the first of equal labels counts, as /classify sorts them."""
+    pairs = list(zip(likelihoods, examples, strict=True))
+    hits = sum(max(range(len(found)), key=found.__getitem__) == one.right for found, one in pairs)
+    mean = sum(cross_entropy(found, one.right) for found, one in pairs) / len(pairs)
+    return Figures({"accuracy": hits / len(pairs), "loss": mean}, (hits / len(pairs), -mean))
 
 
 class TextEvaluation:
-    """Metrics of greedy answers, several references each. The first decides, the references' loss breaks ties."""
+    """Metrics of greedy answers, several references each. The first decides, the references' loss breaks ties.
+
+    `decode`: ids to text.
+    """
 
     def __init__(
         self,
@@ -66,23 +71,26 @@ class TextEvaluation:
         prompts: Sequence[tuple[Encoded, Sequence[str]]],
         delimiter: str,
         max_new_tokens: int,
+        decode: Callable[[list[int]], str],
     ) -> None:
         self._metrics = metrics
-        self._prompts = sorted(prompts, key=lambda pair: len(pair[0].prompt))
+        self._prompts = [one for one, _ in prompts]
+        self._references = [references for _, references in prompts]
         self._delimiter = delimiter
         self._max_new_tokens = max_new_tokens
-        self._head = shared_head([one for one, _ in prompts])
+        self._decode = decode
 
-    @torch.no_grad()
     def __call__(self, base: FrozenBase, soft: Soft) -> Figures:
-        answers: list[str] = []
-        nats, tokens = 0.0, 0
-        for start in range(0, len(self._prompts), BATCH):
-            batch = [one for one, _ in self._prompts[start : start + BATCH]]
-            nats -= float(of_one(base, soft, batch, self._head).sum())
-            tokens += sum(len(one.answers[0]) for one in batch)
-            found = generate(base, soft, [one.prompt for one in batch], self._max_new_tokens, self._head)
-            answers += [base.tokenizer.decode(ids).removeprefix(self._delimiter) for ids in found]
-        references = [found for _, found in self._prompts]
-        named = {metric: METRICS[metric](answers, references) for metric in self._metrics}
-        return Figures({**named, "loss": nats / tokens}, (named[self._metrics[0]], -nats / tokens))
+        return self.by(BaseScorer(base, soft))
+
+    def by(self, scorer: Scorer) -> Figures:
+        answers = self.answers(scorer)
+        nats = -sum(found[0] for found in scorer.likelihoods(self._prompts))
+        loss = nats / sum(len(one.answers[0]) for one in self._prompts)
+        named = {metric: METRICS[metric](answers, self._references) for metric in self._metrics}
+        return Figures({**named, "loss": loss}, (named[self._metrics[0]], -loss))
+
+    def answers(self, scorer: Scorer) -> list[str]:
+        """What is said to each prompt."""
+        found = scorer.answers([one.prompt for one in self._prompts], self._max_new_tokens)
+        return [self._decode(ids).removeprefix(self._delimiter) for ids in found]

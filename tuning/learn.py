@@ -216,7 +216,8 @@ class Tuning:
         groups = group(examples)
         prompts = encode([Example(one.inputs, one.references[0]) for one in groups], self._encoder, context)
         pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]
-        return TextEvaluation(metrics, pairs, settings.target_delimiter, settings.max_new_tokens)
+        decode = self._base.tokenizer.decode
+        return TextEvaluation(metrics, pairs, settings.target_delimiter, settings.max_new_tokens, decode)
 
 
 class Sweep:

@@ -91,7 +91,7 @@ def _adapter(start: Start) -> Method:
 METHODS: Mapping[MethodName, Told] = {
     "prompt_tuning": Told("embeddings", 1.0, lambda start: PromptTuning(start.rows())),
     "p_tuning": Told("embeddings", 1e-2, lambda start: PTuning(start.rows(), start.options.encoder, start.seed)),
-    "prefix_tuning": Told("prefix", 3e-3, _prefix),
+    "prefix_tuning": Told("prefix", 1e-3, _prefix),
     "llama_adapter": Told("adapter", 0.1, _adapter),
     "lora": Told(None, 3e-3, lambda start: Lora(start.base, start.options.rank, start.seed)),
     "bottleneck_adapter": Told(

@@ -1,0 +1,139 @@
+"""What writes text: exemplars from the data, and a search that accepts on the metric alone."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from prompt_store.prompt import parse
+from prompt_store.template import Template
+from tests.tuning.conftest import LABELS, examples, frozen
+from tests.tuning.test_learn import SETTINGS
+from tuning.base import FrozenBase
+from tuning.design import designed, exemplars, literal
+from tuning.encoding import Encoded, Encoder
+from tuning.examples import DataError, Example
+from tuning.hard import Budget, Hard, Round, edited
+from tuning.hotflip import HotFlip
+from tuning.learn import hold_out
+from tuning.scorer import BaseScorer
+from tuning.text import TextName, TextSettings, TextTask
+
+BUDGET = Budget(scored=3000, candidates=6, judged=8, searched=16)
+
+
+class Counting(BaseScorer):
+    """The base's own, and how many rows it was asked for."""
+
+    def __init__(self, base: FrozenBase) -> None:
+        super().__init__(base)
+        self.rows = 0
+
+    def likelihoods(self, prompts: Sequence[Encoded]) -> list[list[float]]:
+        self.rows += len(prompts)
+        return super().likelihoods(prompts)
+
+
+def encoder(base: FrozenBase, labels: tuple[str, ...] | None = LABELS) -> Encoder:
+    template = Template.parse("{text}", "text", 0)
+    return Encoder(template, " ", base.tokenizer.encode, base.tokenizer.bos, 1, labels)
+
+
+def search(base: FrozenBase, scorer: BaseScorer, seed: int = 0) -> Hard:
+    train, held_out = hold_out(examples())
+    line = "{text} Intent:"
+    return Hard(scorer, encoder(base), base.context, line, "Say what it is", train, held_out, BUDGET, seed)
+
+
+def test_a_search_never_ends_worse_than_it_began() -> None:
+    """On held-out rows, within its budget but for one round; what is accepted is better on the search rows."""
+    base = frozen()
+    scorer = Counting(base)
+    found = search(base, scorer)
+    rounds = list(found.rounds())
+    assert found.best.held_out.order >= found.began.held_out.order
+    accepted = [one for one in rounds if one.accepted]
+    assert accepted, "a search that accepts nothing proves nothing"
+    figures = [(one.figures["accuracy"], -one.figures["loss"]) for one in accepted]
+    assert figures == sorted(figures)
+    assert scorer.rows == rounds[-1].scored
+    assert scorer.rows < BUDGET.scored + (BUDGET.candidates + 1) * BUDGET.judged + BUDGET.searched + 5
+
+
+def test_the_same_seed_finds_the_same_words() -> None:
+    """And another seed goes another way."""
+    ways = [
+        [one.instruction for one in search(base, BaseScorer(base), seed).rounds()]
+        for base in [frozen()]
+        for seed in (0, 0, 1)
+    ]
+    assert ways[0] == ways[1] != ways[2]
+
+
+def test_edits_change_words_and_keep_them_words() -> None:
+    """Every kind of edit of a short and of an empty instruction; none grows for ever."""
+    rng, pool = random.Random(0), ["rain", "music"]
+    for words in [(), ("one",), ("one", "two", "three")] * 50:
+        new = edited(words, pool, rng)
+        assert set(new) <= {*words, *pool}
+        assert len(new) <= len(words) + 2
+
+
+def test_the_gradient_proposes_words_that_lower_the_loss() -> None:
+    """More often than exchanging a word for a random one does."""
+    base = frozen()
+    train, _ = hold_out(examples())
+    line = "{text} Intent:"
+    start = ("please", "say", "what", "it", "is")
+    flip = HotFlip(base, encoder(base), line, train, count=12)
+    proposed = flip(start)
+    assert proposed
+    assert all(len(words) == len(start) and words != start for words in proposed)
+    rng = random.Random(0)
+    drawn = [
+        (*start[:place], rng.choice(list(flip._words.values())), *start[place + 1 :])
+        for place in (rng.randrange(len(start)) for _ in proposed)
+    ]
+    one = search(base, BaseScorer(base))
+    own, *others = (figures.named["loss"] for figures in one._judge([start, *proposed, *drawn], train))
+    better = [loss < own for loss in others]
+    assert sum(better[: len(proposed)]) > sum(better[len(proposed) :])
+
+
+def test_exemplars_show_every_label_as_often() -> None:
+    """As far as the data has them; their braces are no fields."""
+    chosen = exemplars(examples(), LABELS, 6, random.Random(0))
+    assert sorted(one.target for one in chosen) == sorted(LABELS * 2)
+    template = designed("{x} means", "{text}?", [Example({"text": "{y}"}, "b{}")], " ")
+    assert template == "{{x}} means\n\n{{y}}? b{{}}\n\n{text}?"
+    assert Template.parse(template, "text", 0).fields == ("text",)
+    assert literal("{a}") == "{{a}}"
+
+
+@pytest.mark.parametrize("method", ["design", "hard"])
+@pytest.mark.parametrize("labels", [LABELS, None])
+def test_what_was_written_is_served_as_a_text_task(method: TextName, labels: tuple[str, ...] | None) -> None:
+    """The file holds the template that was best; measuring it again gives its figures."""
+    base = frozen()
+    settings = replace(
+        SETTINGS, labels=labels, metric="accuracy" if labels else "bleu", max_new_tokens=4, template="{soft:3}{text} is"
+    )
+    told = TextSettings("Name it", shots=3, draws=3, budget=replace(BUDGET, scored=600))
+    task = TextTask(base, method, settings, told, *hold_out(examples()))
+    events = list(task.events())
+    assert all(isinstance(event, Round) == (method == "hard") for event in events)
+    file = parse(task.prompt_file().data)
+    assert file.metadata.kind == "text"
+    assert file.metadata.template == task.template
+    assert task.template.endswith("{text} is")
+    again = task.measure(task.held_out, [settings.metric], file.metadata.template)
+    assert again.named == pytest.approx(task.figures)
+
+
+def test_exemplars_that_never_fit_are_said() -> None:
+    """Instead of a template that no request could use."""
+    long = [replace(one, inputs={"text": one.inputs["text"] + " word" * 100}) for one in examples()]
+    task = TextTask(frozen(), "design", SETTINGS, TextSettings(shots=4, draws=2), *hold_out(long))
+    with pytest.raises(DataError, match="no draw of 4 exemplars fits"):
+        list(task.events())

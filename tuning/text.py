@@ -1,0 +1,151 @@
+"""The two methods that write text and learn no numbers: `design` and `hard`, as a task that can be served.
+
+Knows examples, a base and the search; no command line.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from prompt_store.metadata import Metadata
+from prompt_store.prompt import PromptFile, SoftPrompt, build
+from prompt_store.template import Template
+from tuning.base import FrozenBase
+from tuning.design import designed, exemplars
+from tuning.encoding import Encoder, encode
+from tuning.evaluation import LabelEvaluation, TextEvaluation, group
+from tuning.examples import DataError, Example
+from tuning.hard import Budget, Hard, Round
+from tuning.hotflip import HotFlip
+from tuning.learn import Settings, without_slots
+from tuning.plan import Evaluated, Figures
+from tuning.scorer import BaseScorer, Scorer
+
+TextName = Literal["design", "hard"]
+TEXT_METHODS: tuple[TextName, ...] = ("design", "hard")
+
+
+@dataclass(frozen=True, slots=True)
+class TextSettings:
+    """`instructions` stand in front. `design`: of `draws` draws of `shots` exemplars the best is kept.
+
+    `hard`: the instructions are where the search begins; `hotflip` adds proposals from the base's gradient.
+    """
+
+    instructions: str = ""
+    shots: int = 4
+    draws: int = 12
+    budget: Budget = field(default_factory=Budget)
+    hotflip: bool = False
+
+
+@dataclass(slots=True)
+class TextTask:
+    """Iterate `events` (`Evaluated` for a draw, `hard.Round` for a round), then ask for the rest.
+
+    `scorer`: who reads the candidates; by default the base itself.
+    """
+
+    base: FrozenBase
+    method: TextName
+    settings: Settings
+    told: TextSettings
+    train: Sequence[Example]
+    held_out: Sequence[Example]
+    seed: int = 0
+    scorer: Scorer | None = None
+    template: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    began: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+    def events(self) -> Iterator[Evaluated | Round]:
+        """Raises DataError where not a single candidate fits the base's context."""
+        yield from self._draws() if self.method == "design" else self._rounds()
+        self.figures = self.measure(self.held_out, [self.settings.metric]).named
+
+    def _draws(self) -> Iterator[Evaluated]:
+        best: Figures | None = None
+        for draw in range(self.told.draws):
+            chosen = exemplars(
+                self.train, self.settings.labels, self.told.shots, random.Random(f"design/{self.seed}/{draw}")
+            )
+            template = designed(self.told.instructions, self._line, chosen, self.settings.target_delimiter)
+            try:
+                found = self.measure(self.held_out, [self.settings.metric], template)
+            except DataError:  # exemplars too long for the context
+                continue
+            kept = best is None or found.order > best.order
+            if kept:
+                best, self.template = found, template
+            self.curve.append({"step": draw + 1, "figures": found.named, "best": kept})
+            yield Evaluated(draw + 1, 0.0, found.named, kept)
+        if best is None:
+            raise DataError(f"no draw of {self.told.shots} exemplars fits the base's context of {self.base.context}")
+
+    def _rounds(self) -> Iterator[Round]:
+        encoder = self._encoder(self._line)
+        flip = HotFlip(self.base, encoder, self._line, self.train, seed=self.seed) if self.told.hotflip else None
+        search = Hard(
+            self._scorer, encoder, self.base.context, self._line, self.told.instructions, self.train, self.held_out,
+            self.told.budget, self.seed, flip,
+        )  # fmt: skip
+        for round_ in search.rounds():
+            self.curve.append({"step": round_.scored, "figures": round_.figures, "best": round_.accepted})
+            yield round_
+        self.template = search.template(search.best.instruction)
+        self.began = search.began.held_out.named
+
+    @property
+    def _line(self) -> str:
+        return without_slots(self.settings.template)
+
+    @property
+    def _scorer(self) -> Scorer:
+        return self.scorer or BaseScorer(self.base)
+
+    def _encoder(self, template: str) -> Encoder:
+        settings, tokenizer = self.settings, self.base.tokenizer
+        parsed = Template.parse(template, "text", 0)
+        return Encoder(
+            parsed, settings.target_delimiter, tokenizer.encode, tokenizer.bos, self.base.ends[0], settings.labels
+        )
+
+    def measure(self, examples: Sequence[Example], metrics: Sequence[str], template: str | None = None) -> Figures:
+        """Of the text found, or another, on other examples."""
+        settings, encoder = self.settings, self._encoder(template or self.template)
+        if settings.labels is not None:
+            return LabelEvaluation(encode(examples, encoder, self.base.context)).by(self._scorer)
+        groups = group(examples)
+        prompts = encode([Example(one.inputs, one.references[0]) for one in groups], encoder, self.base.context)
+        pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]
+        decode = self.base.tokenizer.decode
+        found = TextEvaluation(metrics, pairs, settings.target_delimiter, settings.max_new_tokens, decode)
+        return found.by(self._scorer)
+
+    def prompt_file(self) -> PromptFile:
+        """A text task: it fits any base."""
+        settings = self.settings
+        metadata = Metadata(
+            kind="text",
+            length=0,
+            template=self.template,
+            target_delimiter=settings.target_delimiter,
+            labels=settings.labels,
+            defaults={"stop": ["\n"], **settings.defaults},
+            description=settings.description,
+            metrics={f"held_out_{name}": value for name, value in self.figures.items()},
+            tuning={"method": self.method, "seed": self.seed},
+        )
+        return build(SoftPrompt("text", 0, {}), metadata)
+
+    def report(self) -> dict[str, Any]:
+        """JSON: what was found, and the way there."""
+        return {
+            "method": self.method,
+            "template": self.template,
+            "best": self.figures,
+            "began": self.began,
+            "curve": self.curve,
+        }
