@@ -58,7 +58,7 @@ $(VENV)/stamp-torch: constraints.txt | $(VENV)/stamp-venv
 	touch $@
 
 $(VENV)/stamp-install: pyproject.toml constraints.txt hatch_build.py $(KERNELS) $(VENV)/stamp-torch
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e ".[report]"
 	touch $@
 
 $(VENV)/stamp-dev: $(VENV)/stamp-install

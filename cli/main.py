@@ -12,6 +12,7 @@ from server.waiting import spin_shortly
 COMMANDS = {
     "serve": "cli.serve",
     "tune": "cli.tune",
+    "eval": "cli.evaluate",
     "tasks": "cli.tasks",
     "push": "cli.tasks",
     "pull": "cli.tasks",
@@ -20,7 +21,8 @@ COMMANDS = {
     "generate": "cli.tasks",
     "doctor": "cli.doctor",
 }
-"""Name of a command, which is the name of its function, and the module that holds it."""
+"""Name of a command and the module that holds its function, which has the same name but for FUNCTIONS."""
+FUNCTIONS = {"eval": "evaluate"}
 
 
 class Lazily(TyperGroup):
@@ -34,7 +36,7 @@ class Lazily(TyperGroup):
             return None
         spin_shortly()
         alone = typer.Typer(add_completion=False)
-        alone.command(cmd_name)(getattr(import_module(COMMANDS[cmd_name]), cmd_name))
+        alone.command(cmd_name)(getattr(import_module(COMMANDS[cmd_name]), FUNCTIONS.get(cmd_name, cmd_name)))
         return typer.main.get_command(alone)
 
 

@@ -1,4 +1,4 @@
-"""`softprompt tune`: learn a task from a data file, write one prompt file, perhaps publish it.
+"""`softprompt tune`: learn a task from a data file, write one prompt file and its report, perhaps publish it.
 
 Translates options to `tuning`'s arguments and its events to a terminal; knows nothing of how learning works.
 """
@@ -6,117 +6,112 @@ Translates options to `tuning`'s arguments and its events to a terminal; knows n
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import torch
 import typer
-from typer import Argument, Option
 
+from cli import options as o
 from cli.client import Url, call
+from cli.report import write_page
 from cli.watching import figures, watch
 from prompt_store.errors import BaseDamaged, PromptError
 from prompt_store.prompt import PromptFile
 from prompt_store.task import is_task_id
-from prompt_store.template import PART, Template
+from prompt_store.template import Template
 from server.engine.checkpoint import BadBase, locate, name_of
 from server.engine.model import BaseModel
 from server.tokenizer import Tokenizer
+from tuning.api import DEFAULT_LENGTH, slots
 from tuning.base import FrozenBase
 from tuning.checkpoint import CheckpointError
+from tuning.compare import ALL, AnyMethod, Comparison, Result
 from tuning.examples import DataError, Example, read
-from tuning.initial import Init
+from tuning.hard import Budget
 from tuning.labels import find
-from tuning.learn import Settings, Tuning, hold_out
-from tuning.methods import METHODS, Options
+from tuning.learn import Settings, hold_out
+from tuning.methods import Options
 from tuning.metrics import METRICS
 from tuning.objective import Objective
-from tuning.p_tuning import Encoder
-from tuning.plan import DivergedError, Plan, Precision
+from tuning.plan import DivergedError, Plan
+from tuning.text import TextSettings
 
-DEFAULT_LENGTH = 20
 CHECKPOINT = ".checkpoint.safetensors"
 REPORT = ".report.json"
-
-
-Train = Annotated[Path, Argument(help="Rows to learn from: .jsonl or .csv, fields by name.", exists=True)]
-Model = Annotated[str, Option(help="The frozen base: a directory or a Hub id.")]
-Revision = Annotated[str | None, Option(help="Revision of a Hub id.")]
-TemplateText = Annotated[str, Option("--template", help=r"Text with {fields} and {soft:n}; \n is a line feed.")]
-Out = Annotated[Path, Option(help="The prompt file to write; checkpoint and report stand beside it.")]
-Eval = Annotated[Path | None, Option("--eval", help="Held-out rows; without it a tenth of the inputs.", exists=True)]
-Target = Annotated[str, Option(help="The field that holds the answer.")]
-Delimiter = Annotated[str, Option("--target-delimiter", help="Stands between prompt and answer.")]
-Method = Annotated[
-    Literal["prompt_tuning", "p_tuning", "prefix_tuning", "llama_adapter"],
-    Option(help="How to learn; see docs/tune.md."),
-]
-EncoderName = Annotated[Encoder, Option(help="What p_tuning puts rows through while learning.")]
-Direct = Annotated[bool, Option("--direct", help="prefix_tuning without an MLP in front.")]
-Labels = Annotated[str, Option(help="auto, none, or the closed set of answers: a,b,c.")]
-Aim = Annotated[Objective | None, Option(help="labels: choose among them; lm: write the answer. By the labels.")]
-Length = Annotated[int | None, Option(help="Pseudo-tokens; the template's slots say it where it has any.", min=1)]
-Start = Annotated[Init | None, Option(help="First rows: labels where there are any, else vocabulary.")]
-StartText = Annotated[str, Option(help="The text that --init text starts from.")]
-Steps = Annotated[int, Option(help="Optimiser steps at most.", min=1)]
-BatchSize = Annotated[int, Option(help="Rows a step.", min=1)]
-Rate = Annotated[
-    float | None, Option(help="Adam's step, in units of where learning begins. By the method.", min=1e-9, max=1e6)
-]
-Warmup = Annotated[int, Option(help="Steps until the full learning rate; afterwards it falls to zero.", min=0)]
-EvalEvery = Annotated[int, Option(help="Steps between evaluations.", min=1)]
-Patience = Annotated[int, Option(help="Evaluations without a better one before stopping.", min=1)]
-Products = Annotated[Precision, Option("--precision", help="Of the matrix products while learning.")]
-Metric = Annotated[str | None, Option(help="What to keep the best of: " + ", ".join(METRICS) + ".")]
-NewTokens = Annotated[int, Option("--max-new-tokens", help="Longest answer when free text is evaluated.", min=1)]
-Description = Annotated[str | None, Option(help="A sentence that goes into the file.")]
-Seed = Annotated[int, Option(help="The same seed gives the same file on one machine.", min=0)]
-Threads = Annotated[int | None, Option(help="CPU threads.", min=1)]
-Device = Annotated[str, Option(help="auto, cpu or cuda.")]
-SaveSeconds = Annotated[float, Option(help="Seconds between checkpoints.", min=0)]
-Resume = Annotated[bool, Option("--resume", help="Go on from the checkpoint beside --out, where there is one.")]
-AsJson = Annotated[bool, Option("--json", help="Events as lines of JSON on standard output.")]
-Push = Annotated[str | None, Option(help="Publish the file as this task.")]
+REFUSED = (DataError, BadBase, BaseDamaged, CheckpointError, DivergedError, PromptError, OSError, ValueError)
 
 
 def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
-    train: Train, model: Model, template: TemplateText, out: Out,
-    eval_: Eval = None, target: Target = "target", target_delimiter: Delimiter = " ", labels: Labels = "auto",
-    method: Method = "prompt_tuning", encoder: EncoderName = "mlp", direct: Direct = False,
-    objective: Aim = None, length: Length = None,
-    init: Start = None, init_text: StartText = "", steps: Steps = 1000, batch_size: BatchSize = 32,
-    learning_rate: Rate = None, warmup: Warmup = 50, eval_every: EvalEvery = 100, patience: Patience = 10,
-    precision: Products = "float32",
-    metric: Metric = None, max_new_tokens: NewTokens = 64, description: Description = None, seed: Seed = 0,
-    threads: Threads = None, device: Device = "auto", revision: Revision = None, resume: Resume = False,
-    save_seconds: SaveSeconds = 60.0,
-    as_json: AsJson = False, push: Push = None, url: Url = None,
+    train: o.Train, model: o.Model, template: o.TemplateText, out: o.Out,
+    eval_: o.Eval = None, target: o.Target = "target", target_delimiter: o.Delimiter = " ", labels: o.Labels = "auto",
+    method: o.Methods = "prompt_tuning", lengths: o.Lengths = None, seeds: o.Seeds = 1,
+    encoder: o.EncoderName = "mlp", direct: o.Direct = False, rank: o.Rank = 8, units: o.Units = 8,
+    instructions: o.Instructions = "", shots: o.Shots = 4, draws: o.Draws = 12, budget: o.Scored = 20_000,
+    hotflip: o.Flip = False, objective: o.Aim = None, length: o.Length = None,
+    init: o.Start = None, init_text: o.StartText = "", steps: o.Steps = 1000, batch_size: o.BatchSize = 32,
+    learning_rate: o.Rate = None, warmup: o.Warmup = 50, eval_every: o.EvalEvery = 100, patience: o.Patience = 10,
+    precision: o.Products = "float32", metric: o.Metric = None, max_new_tokens: o.NewTokens = 64,
+    description: o.Description = None, seed: o.Seed = 0, threads: o.Threads = None, device: o.Device = "auto",
+    revision: o.Revision = None, resume: o.Resume = False, save_seconds: o.SaveSeconds = 60.0,
+    as_json: o.AsJson = False, push: o.Push = None, url: Url = None,
 ) -> None:  # fmt: skip
-    """Learn a task's soft prompt on a frozen base and write one prompt file."""
+    """Learn a task on a frozen base, by one method or several; write the best prompt file and a report."""
     template = template.replace("\\n", "\n")
     try:
         _check_ways_out(out, push, url)
         rows, held_out = _data(train, eval_, template, target)
         found = find([*rows, *held_out], labels)
-        goal, rate = _objective(objective, found), learning_rate or METHODS[method].rate
-        begin = Options(init or ("labels" if found else "vocabulary"), init_text, encoder, reparametrised=not direct)
+        begin = Options(init or ("labels" if found else "vocabulary"), init_text, encoder, not direct, rank, units)
+        plan = Plan(_objective(objective, found), steps, batch_size, 0.0, warmup, eval_every, patience, seed, precision)
         settings = Settings(
-            template, Plan(goal, steps, batch_size, rate, warmup, eval_every, patience, seed, precision),
-            method, found, target_delimiter, _length(template, length), begin, _metric(metric, found), max_new_tokens,
-            description, {} if found else {"max_new_tokens": max_new_tokens},
+            template, plan, "prompt_tuning", found, target_delimiter, _length(template, length), begin,
+            _metric(metric, found), max_new_tokens, description, {} if found else {"max_new_tokens": max_new_tokens},
         )  # fmt: skip
-        tuning = Tuning(load_base(model, device, threads, revision), settings, rows, held_out)
-        watch(tuning.events(out.with_suffix(CHECKPOINT), resume, save_seconds), as_json)
-    except (DataError, BadBase, BaseDamaged, CheckpointError, DivergedError, PromptError, OSError, ValueError) as error:
+        text = TextSettings(instructions, shots, draws, Budget(budget), hotflip)
+        fresh = partial(load_base, model, device, threads, revision)
+        told = _methods(method), _lengths(lengths, settings.length), range(seed, seed + seeds)
+        run = Comparison(fresh(), fresh, settings, text, *told, rows, held_out, learning_rate)
+        watch(run.events(lambda name: out.with_suffix(name + CHECKPOINT), resume, save_seconds), as_json)
+        best = run.chosen()
+    except REFUSED as error:
         typer.echo(f"softprompt tune: {error}", err=True)
         raise typer.Exit(2) from None
-    file = tuning.prompt_file()
-    write(out, file, tuning.report())
-    told = {"event": "written", "file": str(out), "digest": file.digest, **tuning.best_figures}
-    typer.echo(json.dumps(told) if as_json else f"{out} is written: {figures(tuning.best_figures)}")
-    if push is not None:
-        _publish(push, out, file, url)
+    _written(out, run, best, as_json)
+    if push is not None and best.file is not None:
+        _publish(push, out, best.file, url)
+
+
+def _written(out: Path, run: Comparison, best: Result, as_json: bool) -> None:
+    """The best file, the report and the page, and one line that says so."""
+    report = run.report()
+    if best.file is not None:
+        out.write_bytes(best.file.data)
+    out.with_suffix(REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    page = write_page(out.with_suffix(".report.html"), run, report)
+    digest = None if best.file is None else best.file.digest
+    told = {"event": "written", "file": str(out), "digest": digest, **best.figures}
+    said = f"{best.cell.method}: {figures(best.figures)}; written: {out}, {page or REPORT}"
+    typer.echo(json.dumps(told) if as_json else said)
+
+
+def _methods(told: str) -> list[AnyMethod]:
+    names = list(dict.fromkeys(ALL if told == "all" else told.split(",")))
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        raise ValueError(f"--method: {', '.join(unknown)} is none of all, {', '.join(ALL)}")
+    return names  # type: ignore[return-value]  # each is one
+
+
+def _lengths(told: str | None, one: int) -> list[int]:
+    if told is None:
+        return [one]
+    parts = told.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError("--lengths: numbers with commas between, each at least 1")
+    return list(dict.fromkeys(map(int, parts)))
 
 
 def _publish(task: str, out: Path, file: PromptFile, url: str | None) -> None:
@@ -162,10 +157,10 @@ def _data(train: Path, eval_: Path | None, template: str, target: str) -> tuple[
 
 
 def _length(template: str, wanted: int | None) -> int:
-    slots = sum(int(match["soft"]) for match in PART.finditer(template) if match["soft"])
-    if slots and wanted not in {None, slots}:
-        raise ValueError(f"--length {wanted}, but the template's slots add up to {slots}")
-    return slots or wanted or DEFAULT_LENGTH
+    own = slots(template)
+    if own and wanted not in {None, own}:
+        raise ValueError(f"--length {wanted}, but the template's slots add up to {own}")
+    return own or wanted or DEFAULT_LENGTH
 
 
 def _objective(wanted: Objective | None, labels: tuple[str, ...] | None) -> Objective:

@@ -10,18 +10,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from tuning.hard import Round
 from tuning.plan import Diverged, Evaluated, Event
 
 
 class Watcher(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
-    def show(self, event: Event) -> None:
+    def show(self, event: Event | Round) -> None:
         """One event of a run, as it happens."""
 
 
 class JsonLines:
-    """One object a line on standard output: `{"event": "step" | "evaluated" | "diverged", ...}`."""
+    """One object a line on standard output: `{"event": "step" | "evaluated" | "diverged" | "round", ...}`."""
 
     def __enter__(self) -> Self:
         return self
@@ -29,7 +30,7 @@ class JsonLines:
     def __exit__(self, *_: object) -> None:
         return
 
-    def show(self, event: Event) -> None:
+    def show(self, event: Event | Round) -> None:
         typer.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}))
 
 
@@ -39,11 +40,11 @@ class Bar:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             BarColumn(bar_width=20),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}  loss {task.fields[loss]}  {task.fields[figures]}"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[loss]}  {task.fields[figures]}"),
             TextColumn("{task.fields[speed]}"),
             console=console,
         )
-        self._bar = self._progress.add_task("", total=1, loss="-", figures="", speed="")
+        self._bar = self._progress.add_task("", total=1, loss="", figures="", speed="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -52,21 +53,28 @@ class Bar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._progress.stop()
 
-    def show(self, event: Event) -> None:
+    def show(self, event: Event | Round) -> None:
         if isinstance(event, Evaluated):
-            kept = "  kept" if event.best else ""
-            self._progress.print(f"step {event.step}: {figures(event.figures)}{kept}")
-            if event.best:
-                self._progress.update(self._bar, figures=f"best {figures(event.figures)}")
-            return
-        if isinstance(event, Diverged):
-            self._progress.print(f"step {event.step}: the loss is not finite any more")
-            return
-        speed = f"{event.examples_per_second:.0f} examples/s  {_clock(event.seconds_left)} left"
-        self._progress.update(self._bar, completed=event.step, total=event.steps, loss=f"{event.loss:.3f}", speed=speed)
+            self._evaluated(event)
+        elif isinstance(event, Diverged):
+            self._progress.print(f"{_named(event.run)}step {event.step}: the loss is not finite any more")
+        elif isinstance(event, Round):
+            self._progress.update(self._bar, completed=event.scored, total=event.budget, speed="rows read")
+            if event.accepted:
+                self._progress.print(f"{figures(event.figures)}  {event.instruction!r}")
+        else:
+            speed = f"{event.examples_per_second:.0f} examples/s  {_clock(event.seconds_left)} left"
+            loss = f"loss {event.loss:.3f}"
+            self._progress.update(self._bar, completed=event.step, total=event.steps, loss=loss, speed=speed)
+
+    def _evaluated(self, event: Evaluated) -> None:
+        kept = "  kept" if event.best else ""
+        self._progress.print(f"{_named(event.run)}step {event.step}: {figures(event.figures)}{kept}")
+        if event.best:
+            self._progress.update(self._bar, figures=f"best {figures(event.figures)}")
 
 
-def watch(events: Iterable[Event], as_json: bool) -> None:
+def watch(events: Iterable[Event | Round], as_json: bool) -> None:
     """Run to the end, showing it."""
     with JsonLines() if as_json else Bar(Console(stderr=True)) as watcher:
         for event in events:
@@ -76,6 +84,10 @@ def watch(events: Iterable[Event], as_json: bool) -> None:
 def figures(named: dict[str, float]) -> str:
     """In one line."""
     return "  ".join(f"{name} {value:.4g}" for name, value in named.items())
+
+
+def _named(run: str) -> str:
+    return f"{run}, " if run else ""
 
 
 def _clock(seconds: float) -> str:

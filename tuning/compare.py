@@ -6,7 +6,7 @@ base, learns on a fresh one for each seed. Knows settings and examples; no comma
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -14,9 +14,11 @@ from typing import Any
 from prompt_store.prompt import PromptFile
 from tuning.base import FrozenBase
 from tuning.examples import Example
+from tuning.hard import Round
 from tuning.learn import Settings, Sweep, Tuning, without_slots
 from tuning.methods import METHODS, MethodName
-from tuning.plan import Event
+from tuning.metrics import rank
+from tuning.plan import DivergedError, Evaluated, Event
 from tuning.text import TEXT_METHODS, TextName, TextSettings, TextTask
 
 AnyMethod = MethodName | TextName
@@ -33,6 +35,7 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """Among those that learn together."""
         return f"{self.method}-{self.length}-{self.seed}"
 
 
@@ -56,7 +59,10 @@ class Result:
 
 @dataclass(slots=True)
 class Comparison:
-    """Iterate `events`, then read `results`. `fresh` gives a base of its own to what changes one."""
+    """Iterate `events`, then read `results`. `fresh` gives a base of its own to what changes one.
+
+    `rate`: for all methods, instead of each one's own.
+    """
 
     base: FrozenBase
     fresh: Callable[[], FrozenBase]
@@ -67,31 +73,38 @@ class Comparison:
     seeds: Sequence[int]
     train: Sequence[Example]
     held_out: Sequence[Example]
-    rates: dict[str, float] = field(default_factory=dict)
+    rate: float | None = None
     results: list[Result] = field(default_factory=list)
 
-    def events(self, folder: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[tuple[str, Any]]:
-        """(method, event) of each method in turn; checkpoints lie in `folder`. A cell that diverges has no result."""
-        for method in self.methods:
+    def events(
+        self, checkpoint: Callable[[str], Path], resume: bool = False, save_seconds: float = 60.0
+    ) -> Iterator[Event | Round]:
+        """Of each method in turn. `checkpoint`: where that of a name lies, "" where there is only one.
+
+        A run that diverges has no result.
+        """
+        groups = [group for method in self.methods for group in self._groups(method)]
+        for group in groups:
+            method, first = group[0].method, group[0]
+            name = "" if len(groups) == 1 else f".{method}" + (f"-{first.seed}" if method == "fine_tuning" else "")
             if method in TEXT_METHODS:
-                for seed in self.seeds:
-                    yield from ((method, event) for event in self._search(method, seed))
-            elif method == "fine_tuning":
-                for seed in self.seeds:
-                    one = [Cell(method, 0, seed)]
-                    yield from ((method, e) for e in self._learn(self.fresh(), one, folder, resume, save_seconds))
+                yield from self._search(first)
             else:
-                kind = METHODS[method].kind  # type: ignore[index]  # the names of text methods are gone
-                lengths = self.lengths if kind is not None else [0]
-                cells = [Cell(method, length, seed) for length in lengths for seed in self.seeds]
-                yield from ((method, e) for e in self._learn(self.base, cells, folder, resume, save_seconds))
+                base = self.fresh() if method == "fine_tuning" else self.base
+                yield from self._learn(base, group, checkpoint(name), resume, save_seconds)
+
+    def _groups(self, method: AnyMethod) -> list[list[Cell]]:
+        """What learns together."""
+        if method in TEXT_METHODS or method == "fine_tuning":
+            return [[Cell(method, 0, seed)] for seed in self.seeds]
+        lengths = self.lengths if METHODS[method].kind is not None else [0]  # type: ignore[index]  # no text here
+        return [[Cell(method, length, seed) for length in lengths for seed in self.seeds]]
 
     def _learn(
-        self, base: FrozenBase, cells: Sequence[Cell], folder: Path, resume: bool, save_seconds: float
+        self, base: FrozenBase, cells: Sequence[Cell], checkpoint: Path, resume: bool, save_seconds: float
     ) -> Iterator[Event]:
         tunings = [Tuning(base, self._told(cell), self.train, self.held_out, cell.name) for cell in cells]
         began = time.monotonic()
-        checkpoint = folder / f"{cells[0].name}-and-{len(cells) - 1}-more.checkpoint.safetensors"
         yield from Sweep(base, tunings).events(checkpoint, resume, save_seconds)
         seconds = (time.monotonic() - began) / len(cells)
         for cell, one in zip(cells, tunings, strict=True):
@@ -116,31 +129,48 @@ class Comparison:
 
     def _told(self, cell: Cell) -> Settings:
         method: Any = cell.method
-        rate = self.rates.get(method, METHODS[method].rate)
-        plan = replace(self.settings.plan, seed=cell.seed, learning_rate=rate)
+        plan = replace(self.settings.plan, seed=cell.seed, learning_rate=self.rate or METHODS[method].rate)
         template = self.settings.template
         length = cell.length
         if METHODS[method].kind == "embeddings" and length != self.settings.length:
             template = without_slots(template)  # all rows in front: slots have a length of their own
         return replace(self.settings, method=method, plan=plan, length=length, template=template)
 
-    def _search(self, method: Any, seed: int) -> Iterator[Any]:
+    def _search(self, cell: Cell) -> Iterator[Evaluated | Round]:
         began = time.monotonic()
-        task = TextTask(self.base, method, self.settings, self.text, self.train, self.held_out, seed)
+        method: Any = cell.method
+        task = TextTask(self.base, method, self.settings, self.text, self.train, self.held_out, cell.seed)
         yield from task.events()
-        file = task.prompt_file()
-        cell = Cell(method, 0, seed)
-        seconds = time.monotonic() - began
-        self.results.append(
-            Result(cell, task.figures, 0, 0.0, len(file.data), seconds, task.curve, file, task.report())
-        )
+        file, seconds = task.prompt_file(), time.monotonic() - began
+        report = {**task.report(), **self._counts}
+        size = len(file.data)
+        self.results.append(Result(cell, task.figures, 0, 0.0, size, seconds, task.curve, file, report))
 
     @property
-    def best(self) -> Result | None:
-        """Of those that can be served, by the metric; the smaller of two equal ones."""
-        served = [one for one in self.results if one.file is not None]
+    def _counts(self) -> dict[str, int]:
+        return {"train_rows": len(self.train), "held_out_rows": len(self.held_out)}
+
+    def chosen(self) -> Result:
+        """The best by the metric of those that can be served, else of all; the smaller of two equal ones.
+
+        Raises DivergedError where nothing came to an end.
+        """
+        if not self.results:
+            raise DivergedError("the loss is not finite: a lower learning rate may help")
+        served = [one for one in self.results if one.file is not None] or self.results
         metric = self.settings.metric
-        return max(served, key=lambda one: (one.figures[metric], -one.bytes)) if served else None
+        return max(served, key=lambda one: (rank(metric, one.figures[metric]), -one.bytes))
+
+    def report(self) -> dict[str, Any]:
+        """JSON: the best run's own report, a table of all, and each with its curve."""
+        return {
+            **self.chosen().report,
+            "table": self.table(),
+            "runs": [
+                {**asdict(one.cell), "figures": one.figures, "seconds": one.seconds, "curve": one.curve}
+                for one in self.results
+            ],
+        }
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each method and length: mean and standard deviation over seeds, and the cost."""

@@ -10,7 +10,7 @@ from math import exp, log
 from tuning.base import FrozenBase
 from tuning.encoding import Encoded
 from tuning.examples import Example
-from tuning.metrics import METRICS
+from tuning.metrics import METRICS, rank
 from tuning.plan import Figures
 from tuning.scorer import BaseScorer, Scorer
 from tuning.soft import Soft
@@ -88,7 +88,7 @@ class TextEvaluation:
         nats = -sum(found[0] for found in scorer.likelihoods(self._prompts))
         loss = nats / sum(len(one.answers[0]) for one in self._prompts)
         named = {metric: METRICS[metric](answers, self._references) for metric in self._metrics}
-        return Figures({**named, "loss": loss}, (named[self._metrics[0]], -loss))
+        return Figures({**named, "loss": loss}, (rank(self._metrics[0], named[self._metrics[0]]), -loss))
 
     def answers(self, scorer: Scorer) -> list[str]:
         """What is said to each prompt."""

@@ -1,4 +1,4 @@
-"""How good answers are: accuracy, exact match, token F1 and ROUGE-L from 0 to 1, BLEU and chrF from 0 to 100.
+"""How good answers are: accuracy, exact match, token F1 and ROUGE-L from 0 to 1, BLEU, chrF and TER from 0 to 100.
 
 Knows texts; not tokens, models or files. Several references may belong to one answer.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 
 References = Sequence[Sequence[str]]
 
@@ -41,6 +42,11 @@ def chrf(answers: Sequence[str], references: References) -> float:
     return float(CHRF().corpus_score(list(answers), _columns(references)).score)
 
 
+def ter(answers: Sequence[str], references: References) -> float:
+    """sacrebleu's translation edit rate (Snover et al. 2006) to the nearest reference: lower is better."""
+    return float(TER().corpus_score(list(answers), _columns(references)).score)
+
+
 METRICS: Mapping[str, Callable[[Sequence[str], References], float]] = {
     "accuracy": accuracy,
     "exact_match": accuracy,
@@ -48,8 +54,15 @@ METRICS: Mapping[str, Callable[[Sequence[str], References], float]] = {
     "rouge_l": rouge_l,
     "bleu": bleu,
     "chrf": chrf,
+    "ter": ter,
 }
-"""Every metric of texts by its name in reports; higher is better."""
+"""Every metric of texts by its name in reports; higher is better, but for LOWER."""
+LOWER = frozenset({"ter"})
+
+
+def rank(metric: str, value: float) -> float:
+    """Higher is better."""
+    return -value if metric in LOWER else value
 
 
 def _columns(references: References) -> Any:

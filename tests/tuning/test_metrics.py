@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuning.metrics import METRICS
+from tuning.metrics import METRICS, rank
 
 ANSWER = "The quick brown fox jumps over the lazy dog."
 NEAR = "The fast brown fox jumped over the lazy dog."
@@ -26,6 +26,14 @@ def test_chrf_knows_near_from_far() -> None:
     """chrF2 of characters."""
     assert METRICS["chrf"]([ANSWER], [[ANSWER]]) == pytest.approx(100)
     assert METRICS["chrf"]([ANSWER], [[NEAR]]) > 2 * METRICS["chrf"]([ANSWER], [[FAR]])
+
+
+def test_ter_counts_edits_to_the_nearest_reference() -> None:
+    """One word of four wrong is 25; the second reference is nearer; lower is better."""
+    found = METRICS["ter"](["the cat sat down"], [["a dog stood", "the cat sat up"]])
+    assert found == pytest.approx(25 * 4 / 3.5, abs=0.01)
+    assert rank("ter", 10.0) > rank("ter", 20.0)
+    assert rank("bleu", 20.0) > rank("bleu", 10.0)
 
 
 def test_accuracy_and_exact_match_are_letter_for_letter() -> None:

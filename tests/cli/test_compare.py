@@ -1,0 +1,110 @@
+"""Several methods, lengths and seeds in one command; the page; and files judged again by `softprompt eval`."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from prompt_store.prompt import parse
+from tests import models
+from tests.tuning.conftest import LABELS, examples, write_rows
+from tuning.compare import ALL
+
+QUICK = ["--steps", "4", "--batch-size", "8", "--eval-every", "2", "--threads", "1", "--budget", "300", "--draws", "2"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.save(tmp_path_factory.mktemp("model"))
+
+
+def tuned(model: Path, rows: Path, out: Path, *more: str) -> str:
+    fixed = ["tune", str(rows), "--model", str(model), "--out", str(out), *QUICK]
+    done = CliRunner().invoke(app, [*fixed, "--template", r"{text}\nIntent:", *more])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_all_methods_are_compared_on_ones_own_data(model: Path, tmp_path: Path) -> None:
+    """Every method has its row, with error bars; the best that is served is written; the page needs nothing else."""
+    out = tmp_path / "best.safetensors"
+    tuned(model, write_rows(tmp_path / "rows.jsonl"), out, "--method", "all", "--seeds", "2", "--length", "2")
+    report = json.loads(out.with_suffix(".report.json").read_text(encoding="utf-8"))
+    assert [row["method"] for row in report["table"]] == list(ALL)
+    assert all(row["seeds"] == 2 and row["deviation"] is not None for row in report["table"])
+    served = [run for run in report["runs"] if run["method"] not in {"lora", "bottleneck_adapter", "fine_tuning"}]
+    best = parse(out.read_bytes()).metadata.metrics["held_out_accuracy"]
+    assert best == max(run["figures"]["accuracy"] for run in served)
+    page = out.with_suffix(".report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in (*ALL, *LABELS))
+    assert page.count("<svg") == 2
+    assert not any(word in page for word in ("<script", "src=", "@import", "url(http"))
+
+
+def test_lengths_draw_the_figure(model: Path, tmp_path: Path) -> None:
+    """A row a length and method; rows behind the text move in front where a length is not the template's."""
+    out = tmp_path / "a.safetensors"
+    more = [
+        "--method",
+        "prompt_tuning,prefix_tuning",
+        "--lengths",
+        "1,2,5",
+        "--labels",
+        "none",
+        "--max-new-tokens",
+        "3",
+    ]
+    tuned(model, write_rows(tmp_path / "rows.jsonl"), out, *more)
+    report = json.loads(out.with_suffix(".report.json").read_text(encoding="utf-8"))
+    assert [row["length"] for row in report["table"]] == [1, 2, 5, 1, 2, 5]
+    page = out.with_suffix(".report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 3
+    assert "Held-out answers" in page
+    assert "pseudo-tokens" in page
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--method", "luck"], "--method: luck is none of all, design, hard"),
+        (["--lengths", "1,x"], "--lengths: numbers with commas between"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_in_a_sentence(model: Path, tmp_path: Path, more: list[str], said: str) -> None:
+    """Before anything is learnt."""
+    rows = write_rows(tmp_path / "rows.jsonl")
+    fixed = ["tune", str(rows), "--model", str(model), "--template", "{text}", "--out", str(tmp_path / "a")]
+    done = CliRunner().invoke(app, [*fixed, *more])
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_a_file_judged_again_has_the_figures_it_was_kept_for(model: Path, tmp_path: Path) -> None:
+    """Of every kind, from JSON lines and from CSV; several files are heard as one."""
+    held_out = tmp_path / "held_out.csv"
+    with held_out.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["text", "target"])
+        writer.writerows([one.inputs["text"], one.target] for one in examples(10))
+    rows, outs = write_rows(tmp_path / "rows.jsonl"), []
+    for method in ("prompt_tuning", "prefix_tuning", "llama_adapter", "design"):
+        outs.append(tmp_path / f"{method}.safetensors")
+        tuned(model, rows, outs[-1], "--method", method, "--eval", str(held_out), "--length", "2")
+    again = tmp_path / "again.safetensors"
+    tuned(model, rows, again, "--eval", str(held_out), "--length", "3", "--seed", "5")
+    fixed = ["eval", str(held_out), *map(str, outs), "--model", str(model), "--threads", "1"]
+    done = CliRunner().invoke(app, [*fixed, "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    for out in outs:
+        metrics = parse(out.read_bytes()).metadata.metrics
+        assert found[str(out)]["accuracy"] == metrics["held_out_accuracy"]
+        assert found[str(out)]["loss"] == pytest.approx(metrics["held_out_loss"], rel=1e-4)
+    pair = ["eval", str(held_out), str(outs[0]), str(again), "--model", str(model), "--threads", "1", "--json"]
+    done = CliRunner().invoke(app, [*pair, "--ensemble", "mean"])
+    assert 0 <= json.loads(done.stdout)["all, by mean"]["accuracy"] <= 1
+    mixed = CliRunner().invoke(app, [*fixed, "--ensemble", "vote"])
+    assert (mixed.exit_code, "one kind" in mixed.stderr) == (2, True)
