@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from benchmarks.order import Launch, Order
-from benchmarks.parts import freshness, http, mixed, residency, rows, space, step, tasks, weights
+from benchmarks.parts import freshness, http, learning, mixed, residency, rows, space, step, sweep, tasks, weights
 from benchmarks.report import Chart
 
 
@@ -48,6 +48,8 @@ PARTS: Mapping[str, Part] = {
     "space": space,
     "step": step,
     "weights": weights,
+    "learning": learning,
+    "sweep": sweep,
 }
 
 

@@ -33,7 +33,7 @@ Seeds = Annotated[int, Option(help="So many seeds from --seed on, learnt togethe
 Rank = Annotated[int, Option(help="Of lora.", min=1)]
 Units = Annotated[int, Option(help="Of each bottleneck_adapter.", min=1)]
 EncoderName = Annotated[Encoder, Option(help="What p_tuning puts rows through while learning.")]
-Direct = Annotated[bool, Option("--direct", help="prefix_tuning without an MLP in front.")]
+Through = Annotated[bool, Option("--mlp", help="prefix_tuning through an MLP that is thrown away.")]
 Labels = Annotated[str, Option(help="auto, none, or the closed set of answers: a,b,c.")]
 Aim = Annotated[Objective | None, Option(help="labels: choose among them; lm: write the answer. By the labels.")]
 Length = Annotated[int | None, Option(help="Pseudo-tokens; the template's slots say it where it has any.", min=1)]

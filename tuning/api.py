@@ -69,17 +69,17 @@ def tune(  # noqa: PLR0913 - by name, and each with a default
     train = taken(rows, fields, target)
     train, kept = hold_out(train) if held_out is None else (train, taken(held_out, fields, target))
     found = find([*train, *kept], labels)
-    options = {name: more.pop(name) for name in list(more) if name in Options.__dataclass_fields__}
-    plan = Plan(
-        "labels" if found else "lm", steps=steps, learning_rate=learning_rate or METHODS[method].rate, seed=seed, **more
-    )
+    told = {name: more.pop(name) for name in list(more) if name in Options.__dataclass_fields__}
+    options = Options(**{"init": "labels" if found else "vocabulary", **told})
+    rate = learning_rate or METHODS[method].rate_for(options)
+    plan = Plan("labels" if found else "lm", steps=steps, learning_rate=rate, seed=seed, **more)
     settings = Settings(
         template,
         plan,
         method,
         found,
         length=length or slots(template) or DEFAULT_LENGTH,
-        options=Options(**{"init": "labels" if found else "vocabulary", **options}),
+        options=options,
         metric="accuracy" if found else "bleu",
     )
     tuning = Tuning(base, settings, train, kept)

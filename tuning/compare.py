@@ -129,7 +129,11 @@ class Comparison:
 
     def _told(self, cell: Cell) -> Settings:
         method: Any = cell.method
-        plan = replace(self.settings.plan, seed=cell.seed, learning_rate=self.rate or METHODS[method].rate)
+        plan = replace(
+            self.settings.plan,
+            seed=cell.seed,
+            learning_rate=self.rate or METHODS[method].rate_for(self.settings.options),
+        )
         template = self.settings.template
         length = cell.length
         if METHODS[method].kind == "embeddings" and length != self.settings.length:

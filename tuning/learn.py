@@ -110,7 +110,7 @@ class Tuning:
             settings.plan.seed,
         )  # fmt: skip
         self._method = METHODS[settings.method].begin(start)
-        evaluation = self._evaluation(held_out, [settings.metric])
+        evaluation = self.judge(held_out, [settings.metric])
         self.run = Run(self._method, settings.plan, examples, evaluation, name)
         self.identity = {
             "settings": json.loads(json.dumps(asdict(settings))),
@@ -206,9 +206,10 @@ class Tuning:
 
     def measure(self, examples: Sequence[Example], metrics: Sequence[str]) -> dict[str, float]:
         """Figures of what was learnt, on other examples."""
-        return self._evaluation(examples, metrics)(self._base, self._method.soft()).named
+        return self.judge(examples, metrics)(self._base, self._method.soft()).named
 
-    def _evaluation(self, examples: Sequence[Example], metrics: Sequence[str]) -> Evaluation:
+    def judge(self, examples: Sequence[Example], metrics: Sequence[str]) -> Evaluation:
+        """What measures any soft prompt that stands where this one does."""
         settings, context = self._settings, self._base.context
         if settings.labels is not None:
             labelled = replace(self._encoder, labels=settings.labels)

@@ -37,7 +37,7 @@ class Options:
     init: Init = "vocabulary"
     init_text: str = ""
     encoder: Encoder = "mlp"
-    reparametrised: bool = True
+    reparametrised: bool = False
     rank: int = 8
     units: int = 8
 
@@ -69,11 +69,19 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One method. `kind` None: not served. `rate`: Adam's step by default, in the method's own units."""
+    """One method. `kind` None: not served. `rate`: Adam's step by default, in the method's own units.
+
+    `moved_rate`: the same where an encoder stands in front.
+    """
 
     kind: Kind | None
     rate: float
     begin: Callable[[Start], Method]
+    moved_rate: float | None = None
+
+    def rate_for(self, options: Options) -> float:
+        """With these options."""
+        return self.moved_rate if self.moved_rate is not None and options.reparametrised else self.rate
 
 
 def _prefix(start: Start) -> Method:
@@ -91,11 +99,11 @@ def _adapter(start: Start) -> Method:
 METHODS: Mapping[MethodName, Told] = {
     "prompt_tuning": Told("embeddings", 1.0, lambda start: PromptTuning(start.rows())),
     "p_tuning": Told("embeddings", 1e-2, lambda start: PTuning(start.rows(), start.options.encoder, start.seed)),
-    "prefix_tuning": Told("prefix", 1e-3, _prefix),
+    "prefix_tuning": Told("prefix", 0.1, _prefix, moved_rate=2e-3),
     "llama_adapter": Told("adapter", 0.1, _adapter),
-    "lora": Told(None, 3e-3, lambda start: Lora(start.base, start.options.rank, start.seed)),
+    "lora": Told(None, 1e-2, lambda start: Lora(start.base, start.options.rank, start.seed)),
     "bottleneck_adapter": Told(
-        None, 3e-3, lambda start: BottleneckAdapter(start.base, start.options.units, start.seed)
+        None, 1e-2, lambda start: BottleneckAdapter(start.base, start.options.units, start.seed)
     ),
     "fine_tuning": Told(None, 5e-4, lambda start: FineTuning(start.base)),
 }

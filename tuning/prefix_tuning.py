@@ -1,8 +1,8 @@
 """Prefix tuning (Li and Liang, arXiv 2101.00190): keys and values of p positions in front, at every layer.
 
-P[i] = MLP(P'[i]): a smaller matrix P' [p, hidden] through tanh of `MIDDLE` units learns more steadily than P itself,
-and the MLP is thrown away; with `reparametrised` False P learns alone. Both begin with the keys and values that the
-base itself has for real text, which learns at once where random ones do not.
+P[i] = MLP(P'[i]) with `reparametrised`: a smaller matrix P' [p, hidden] through tanh of `MIDDLE` units, and the MLP is
+thrown away. The paper needs it where P begins at random; begun with the keys and values that the base itself has for
+real text, P learns as well alone (docs/log.md).
 """
 
 import torch

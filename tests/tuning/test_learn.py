@@ -145,10 +145,18 @@ def test_a_run_whose_loss_is_not_finite_ends_alone(tmp_path: Path) -> None:
     assert [e.loss for e in events if isinstance(e, Step) and e.run == "0"] == pytest.approx(losses, rel=1e-3)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_learns(tmp_path: Path, method: MethodName) -> None:
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        *((method, Options()) for method in METHODS),
+        ("prefix_tuning", Options(reparametrised=True)),
+        ("p_tuning", Options(encoder="lstm")),
+    ],
+)
+def test_every_method_learns(tmp_path: Path, method: MethodName, options: Options) -> None:
     """At its own rate the loss of the first steps falls by a third; what is served becomes a file of its kind."""
-    settings = replace(SETTINGS, method=method, plan=replace(PLAN, steps=60, learning_rate=METHODS[method].rate))
+    plan = replace(PLAN, steps=60, learning_rate=METHODS[method].rate_for(options))
+    settings = replace(SETTINGS, method=method, plan=plan, options=options)
     run = Tuning(frozen(), settings, examples(), examples())
     losses = [e.loss for e in run.events(tmp_path / "checkpoint") if isinstance(e, Step)]
     assert sum(losses[-10:]) < sum(losses[:10]) * 2 / 3
