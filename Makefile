@@ -6,6 +6,8 @@
 #   make base                       train the embedded base from scratch into build/base     DATA TOKENS
 #   make base-card                  measure it: bits per byte beside its yardsticks, curve, samples  DATA REFERENCE
 #   make demos  make demo-scores    learn the demo tasks into build/demos; score them over HTTP    DATA MODEL
+#   make bases                      train two smaller bases of the same family into build/bases   DATA TOKENS
+#   make experiments                the source text's results: prints its estimate, goes on where it was  DATA ARGS="--only methods"
 #   make fuzz-engine                random traces on the engine against transformers alone         ARGS="--minutes 10 --seed 1"
 #   make bench                      the benchmark: the engine and its peers, or another question  PART (benchmarks/README.md)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
@@ -36,11 +38,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 KERNELS := $(wildcard server/engine/native/*.c server/engine/native/*.inc) server/engine/native/build.py
-SOURCES := hatch_build.py server prompt_store tuning cli pretraining benchmarks demos tests docker
+SOURCES := hatch_build.py server prompt_store tuning cli pretraining benchmarks demos experiments tests docker
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install kernels serve test check format format-check lint types contracts base base-card demos demo-scores fuzz-engine bench replay ci-deps constraints clean distclean
+.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine bench replay ci-deps constraints clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -108,6 +110,14 @@ base: $(VENV)/stamp-install
 # Bits per byte, curve and samples of the base, from its training run.
 base-card: $(VENV)/stamp-bench
 	$(BIN)/python -m pretraining.card --base build/base --run build/base-training --data "$(DATA)" --reference "$(REFERENCE)"
+
+bases: $(VENV)/stamp-install
+	for shape in 0.3m 2m; do \
+	  $(BIN)/python -m pretraining.train --data "$(DATA)" --out build/base-training-$$shape --tokens $(TOKENS) --shape $$shape $(ARGS) && \
+	  $(BIN)/python -m pretraining.export --run build/base-training-$$shape --to build/bases/$$shape --shape $$shape || exit 1; done
+
+experiments: $(VENV)/stamp-install
+	$(BIN)/python -m experiments run --data "$(DATA)" $(ARGS)
 
 demos: $(VENV)/stamp-install
 	$(BIN)/python -m demos learn --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)

@@ -48,7 +48,8 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     train: o.Train, model: o.Model, template: o.TemplateText, out: o.Out,
     eval_: o.Eval = None, target: o.Target = "target", target_delimiter: o.Delimiter = " ", labels: o.Labels = "auto",
     method: o.Methods = "prompt_tuning", lengths: o.Lengths = None, seeds: o.Seeds = 1,
-    encoder: o.EncoderName = "mlp", mlp: o.Through = False, rank: o.Rank = 8, units: o.Units = 8,
+    encoder: o.EncoderName = "mlp", mlp: o.Through = False, gate_per_layer: o.OneGate = False,
+    rank: o.Rank = 8, units: o.Units = 8,
     instructions: o.Instructions = "", shots: o.Shots = 4, draws: o.Draws = 12, budget: o.Scored = 20_000,
     hotflip: o.Flip = False, objective: o.Aim = None, length: o.Length = None,
     init: o.Start = None, init_text: o.StartText = "", steps: o.Steps = 1000, batch_size: o.BatchSize = 32,
@@ -64,7 +65,9 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         _check_ways_out(out, push, url)
         rows, held_out = _data(train, eval_, template, target)
         found = find([*rows, *held_out], labels)
-        begin = Options(init or ("labels" if found else "vocabulary"), init_text, encoder, mlp, rank, units)
+        begin = Options(
+            init or ("labels" if found else "vocabulary"), init_text, encoder, mlp, gate_per_layer, rank, units
+        )
         plan = Plan(_objective(objective, found), steps, batch_size, 0.0, warmup, eval_every, patience, seed, precision)
         settings = Settings(
             template, plan, "prompt_tuning", found, target_delimiter, _length(template, length), begin,

@@ -14,16 +14,16 @@ from torch import nn
 from transformers import GenerationConfig
 
 from pretraining.stream import BOS, BOS_ID, EOS, EOS_ID, PAD, PAD_ID
-from pretraining.train import new_model
+from pretraining.train import SHAPES, new_model
 from prompt_store.base import write_sums
 
 SHARD = "14MB"
 
 
-def export(run: Path, to: Path) -> Path:
+def export(run: Path, to: Path, shape: str = "8m") -> Path:
     """The newest checkpoint of the training run in `run`, as a model directory `to`; the checkpoint's folder."""
     checkpoint = max(run.glob("step-*"))
-    model = new_model()
+    model = new_model(shape)
     load_model(model, str(checkpoint / "model.safetensors"))
     model.generation_config = GenerationConfig(bos_token_id=BOS_ID, eos_token_id=EOS_ID, pad_token_id=PAD_ID)
     nn.Module.to(model, torch.bfloat16)
@@ -48,8 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--to", type=Path, required=True, help="folder of the exported base")
+    parser.add_argument("--shape", choices=list(SHAPES), default="8m", help="as it was trained")
     given = parser.parse_args()
-    export(given.run, given.to)
+    export(given.run, given.to, given.shape)
 
 
 if __name__ == "__main__":

@@ -32,15 +32,20 @@ CLIP = 1.0
 SEED = 20261123
 
 
-def new_model() -> LlamaForCausalLM:
+SHAPES = {"8m": (256, 704, 8, 8, 4), "2m": (128, 352, 6, 4, 2), "0.3m": (32, 96, 4, 2, 1)}
+"""Hidden size, feed-forward size, layers, heads, key heads. The first is the embedded base; all read the same text."""
+
+
+def new_model(shape: str = "8m") -> LlamaForCausalLM:
+    hidden, feed_forward, layers, heads, kv_heads = SHAPES[shape]
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY,
-            hidden_size=256,
-            intermediate_size=704,
-            num_hidden_layers=8,
-            num_attention_heads=8,
-            num_key_value_heads=4,
+            hidden_size=hidden,
+            intermediate_size=feed_forward,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             bos_token_id=BOS_ID,
@@ -148,6 +153,7 @@ class Recipe:
     seed: int
     save_seconds: float = 300.0
     compiled: bool = True
+    shape: str = "8m"
 
 
 def train(recipe: Recipe, until: int | None = None) -> None:
@@ -156,7 +162,7 @@ def train(recipe: Recipe, until: int | None = None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(recipe.seed)
     stream = Stream(recipe.data, tokenizer_of(out, recipe.data), recipe.seed)
-    model = new_model()
+    model = new_model(recipe.shape)
     nn.Module.to(model, device)
     optimizers = Optimizers(model)
     step, steps = resume(out, model, optimizers), recipe.tokens // STEP_TOKENS
@@ -192,11 +198,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=26_000_000)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--save-seconds", type=float, default=300.0)
+    parser.add_argument("--shape", choices=list(SHAPES), default="8m", help="which size of one family")
     parser.add_argument("--no-compile", action="store_true", help="skip torch.compile (1.6 times slower)")
     given = parser.parse_args()
     if hasattr(os, "nice"):
         os.nice(10)
-    train(Recipe(given.data, given.out, given.tokens, given.seed, given.save_seconds, not given.no_compile))
+    compiled = not given.no_compile
+    train(Recipe(given.data, given.out, given.tokens, given.seed, given.save_seconds, compiled, given.shape))
 
 
 if __name__ == "__main__":

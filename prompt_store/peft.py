@@ -99,29 +99,31 @@ def read_directory(folder: Path) -> tuple[bytes, Kind]:
 
 def to_peft(file: PromptFile, folder: Path) -> None:
     """Write `folder` so that `PeftModel.from_pretrained` loads it. PEFT puts every row in front of the text."""
-    if file.prompt.kind not in {"embeddings", "prefix"}:
-        raise PromptError("unsupported_kind", f"kind {file.prompt.kind} is not written as a PEFT directory")
+    if file.prompt.kind == "text":
+        raise PromptError("unsupported_kind", "kind text is not written as a PEFT directory: it has no tensors")
     sections = Template.parse(file.metadata.template, file.metadata.kind, file.metadata.length).sections
     if any(section.rows for section in sections[1:]):
         raise PromptError("bad_template", "PEFT puts every row in front of the text; this template has slots behind it")
-    weights, config = _peft_of(file.prompt)
+    tensors, config = _peft_of(file.prompt, file.metadata.base)
+    if file.prompt.kind != "adapter":
+        config |= {"num_transformer_submodules": 1, "num_virtual_tokens": file.prompt.length}
     config |= {
         "base_model_name_or_path": None if file.metadata.base is None else file.metadata.base.name,
         "inference_mode": True,
-        "num_transformer_submodules": 1,
-        "num_virtual_tokens": file.prompt.length,
         "task_type": "CAUSAL_LM",
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(container.write({"format": "pt"}, {EMBEDDINGS: weights}))
+    (folder / WEIGHTS).write_bytes(container.write({"format": "pt"}, tensors))
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _peft_of(prompt: SoftPrompt) -> tuple[Tensor, dict[str, Any]]:
+def _peft_of(prompt: SoftPrompt, base: Base | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if prompt.kind == "adapter":
+        return _adaption_prompts(prompt, base)
     if prompt.kind == "embeddings":
         weights = prompt.tensors["embeddings"]
         config = {"peft_type": "PROMPT_TUNING", "prompt_tuning_init": "RANDOM", "token_dim": weights.shape[1]}
-        return weights, config
+        return {EMBEDDINGS: weights}, config
     layers, heads, length, size = prompt.tensors["key"].shape
     both = np.stack([_raw(prompt.tensors["key"]), _raw(prompt.tensors["value"])], axis=1)
     rows = both.transpose(3, 0, 1, 2, 4)  # [L, 2, H, p, D] -> [p, L, 2, H, D]
@@ -134,7 +136,25 @@ def _peft_of(prompt: SoftPrompt) -> tuple[Tensor, dict[str, Any]]:
         "prefix_projection": False,
     }
     shape = (length, layers * 2 * heads * size)
-    return Tensor(prompt.tensors["key"].dtype, shape, np.ascontiguousarray(rows).tobytes()), config
+    return {EMBEDDINGS: Tensor(prompt.tensors["key"].dtype, shape, np.ascontiguousarray(rows).tobytes())}, config
+
+
+def _adaption_prompts(prompt: SoftPrompt, base: Base | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """By Llama's names. Raises PromptError where PEFT has no place for what the file holds."""
+    if base is None:
+        raise PromptError("unsupported_kind", "PEFT names an adapter's layers: the file must name its base")
+    prompts, gate = prompt.tensors["prompts"], prompt.tensors["gate"]
+    gates = _raw(gate)
+    if (gates != gates[:, :1]).any():
+        raise PromptError("unsupported_kind", "PEFT has one gate a layer; these heads have gates of their own")
+    first = base.layers - prompts.shape[0]
+    tensors = {}
+    for index, rows in enumerate(_raw(prompts)):
+        name = f"base_model.model.model.layers.{first + index}.self_attn.adaption"
+        tensors[f"{name}_gate"] = Tensor(gate.dtype, (1,), gates[index, :1].tobytes())
+        tensors[f"{name}_prompt"] = Tensor(prompts.dtype, (1, *rows.shape), rows.tobytes())
+    config = {"peft_type": "ADAPTION_PROMPT", "adapter_len": prompt.length, "adapter_layers": prompts.shape[0]}
+    return tensors, {**config, "target_modules": "self_attn"}
 
 
 def _soft_prompt(tensors: Mapping[str, Tensor], base: Base, kind: Kind | None, task_index: int | None) -> SoftPrompt:

@@ -13,6 +13,7 @@ from typing import Any
 
 from prompt_store.prompt import PromptFile
 from tuning.base import FrozenBase
+from tuning.encoding import Encodings
 from tuning.examples import Example
 from tuning.hard import Round
 from tuning.learn import Settings, Sweep, Tuning, without_slots
@@ -103,7 +104,8 @@ class Comparison:
     def _learn(
         self, base: FrozenBase, cells: Sequence[Cell], checkpoint: Path, resume: bool, save_seconds: float
     ) -> Iterator[Event]:
-        tunings = [Tuning(base, self._told(cell), self.train, self.held_out, cell.name) for cell in cells]
+        encodings = Encodings()
+        tunings = [Tuning(base, self._told(cell), self.train, self.held_out, cell.name, encodings) for cell in cells]
         began = time.monotonic()
         yield from Sweep(base, tunings).events(checkpoint, resume, save_seconds)
         seconds = (time.monotonic() - began) / len(cells)

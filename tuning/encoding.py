@@ -68,6 +68,19 @@ def encode(examples: Sequence[Example], encoder: Encoder, context: int) -> list[
     return encoded
 
 
+class Encodings:
+    """What runs of one sweep have in common: rows that are read alike are encoded once. `encode` otherwise."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Encoder, int, int], tuple[Sequence[Example], list[Encoded]]] = {}
+
+    def __call__(self, examples: Sequence[Example], encoder: Encoder, context: int) -> list[Encoded]:
+        key = (encoder, id(examples), context)
+        if key not in self._kept:
+            self._kept[key] = examples, encode(examples, encoder, context)  # kept, so that the id stays theirs
+        return self._kept[key][1]
+
+
 def shared_head(encoded: Sequence[Encoded]) -> tuple[int, ...]:
     """The ids that all prompts begin with, short of any prompt's last: its logits are needed for every one."""
     prompts = [one.prompt for one in encoded]

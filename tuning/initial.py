@@ -1,7 +1,8 @@
-"""Where learning begins, taken from the base and its text and never from noise (Lester et al., 2104.08691).
+"""Where learning begins: from the base and its text rather than from noise (Lester et al., arXiv 2104.08691).
 
 `vocabulary`: ids drawn from the most frequent of the training text. `text`: the ids of a text, repeated to the length.
-`labels`: the mean embedding of each label, in turn; then vocabulary. What stands deeper begins with what the base
+`labels`: the mean embedding of each label, in turn; then vocabulary. `random`: noise as loud as the vocabulary, to be
+compared with. What stands deeper begins with what the base
 itself makes of such rows: their keys and values, or what its attention reads. Knows ids and the base; not how rows are
 learnt.
 """
@@ -18,7 +19,7 @@ from torch import Tensor
 from tuning.base import FrozenBase
 from tuning.scene import Scene
 
-Init = Literal["vocabulary", "text", "labels"]
+Init = Literal["vocabulary", "text", "labels", "random"]
 FREQUENT = 1000
 
 
@@ -42,6 +43,13 @@ def labels(base: FrozenBase, names: Sequence[str], delimiter: str, rest: Tensor)
     """[length, hidden] as `rest`, whose first rows become the labels' mean embeddings, as many as there is room for."""
     means = [embedded(base, base.tokenizer.encode(delimiter + name, False)).mean(0) for name in names[: len(rest)]]
     return torch.cat([torch.stack(means), rest[len(means) :]])
+
+
+def noise(base: FrozenBase, length: int, seed: int) -> Tensor:
+    """[length, hidden]: normal, with the root mean square of the base's embeddings."""
+    weight: Tensor = base.embedding.weight  # type: ignore[assignment]  # an embedding has one
+    drawn = torch.randn(length, weight.shape[1], generator=torch.Generator().manual_seed(seed))
+    return drawn.to(weight.device) * weight.detach().float().square().mean().sqrt()
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from prompt_store.metadata import Kind, Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, Tensor, build
 from prompt_store.template import PART, Template, bad_template
 from tuning.base import FrozenBase
-from tuning.encoding import Encoded, Encoder, encode
+from tuning.encoding import Encoded, Encoder, Encodings, encode
 from tuning.evaluation import LabelEvaluation, TextEvaluation, group
 from tuning.examples import DataError, Example
 from tuning.methods import METHODS, MethodName, Options, Start
@@ -87,23 +87,26 @@ def _key(example: Example) -> str:
 class Tuning:
     """One run of one method. Iterate `events` to the end, then ask for `prompt_file` and `report`.
 
+    `encodings`: shared by the runs of a sweep.
     Raises ValueError for settings that the base cannot hold, DataError for rows that do not fit, and PromptError for
     what the format does not take and for a template that ends in a space:
     it would be learnt as the answer's first and served as the prompt's last (docs/decisions/0009).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a run is made of
         self,
         base: FrozenBase,
         settings: Settings,
         train: Sequence[Example],
         held_out: Sequence[Example],
         name: str = "",
+        encodings: Encodings | None = None,
     ) -> None:  # fmt: skip
         self._base = base
         self._settings = settings
         self._encoder = _encoder(base, settings)
-        examples = encode(train, self._encoder, base.context)
+        self._encode = encodings or Encodings()
+        examples = self._encode(train, self._encoder, base.context)
         prompts = [one.prompt for one in examples]
         start = Start(
             base, settings.options, settings.length, prompts, settings.labels, settings.target_delimiter,
@@ -213,7 +216,7 @@ class Tuning:
         settings, context = self._settings, self._base.context
         if settings.labels is not None:
             labelled = replace(self._encoder, labels=settings.labels)
-            return LabelEvaluation(encode(examples, labelled, context))
+            return LabelEvaluation(self._encode(examples, labelled, context))
         groups = group(examples)
         prompts = encode([Example(one.inputs, one.references[0]) for one in groups], self._encoder, context)
         pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]

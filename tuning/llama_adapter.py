@@ -20,13 +20,16 @@ def adapted(layers: int) -> int:
 
 
 class LlamaAdapter:
-    """`initial` [L_top, p, hidden]: what the layers' attention would read of real text; gates for all `heads`."""
+    """`initial` [L_top, p, hidden]: what the layers' attention would read of real text.
 
-    def __init__(self, initial: Tensor, heads: int) -> None:
+    `gates`: as many a layer; the model's heads, or 1, which is all that PEFT knows.
+    """
+
+    def __init__(self, initial: Tensor, gates: int) -> None:
         self._nothing = torch.zeros(0, initial.shape[-1], device=initial.device)
         self._scale = torch.stack([scale_of(layer) for layer in initial])[:, None, None]
         self._prompts = nn.Parameter(initial / self._scale)
-        self._gates = nn.Parameter(torch.zeros(len(initial), heads, device=initial.device))
+        self._gates = nn.Parameter(torch.zeros(len(initial), gates, device=initial.device))
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return {"prompts": self._prompts, "gates": self._gates}

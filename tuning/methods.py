@@ -30,14 +30,15 @@ MethodName = Literal[
 class Options:
     """What a method may be told besides its length. `init_text` for `init` "text".
 
-    `encoder`: of p_tuning. `reparametrised`: prefix_tuning through an MLP. `rank`: of lora. `units`: of
-    bottleneck_adapter.
+    `encoder`: of p_tuning. `reparametrised`: prefix_tuning through an MLP. `gate_per_layer`: llama_adapter with one
+    gate for all heads of a layer. `rank`: of lora. `units`: of bottleneck_adapter.
     """
 
     init: Init = "vocabulary"
     init_text: str = ""
     encoder: Encoder = "mlp"
     reparametrised: bool = False
+    gate_per_layer: bool = False
     rank: int = 8
     units: int = 8
 
@@ -58,6 +59,8 @@ class Start:
         """First rows [length, hidden], as `options.init` says."""
         if self.options.init == "text":
             return initial.embedded(self.base, initial.text(self.base, self.options.init_text, self.length))
+        if self.options.init == "random":
+            return initial.noise(self.base, self.length, self.seed)
         ids = initial.vocabulary(self.prompts, self.length, self.seed)
         rows = initial.embedded(self.base, ids)
         if self.options.init == "labels":
@@ -92,7 +95,7 @@ def _prefix(start: Start) -> Method:
 
 def _adapter(start: Start) -> Method:
     top = adapted(start.base.base.layers)
-    heads = int(start.base.model.config.num_attention_heads)
+    heads = 1 if start.options.gate_per_layer else int(start.base.model.config.num_attention_heads)
     return LlamaAdapter(initial.attention_inputs(start.base, start.rows(), top), heads)
 
 

@@ -30,6 +30,8 @@ class Training:
             raise ValueError("runs that learn together need names of their own")
         if len({run.plan.precision for run in runs}) > 1:
             raise ValueError("runs that learn together need one precision")
+        if len({id(one) for run in runs for one in run.parameters.values()}) < sum(len(r.parameters) for r in runs):
+            raise ValueError("runs that change the base itself learn one at a time")
         self._base = base
         self.runs = runs
 

@@ -17,6 +17,7 @@ from benchmarks.workload import workload
 from demos.recipes import RECIPES
 from server.config import EMBEDDED_BASE
 from tuning.base import FrozenBase
+from tuning.encoding import Encodings
 from tuning.examples import Example
 from tuning.learn import Settings, Sweep, Tuning
 from tuning.loading import load
@@ -64,21 +65,24 @@ def measure(order: Order) -> dict[str, Any]:
     plan = Plan(**order.plan)
     recipe, base = RECIPES["intent"], load(EMBEDDED_BASE)
     rows = [recipe.example(row) for row in split(Path(plan.data), recipe.data_set).train][:ROWS]
+    parts = rows[HELD_OUT:], rows[:HELD_OUT]
     seconds = []
     for batch_size in plan.batch_sizes:
         began = time.perf_counter()
-        runs = [_run(base, plan, batch_size, seed, rows) for seed in range(RUNS)]
-        for group in [runs] if plan.side == SIDES[1] else [[one] for one in runs]:
-            _learn(base, group)
+        for seeds in [range(RUNS)] if plan.side == SIDES[1] else [[seed] for seed in range(RUNS)]:
+            encodings = Encodings()
+            _learn(base, [_run(base, plan, batch_size, seed, parts, encodings) for seed in seeds])
         seconds.append(time.perf_counter() - began)
     return {"side": plan.side, "precision": plan.precision, "batch_sizes": plan.batch_sizes, "seconds": seconds}
 
 
-def _run(base: FrozenBase, plan: Plan, batch_size: int, seed: int, rows: Sequence[Example]) -> Tuning:
+def _run(  # noqa: PLR0913, PLR0917 - what a run is made of
+    base: FrozenBase, plan: Plan, batch_size: int, seed: int, parts: Sequence[Sequence[Example]], encodings: Encodings
+) -> Tuning:
     recipe = RECIPES["intent"]
     told = Told("labels", plan.steps, batch_size, RATE, 10, plan.steps, 10, seed, plan.precision)
     settings = Settings("{text}\nIt is", told, labels=recipe.labels, length=20)
-    return Tuning(base, settings, rows[HELD_OUT:], rows[:HELD_OUT], name=str(seed))
+    return Tuning(base, settings, parts[0], parts[1], str(seed), encodings)
 
 
 def _learn(base: FrozenBase, runs: Sequence[Tuning]) -> None:

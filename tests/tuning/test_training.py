@@ -9,6 +9,7 @@ from tests.models import rows
 from tests.tuning.conftest import LABELS, frozen
 from tests.tuning.test_likelihood import TEMPLATES, encoded
 from tuning.base import FrozenBase
+from tuning.fine_tuning import FineTuning
 from tuning.plan import Evaluated, Figures, Plan, Precision, Step
 from tuning.prompt_tuning import PromptTuning
 from tuning.run import Run
@@ -69,6 +70,14 @@ def test_bfloat16_products_change_little_of_what_is_learnt(tmp_path: Path) -> No
         assert method.soft().rows.dtype == torch.float32
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
+
+
+def test_runs_that_change_the_base_itself_do_not_learn_together(base: FrozenBase) -> None:
+    """Each would move the other's weights."""
+    method = FineTuning(base)
+    runs = [Run(method, Plan("labels"), encoded(base, TEMPLATES[0], LABELS), Written(), name) for name in "ab"]
+    with pytest.raises(ValueError, match="one at a time"):
+        Training(base, runs)
 
 
 def test_a_base_keeps_its_weights(base: FrozenBase, tmp_path: Path) -> None:
