@@ -4,7 +4,7 @@ Pseudo-token i is the id ~i, as `prompt_store.template` composes it. Knows no ob
 has loaded a model hands it over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +16,9 @@ from prompt_store.metadata import Base
 from tuning.attention import Attention
 from tuning.changes import Changes
 from tuning.scene import Scene
+
+POSITIONS = 2048
+"""Padded positions of one pass, about: more would leave a CPU's caches and gain nothing."""
 
 
 class Tokenizer(Protocol):
@@ -35,6 +38,8 @@ class FrozenBase:
 
     `ends` are the ids that end an answer, the first of which ends a target; `context` is the most positions.
     `attentions`: the attention module of every layer, by number. The model attends as the tuner wants from here on.
+    `pace` is called before every pass: whoever shares the machine may wait there. `positions`: about so many padded
+    ones a pass.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer, base: Base, ends: Sequence[int]) -> None:
@@ -57,6 +62,8 @@ class FrozenBase:
             for module in model.modules()
             if hasattr(module, "layer_idx") and hasattr(module, "is_causal")
         }
+        self.pace: Callable[[], None] | None = None
+        self.positions = POSITIONS
         self._wanted: tuple[Tensor, Tensor] | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._pick)
 
@@ -76,6 +83,8 @@ class FrozenBase:
 
     def logits(self, scene: Scene, embedded: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """One forward pass over embedded [B, n, hidden]; logits [N, V] of the places (rows[i], columns[i])."""
+        if self.pace is not None:
+            self.pace()
         self._attention.scene = scene
         self._wanted = rows, columns
         self.changes.scene = scene

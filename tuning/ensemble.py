@@ -46,7 +46,7 @@ def likelihoods(
     crowd = gather(base, [Member(soft, head) for soft, head in zip(softs, heads, strict=True)])
     lengths = [len(head) for head in heads]
     found: list[list[list[float]]] = [[[] for _ in some] for some in prompts]
-    for chunk in chunks(dict(enumerate(prompts)), lengths):
+    for chunk in chunks(dict(enumerate(prompts)), lengths, base.positions):
         some = {member: [prompts[member][row] for row in rows] for member, rows in chunk.items()}
         for member, likely in log_likelihoods(base, crowd, some, lengths).items():
             for row, one in zip(chunk[member], likely.tolist(), strict=True):

@@ -17,9 +17,6 @@ from tuning.encoding import Encoded
 from tuning.scene import PADDING, PROMPT
 from tuning.soft import Soft
 
-POSITIONS = 2048
-"""Padded positions of one pass, about: more would leave a CPU's caches and gain nothing."""
-
 
 @dataclass(frozen=True, slots=True)
 class Pack:
@@ -93,8 +90,10 @@ def log_likelihoods(
     }
 
 
-def chunks(batch: Mapping[int, Sequence[Encoded]], heads: Sequence[int]) -> Iterator[dict[int, list[int]]]:
-    """The batch in passes of about POSITIONS padded positions, rows of like width together: row numbers by member."""
+def chunks(
+    batch: Mapping[int, Sequence[Encoded]], heads: Sequence[int], positions: int
+) -> Iterator[dict[int, list[int]]]:
+    """The batch in passes of about so many padded positions, rows of like width together: row numbers by member."""
     rows = sorted(
         (
             (one.width - heads[member], member, index)
@@ -105,7 +104,7 @@ def chunks(batch: Mapping[int, Sequence[Encoded]], heads: Sequence[int]) -> Iter
     )
     start = 0
     while start < len(rows):
-        end = start + max(1, POSITIONS // max(rows[start][0], 1))
+        end = start + max(1, positions // max(rows[start][0], 1))
         found: dict[int, list[int]] = {}
         for _, member, index in sorted(rows[start:end], key=lambda row: row[1:]):
             found.setdefault(member, []).append(index)

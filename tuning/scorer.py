@@ -42,7 +42,7 @@ class BaseScorer:
         head = shared_head(prompts)
         crowd = gather(self._base, [Member(self._soft, head)])
         found: list[list[float]] = [[] for _ in prompts]
-        for chunk in chunks({0: prompts}, [len(head)]):
+        for chunk in chunks({0: prompts}, [len(head)], self._base.positions):
             rows = chunk[0]
             some = log_likelihoods(self._base, crowd, {0: [prompts[row] for row in rows]}, [len(head)])[0]
             for row, likelihoods in zip(rows, some.tolist(), strict=True):

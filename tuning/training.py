@@ -89,7 +89,7 @@ class Training:
         heads = [len(run.head) for run in active]
         sizes = [size(run.plan.objective, batch[index]) for index, run in enumerate(active)]
         losses = [0.0] * len(active)
-        for chunk in chunks(batch, heads):
+        for chunk in chunks(batch, heads, self._base.positions):
             some = {member: [batch[member][row] for row in rows] for member, rows in chunk.items()}
             with self._precision(active[0]):
                 found = log_likelihoods(self._base, parts, some, heads)

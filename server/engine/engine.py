@@ -62,6 +62,7 @@ class Engine:
         self._inbox: deque[Callable[[], None]] = deque()
         self._incoming = 0
         self._wake = threading.Condition()
+        self._idle = threading.Event()
         self._sequences: dict[Hashable, Sequence] = {}
         self._closing: float | None = None
         self._crashes = 0
@@ -133,6 +134,10 @@ class Engine:
         """What was pinned leaves like any other."""
         self._residency.unpin(digest)
 
+    def idle(self, seconds: float) -> bool:
+        """Waits until there is nothing to run, at most so long; whether there is nothing. Of any thread."""
+        return self._idle.wait(seconds)
+
     def check(self, prompt: Prompt) -> None:
         """Raises Unloadable for a soft prompt that is larger than all of them together may be."""
         self._residency.check(prompt)
@@ -197,7 +202,9 @@ class Engine:
             while not (self._inbox or self._sequences or self._scheduler.busy):
                 if self._closing is not None:
                     return False
+                self._idle.set()
                 self._wake.wait()
+            self._idle.clear()
         self._obey()
         return self.healthy
 

@@ -2,7 +2,7 @@
 
 Layers that read one input (queries, keys and values; a gated MLP's two) are one matrix, multiplied once. The two
 operators are oneDNN's, private to torch: where they are missing or answer otherwise than a plain linear, the model
-keeps its own layers. Packed layers are for inference: a backward through them is silently wrong.
+keeps its own layers. A gradient goes through them to their input; their weights never take one.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,12 +44,37 @@ class PackedLinear(Packed):
         self._bias = torch.cat(biases) if biases else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            learnt: torch.Tensor = _Through.apply(x, self)  # type: ignore[no-untyped-call]  # torch has no types there
+            return learnt
+        return self.product(x)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """x W^T + b, without a gradient: oneDNN's operator would take one and give a wrong one."""
         packed: torch.Tensor = _linear(x, self._packed, self._bias, "none", [], "")
         return packed
+
+    def plain(self) -> torch.Tensor:
+        """W, laid out as any matrix: a copy that is the caller's."""
+        dense: torch.Tensor = self._packed.to_dense()
+        return dense
 
     def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         packed: torch.Tensor = _linear.binary(x, residual, self._packed, self._bias, "add")
         return packed
+
+
+class _Through(torch.autograd.Function):
+    """The product whose input takes a gradient, dy W: the matrix lies there plainly for as long as that takes."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor, layer: PackedLinear) -> torch.Tensor:
+        context.layer = layer
+        return layer.product(x)
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0] @ context.layer.plain(), None
 
 
 class Together:
