@@ -127,13 +127,8 @@ def _behind(base: FrozenBase, crowd: Crowd, heads: Sequence[Sequence[int]]) -> P
     nothing = torch.zeros(1, dtype=torch.int64, device=base.device)
     base.logits(scene, base.embed(ids, crowd.rows), nothing, nothing)
     layers: list[Pair] = [scene.recorded[layer] for layer in sorted(scene.recorded)]
-    if before is None:
-        return Past(layers, positions, held)
-    joined = [
-        (torch.cat([k, more_k], 2), torch.cat([v, more_v], 2))
-        for (k, v), (more_k, more_v) in zip(before.layers, layers, strict=True)
-    ]
-    return Past(joined, torch.cat([before.positions, positions], 1), torch.cat([before.held, held], 1))
+    read = Past(layers, positions, held)
+    return read if before is None else before.then(read)
 
 
 def _side(base: FrozenBase, softs: Sequence[Soft]) -> Side | None:

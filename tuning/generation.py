@@ -56,12 +56,5 @@ def generate(
 def _grown(scene: Scene, positions: Tensor, held: Tensor) -> Past:
     """What was before the rows and what they were, as what stands before the next ids."""
     recorded = scene.recorded or {}
-    new = [recorded[layer] for layer in sorted(recorded)]
-    before = scene.past
-    if before is None:
-        return Past(new, positions, held)
-    layers = [
-        (torch.cat([k, more_k], 2), torch.cat([v, more_v], 2))
-        for (k, v), (more_k, more_v) in zip(before.layers, new, strict=True)
-    ]
-    return Past(layers, torch.cat([before.positions, positions], 1), torch.cat([before.held, held], 1))
+    read = Past([recorded[layer] for layer in sorted(recorded)], positions, held)
+    return read if scene.past is None else scene.past.then(read)

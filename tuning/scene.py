@@ -29,6 +29,15 @@ class Past:
         """int64 [K]."""
         return self.held.sum(1)
 
+    def then(self, more: "Past") -> "Past":
+        """This, and behind it what came later."""
+        layers = [
+            (torch.cat([k, more_k], 2), torch.cat([v, more_v], 2))
+            for (k, v), (more_k, more_v) in zip(self.layers, more.layers, strict=True)
+        ]
+        positions = torch.cat([self.positions, more.positions], 1)
+        return Past(layers, positions, torch.cat([self.held, more.held], 1))
+
     def chosen(self, owner: Tensor) -> "Past":
         """For rows that each use one of them: owner int64 [B]."""
         if len(self.held) == 1:  # a view, whose gradient is a sum
