@@ -6,19 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from cli.main import app
 from cli.tune import load_base
 from prompt_store.prompt import parse
-from prompt_store.template import Template
 from tests import models
 from tests.e2e.process import serving
 from tests.tuning.conftest import LABELS, examples, write_rows
-from tuning.encoding import Encoder, encode, shared_head
-from tuning.likelihood import of_one
-from tuning.soft import Soft
+from tuning.encoding import encode
+from tuning.files import encoder_of, soft_of
+from tuning.scorer import BaseScorer
 
 ROWS = "".join(f'{{"text": "{n}", "target": "x"}}\n' for n in range(9))
 START = [sys.executable, "-c", "from cli.main import app; app()"]
@@ -124,13 +122,15 @@ def test_a_place_that_cannot_be_written_is_said_before_learning(files: tuple[Pat
     assert (done.exit_code, "is not a checkpoint" in done.stderr) == (2, True)
 
 
-def test_a_pushed_task_is_served_as_it_was_learnt(files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning", "prefix_tuning", "llama_adapter", "design", "hard"])
+def test_a_pushed_task_is_served_as_it_was_learnt(files: tuple[Path, Path], method: str) -> None:
     """`--push` publishes; `/classify` gives the log-probabilities that learning compared, rows behind the field too."""
     model, folder = files
     out, rows = folder / "intent.safetensors", write_rows(folder / "rows.jsonl")
     with serving("--model", str(model), "--store", "memory://") as (process, client):
         template = ["--template", "{soft:3}{text} is{soft:1}", "--push", "intent", "--url", process.url]
-        done = CliRunner().invoke(app, arguments(model, rows, out, *template)[len(START) :])
+        more = ["--method", method, "--budget", "300", "--draws", "2", "--shots", "2"]
+        done = CliRunner().invoke(app, arguments(model, rows, out, *template, *more)[len(START) :])
         assert done.exit_code == 0, done.output
         inputs = [example.inputs["text"] for example in examples(6)]
         body = {"requests": [{"task": "intent", "inputs": text} for text in inputs]}
@@ -138,11 +138,8 @@ def test_a_pushed_task_is_served_as_it_was_learnt(files: tuple[Path, Path]) -> N
     base, file = load_base(str(model), "cpu", 1, None), parse(out.read_bytes())
     labels = file.metadata.labels
     assert labels is not None
-    parsed = Template.parse(file.metadata.template, "embeddings", 4)
-    encoder = Encoder(parsed, " ", base.tokenizer.encode, base.tokenizer.bos, base.ends[0], labels)
-    batch = encode(examples(6), encoder, base.context)
-    soft = torch.from_numpy(file.prompt.tensors["embeddings"].float32().copy())
-    found = of_one(base, Soft(soft), batch, shared_head(batch))
+    batch = encode(examples(6), encoder_of(base, file, labels), base.context)
+    found = BaseScorer(base, soft_of(base, file)).likelihoods(batch)
     for response, row in zip(responses, found, strict=True):
         served = {score["label"]: score["logprob"] for score in response["scores"]}
-        assert [served[label] for label in labels] == pytest.approx(row.tolist(), rel=1e-4)
+        assert [served[label] for label in labels] == pytest.approx(row, rel=1e-4)
