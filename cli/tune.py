@@ -33,7 +33,7 @@ from tuning.examples import DataError, Example, read
 from tuning.hard import Budget
 from tuning.labels import find
 from tuning.learn import Settings, hold_out
-from tuning.methods import Options
+from tuning.methods import Options, lacking
 from tuning.metrics import METRICS
 from tuning.objective import Objective
 from tuning.plan import DivergedError, Plan
@@ -75,8 +75,8 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         )  # fmt: skip
         text = TextSettings(instructions, shots, draws, Budget(budget), hotflip)
         fresh = partial(load_base, model, device, threads, revision)
-        told = _methods(method), _lengths(lengths, settings.length), range(seed, seed + seeds)
-        run = Comparison(fresh(), fresh, settings, text, *told, rows, held_out, learning_rate)
+        base, several = fresh(), (_lengths(lengths, settings.length), range(seed, seed + seeds))
+        run = Comparison(base, fresh, settings, text, _methods(method, base), *several, rows, held_out, learning_rate)
         watch(run.events(lambda name: out.with_suffix(name + CHECKPOINT), resume, save_seconds), as_json)
         best = run.chosen()
     except REFUSED as error:
@@ -100,12 +100,18 @@ def _written(out: Path, run: Comparison, best: Result, as_json: bool) -> None:
     typer.echo(json.dumps(told) if as_json else said)
 
 
-def _methods(told: str) -> list[AnyMethod]:
+def _methods(told: str, base: FrozenBase) -> list[AnyMethod]:
+    """Of `all` those that this base can; of methods by name each must be one of them."""
     names = list(dict.fromkeys(ALL if told == "all" else told.split(",")))
     unknown = [name for name in names if name not in ALL]
     if unknown:
         raise ValueError(f"--method: {', '.join(unknown)} is none of all, {', '.join(ALL)}")
-    return names  # type: ignore[return-value]  # each is one
+    reasons = {name: reason for name in names if (reason := lacking(base, name)) is not None}
+    if reasons and told != "all":
+        raise ValueError("; ".join(reasons.values()))
+    for reason in reasons.values():
+        typer.echo(f"left out: {reason}", err=True)
+    return [name for name in names if name not in reasons]  # type: ignore[misc]  # each is one
 
 
 def _lengths(told: str | None, one: int) -> list[int]:

@@ -82,9 +82,14 @@ class Comparison:
     ) -> Iterator[Event | Round]:
         """Of each method in turn. `checkpoint`: where that of a name lies, "" where there is only one.
 
-        A run that diverges has no result.
+        A run that diverges has no result. What the base cannot hold is said before anything is learnt.
         """
         groups = [group for method in self.methods for group in self._groups(method)]
+        ready = {
+            group[0].method: self._tunings(self.base, group)
+            for group in groups
+            if group[0].method not in {*TEXT_METHODS, "fine_tuning"}
+        }
         for group in groups:
             method, first = group[0].method, group[0]
             name = "" if len(groups) == 1 else f".{method}" + (f"-{first.seed}" if method == "fine_tuning" else "")
@@ -92,7 +97,8 @@ class Comparison:
                 yield from self._search(first)
             else:
                 base = self.fresh() if method == "fine_tuning" else self.base
-                yield from self._learn(base, group, checkpoint(name), resume, save_seconds)
+                tunings = ready.pop(method, None) or self._tunings(base, group)
+                yield from self._learn(Sweep(base, tunings), group, checkpoint(name), resume, save_seconds)
 
     def _groups(self, method: AnyMethod) -> list[list[Cell]]:
         """What learns together."""
@@ -101,15 +107,17 @@ class Comparison:
         lengths = self.lengths if METHODS[method].kind is not None else [0]  # type: ignore[index]  # no text here
         return [[Cell(method, length, seed) for length in lengths for seed in self.seeds]]
 
-    def _learn(
-        self, base: FrozenBase, cells: Sequence[Cell], checkpoint: Path, resume: bool, save_seconds: float
-    ) -> Iterator[Event]:
+    def _tunings(self, base: FrozenBase, cells: Sequence[Cell]) -> list[Tuning]:
         encodings = Encodings()
-        tunings = [Tuning(base, self._told(cell), self.train, self.held_out, cell.name, encodings) for cell in cells]
+        return [Tuning(base, self._told(cell), self.train, self.held_out, cell.name, encodings) for cell in cells]
+
+    def _learn(
+        self, sweep: Sweep, cells: Sequence[Cell], checkpoint: Path, resume: bool, save_seconds: float
+    ) -> Iterator[Event]:
         began = time.monotonic()
-        yield from Sweep(base, tunings).events(checkpoint, resume, save_seconds)
+        yield from sweep.events(checkpoint, resume, save_seconds)
         seconds = (time.monotonic() - began) / len(cells)
-        for cell, one in zip(cells, tunings, strict=True):
+        for cell, one in zip(cells, sweep.tunings, strict=True):
             if one.run.progress.diverged:
                 continue
             file = one.prompt_file() if METHODS[cell.method].kind is not None else None  # type: ignore[index]

@@ -99,6 +99,13 @@ def _adapter(start: Start) -> Method:
     return LlamaAdapter(initial.attention_inputs(start.base, start.rows(), top), heads)
 
 
+def lacking(base: FrozenBase, method: str) -> str | None:
+    """Why a base cannot learn by a method; None when it can."""
+    if method == "llama_adapter" and not all(hasattr(one, "k_proj") for one in base.attentions.values()):
+        return "llama_adapter wants key and value projections of their own, which this base's layers have not"
+    return None
+
+
 METHODS: Mapping[MethodName, Told] = {
     "prompt_tuning": Told("embeddings", 1.0, lambda start: PromptTuning(start.rows())),
     "p_tuning": Told("embeddings", 1e-2, lambda start: PTuning(start.rows(), start.options.encoder, start.seed)),

@@ -44,6 +44,21 @@ def test_all_methods_are_compared_on_ones_own_data(model: Path, tmp_path: Path) 
     assert not any(word in page for word in ("<script", "src=", "@import", "url(http"))
 
 
+def test_what_a_base_cannot_learn_by_is_left_out_of_all(tmp_path: Path) -> None:
+    """And said; asked for by its name it is refused, before anything is learnt."""
+    model, rows, out = models.save(tmp_path / "gpt2", "gpt2"), write_rows(tmp_path / "rows.jsonl"), tmp_path / "a"
+    fixed = ["tune", str(rows), "--model", str(model), "--template", "{text}", "--out", str(out), *QUICK]
+    done = CliRunner().invoke(app, [*fixed, "--length", "2", "--method", "all"])
+    assert done.exit_code == 0, done.output
+    assert "left out: llama_adapter wants key and value projections" in done.stderr
+    report = json.loads(out.with_suffix(".report.json").read_text(encoding="utf-8"))
+    assert [row["method"] for row in report["table"]] == [name for name in ALL if name != "llama_adapter"]
+    refused = CliRunner().invoke(app, [*fixed, "--method", "prompt_tuning,llama_adapter"])
+    assert (refused.exit_code, "step" in refused.output) == (2, False)
+    long = CliRunner().invoke(app, [*fixed, "--method", "prompt_tuning", "--lengths", "2,300"])
+    assert (long.exit_code, "step" in long.output) == (2, False)
+
+
 def test_lengths_draw_the_figure(model: Path, tmp_path: Path) -> None:
     """A row a length and method; rows behind the text move in front where a length is not the template's."""
     out = tmp_path / "a.safetensors"
