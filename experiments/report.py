@@ -70,7 +70,7 @@ def methods_table(results: Results) -> str:
         for name in names:
             value = over_seeds(some, lambda cell: (cell.method, cell.data), metric_of(name)).get((method, name))
             cells.append("–" if value is None else str(value))
-        lines.append(f"| {method} | {100 * shares[method]:.2g} % | " + " | ".join(cells) + " |")
+        lines.append(f"| {method} | {100 * shares[method]:.3g} % | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
