@@ -19,7 +19,7 @@ from prompt_store.template import Template
 from tuning.base import FrozenBase
 from tuning.encoding import Encoded, encode
 from tuning.ensemble import How, heard, likelihoods
-from tuning.evaluation import LabelEvaluation, TextEvaluation, group
+from tuning.evaluation import Reading, Speaking, judge
 from tuning.examples import Example, read
 from tuning.files import encoder_of, soft_of
 from tuning.labels import check
@@ -30,12 +30,14 @@ Data = Annotated[Path, Argument(help="Rows to be judged on: .jsonl or .csv, fiel
 Files = Annotated[list[Path], Argument(help="Prompt files of one task.", exists=True)]
 Metrics = Annotated[str, Option(help="Of free text, with commas between: " + ", ".join(METRICS) + ".")]
 Together = Annotated[How | None, Option(help="Hear all files as one: each has a vote, or their probabilities' mean.")]
+Most = Annotated[int | None, Option("--max-new-tokens", help="Instead of what the file says, else 64.", min=1)]
+NEW_TOKENS = 64
 AsJson = Annotated[bool, Option("--json", help="One JSON object: figures by file.")]
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     data: Data, files: Files, model: o.Model, target: o.Target = "target", metrics: Metrics = "bleu,chrf,rouge_l",
-    ensemble: Together = None, max_new_tokens: o.NewTokens = 64, threads: o.Threads = None, device: o.Device = "auto",
+    ensemble: Together = None, max_new_tokens: Most = None, threads: o.Threads = None, device: o.Device = "auto",
     revision: o.Revision = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Judge prompt files on held-out rows, as they would be served."""
@@ -71,18 +73,14 @@ def _rows(data: Path, file: PromptFile, target: str) -> list[Example]:
 
 
 def _judged(
-    base: FrozenBase, file: PromptFile, rows: list[Example], metrics: list[str], max_new_tokens: int
+    base: FrozenBase, file: PromptFile, rows: list[Example], metrics: list[str], max_new_tokens: int | None
 ) -> Figures:
-    labels = file.metadata.labels
-    if labels is not None:
-        return LabelEvaluation(_encoded(base, file, rows))(base, soft_of(base, file))
-    groups = group(rows)
-    firsts = [Example(one.inputs, one.references[0]) for one in groups]
-    prompts = encode(firsts, encoder_of(base, file, None), base.context)
-    pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]
-    delimiter = file.metadata.target_delimiter
-    judge = TextEvaluation(metrics, pairs, delimiter, max_new_tokens, base.tokenizer.decode)
-    return judge(base, soft_of(base, file))
+    """As the server answers: with the file's own defaults where nothing else is asked."""
+    metadata = file.metadata
+    most = max_new_tokens or int(metadata.defaults.get("max_new_tokens", NEW_TOKENS))
+    speaking = Speaking(most, base.tokenizer.decode, tuple(metadata.defaults.get("stop", ())))
+    reading = Reading(encoder_of(base, file, metadata.labels), base.context)
+    return judge(rows, reading, metrics, speaking)(base, soft_of(base, file))
 
 
 def _encoded(base: FrozenBase, file: PromptFile, rows: list[Example]) -> list[Encoded]:

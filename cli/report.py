@@ -18,8 +18,7 @@ from prompt_store.prompt import PromptFile
 from tuning.base import FrozenBase
 from tuning.compare import Comparison, Result
 from tuning.encoding import encode
-from tuning.evaluation import TextEvaluation, group
-from tuning.examples import Example
+from tuning.evaluation import Reading, TextEvaluation
 from tuning.files import encoder_of, soft_of
 from tuning.scorer import BaseScorer
 
@@ -85,16 +84,17 @@ def confusion(labels: Sequence[str], right: Sequence[int], found: Sequence[Seque
 
 
 def _samples(run: Comparison, file: PromptFile, scorer: BaseScorer) -> list[dict[str, Any]]:
-    groups = group(run.held_out)[:SAMPLES]
-    encoder = encoder_of(run.base, file, None)
-    prompts = encode([Example(one.inputs, one.references[0]) for one in groups], encoder, run.base.context)
-    pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]
-    settings, decode = run.settings, run.base.tokenizer.decode
-    said = TextEvaluation([settings.metric], pairs, settings.target_delimiter, settings.max_new_tokens, decode)
+    reading = Reading(encoder_of(run.base, file, None), run.base.context)
+    said = TextEvaluation(run.held_out[:SAMPLES], reading, [run.settings.metric], run.settings.speaking(run.base))
     return [
-        {"inputs": one.inputs, "references": one.references, "answer": answer}
-        for one, answer in zip(groups, said.answers(scorer), strict=True)
+        {"inputs": one.inputs, "references": one.references, "answer": printable(answer)}
+        for one, answer in zip(said.groups, said.answers(scorer), strict=True)
     ]
+
+
+def printable(text: str) -> str:
+    """Without what no page may hold."""
+    return "".join(one if one.isprintable() or one in " \n" else "\ufffd" for one in text)
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def nearest(base: FrozenBase, file: PromptFile) -> list[list[tuple[str, float]]]
     rows = torch.from_numpy(file.prompt.tensors["embeddings"].float32().copy()).to(table.device)
     best = torch.topk(torch.nn.functional.normalize(rows, dim=-1) @ table.T, NEAREST, dim=-1)
     return [
-        [(base.tokenizer.decode([token]), cosine) for token, cosine in zip(ids, cosines, strict=True)]
+        [(printable(base.tokenizer.decode([token])), cosine) for token, cosine in zip(ids, cosines, strict=True)]
         for ids, cosines in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 

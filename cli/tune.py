@@ -41,6 +41,7 @@ from tuning.text import TextSettings
 
 CHECKPOINT = ".checkpoint.safetensors"
 REPORT = ".report.json"
+PAGE = ".report.html"
 REFUSED = (DataError, BadBase, BaseDamaged, CheckpointError, DivergedError, PromptError, OSError, ValueError)
 
 
@@ -77,7 +78,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         fresh = partial(load_base, model, device, threads, revision)
         base, several = fresh(), (_lengths(lengths, settings.length), range(seed, seed + seeds))
         run = Comparison(base, fresh, settings, text, _methods(method, base), *several, rows, held_out, learning_rate)
-        watch(run.events(lambda name: out.with_suffix(name + CHECKPOINT), resume, save_seconds), as_json)
+        watch(run.events(lambda name: beside(out, name + CHECKPOINT), resume, save_seconds), as_json)
         best = run.chosen()
     except REFUSED as error:
         typer.echo(f"softprompt tune: {error}", err=True)
@@ -90,14 +91,15 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
 def _written(out: Path, run: Comparison, best: Result, as_json: bool) -> None:
     """The best file, the report and the page, and one line that says so."""
     report = run.report()
-    if best.file is not None:
-        out.write_bytes(best.file.data)
-    out.with_suffix(REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    page = write_page(out.with_suffix(".report.html"), run, report)
+    write(out, best.file, report)
+    page = write_page(beside(out, PAGE), run, report)
     digest = None if best.file is None else best.file.digest
-    told = {"event": "written", "file": str(out), "digest": digest, **best.figures}
-    said = f"{best.cell.method}: {figures(best.figures)}; written: {out}, {page or REPORT}"
+    kept = [str(path) for path in (out if best.file is not None else None, page) if path is not None]
+    told = {"event": "written", "file": kept[0] if best.file is not None else None, "digest": digest, **best.figures}
+    said = f"{best.cell.method}: {figures(best.figures)}; written: {', '.join([*kept, str(beside(out, REPORT))])}"
     typer.echo(json.dumps(told) if as_json else said)
+    if best.file is None:
+        typer.echo(f"{best.cell.method} is a yardstick: there is no prompt file to serve", err=True)
 
 
 def _methods(told: str, base: FrozenBase) -> list[AnyMethod]:
@@ -153,10 +155,17 @@ def load_base(model: str, device: str, threads: int | None, revision: str | None
     return FrozenBase(loaded.model, Tokenizer.load(path), loaded.base, sorted(loaded.eos_ids))
 
 
-def write(out: Path, file: PromptFile, report: Mapping[str, Any]) -> None:
-    """The prompt file, and beside it the report with its curve."""
-    out.write_bytes(file.data)
-    out.with_suffix(REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def beside(out: Path, suffix: str) -> Path:
+    """A file of the same run: `a.safetensors` and `a.report.json`, `a.v1` and `a.v1.report.json`."""
+    return out.with_name((out.stem if out.suffix == ".safetensors" else out.name) + suffix)
+
+
+def write(out: Path, file: PromptFile | None, report: Mapping[str, Any]) -> None:
+    """The prompt file where there is one, and beside it the report with its curve."""
+    if file is not None:
+        out.write_bytes(file.data)
+    told = json.dumps(report, indent=1, ensure_ascii=False)
+    beside(out, REPORT).write_text(told + "\n", encoding="utf-8")
 
 
 def _data(train: Path, eval_: Path | None, template: str, target: str) -> tuple[list[Example], list[Example]]:

@@ -18,6 +18,7 @@ from prompt_store.metadata import Metadata
 from prompt_store.prompt import SoftPrompt, build
 from prompt_store.template import Template
 from tuning.base import FrozenBase
+from tuning.design import designed as written
 from tuning.encoding import Encoder, encode
 from tuning.evaluation import LabelEvaluation
 from tuning.examples import Example
@@ -93,9 +94,5 @@ def designed(told: Design, labels: Sequence[str], train: Sequence[Example], draw
     rng = random.Random(f"design/{draw}")
     exemplars = [rng.choice([one for one in train if one.target == label]) for label in labels]
     rng.shuffle(exemplars)
-    lines = [told.line.replace("{text}", _literal(one.inputs["text"])) + f" {one.target}" for one in exemplars]
-    return "\n\n".join([told.instructions.replace("{labels}", ", ".join(labels)), *lines, told.line])
-
-
-def _literal(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
+    instructions = told.instructions.replace("{labels}", ", ".join(labels))
+    return written(instructions, told.line, exemplars, " ")

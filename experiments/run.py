@@ -57,12 +57,10 @@ def run(group: Sequence[Cell], place: Place) -> Iterator[Event]:
     encodings = Encodings()
     tunings = [_tuning(base, cell, found[cell.rows], place.precision, encodings) for cell in left]
     checkpoint = place.scratch / f"{'-'.join(first.group)}.checkpoint.safetensors"
-    began = time.monotonic()
     yield from Sweep(base, tunings).events(checkpoint, resume=True)
-    seconds = (time.monotonic() - began) / len(left)
     for cell, one in zip(left, tunings, strict=True):
         learnt = {"diverged": True} if one.run.progress.diverged else _judged(cell, one, found[cell.rows])
-        _write(cell, place, {**learnt, "seconds": seconds})
+        _write(cell, place, {**learnt, "seconds": one.run.progress.seconds})
     checkpoint.unlink()
 
 

@@ -103,9 +103,14 @@ def taken(rows: Rows, fields: Sequence[str], target: str) -> list[Example]:
     found, bad = [], []
     for number, row in enumerate(rows, start=1):
         try:
-            found.append(example(dict(row), fields, target, number))
+            found.append(example(_object(row), fields, target, number))
         except RowError as error:
             bad.append((number, str(error)))
     if bad:
         raise DataError(f"{len(bad)} of {len(rows)} rows cannot be read", bad)
     return found
+
+
+def _object(row: object) -> object:
+    """Whatever is like a dictionary is one."""
+    return dict(row) if isinstance(row, Mapping) else row

@@ -114,28 +114,15 @@ class Comparison:
     def _learn(
         self, sweep: Sweep, cells: Sequence[Cell], checkpoint: Path, resume: bool, save_seconds: float
     ) -> Iterator[Event]:
-        began = time.monotonic()
         yield from sweep.events(checkpoint, resume, save_seconds)
-        seconds = (time.monotonic() - began) / len(cells)
         for cell, one in zip(cells, sweep.tunings, strict=True):
             if one.run.progress.diverged:
                 continue
             file = one.prompt_file() if METHODS[cell.method].kind is not None else None  # type: ignore[index]
             size = len(file.data) if file is not None else 4 * one.learnt
             report = one.report()
-            self.results.append(
-                Result(
-                    cell,
-                    one.best_figures,
-                    one.learnt,
-                    report["learnt_share"],
-                    size,
-                    seconds,
-                    report["curve"],
-                    file,
-                    report,
-                )
-            )
+            share, curve, seconds = report["learnt_share"], report["curve"], one.run.progress.seconds
+            self.results.append(Result(cell, one.best_figures, one.learnt, share, size, seconds, curve, file, report))
 
     def _told(self, cell: Cell) -> Settings:
         method: Any = cell.method

@@ -6,6 +6,7 @@ of soft prompts and the base; no objective and no data.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -153,12 +154,10 @@ def _side(base: FrozenBase, softs: Sequence[Soft]) -> Side | None:
     return Side(first, keys, values, gates, mask if bool(beyond.any()) else None)
 
 
-def _keys_values(module: torch.nn.Module, rows: Tensor) -> Pair:
-    """rows [K, p, hidden] -> [K, H_kv, p, D] each."""
-    if not hasattr(module, "k_proj"):
-        raise ValueError("an adapter is learnt on bases with key and value projections of their own; this has none")
-    keys, values = module.k_proj(rows), module.v_proj(rows)  # type: ignore[operator]
+def _keys_values(module: Any, rows: Tensor) -> Pair:
+    """rows [K, p, hidden] -> [K, H_kv, p, D] each; of the families that `llama_adapter` names."""
+    keys, values = module.k_proj(rows), module.v_proj(rows)
     keys, values = (x.unflatten(-1, (-1, module.head_dim)) for x in (keys, values))
     if hasattr(module, "k_norm"):
-        keys = module.k_norm(keys)  # type: ignore[operator]
+        keys = module.k_norm(keys)
     return keys.transpose(1, 2), values.transpose(1, 2)

@@ -6,6 +6,7 @@ Of a few draws of exemplars the one that does best on held-out rows is kept. The
 import random
 from collections.abc import Sequence
 
+from prompt_store.template import PART, Tokenize
 from tuning.examples import Example
 
 SEPARATOR = "\n\n"
@@ -18,9 +19,13 @@ def literal(text: str) -> str:
 
 def shown(line: str, example: Example, delimiter: str) -> str:
     """One exemplar: the line that asks, filled in and answered."""
-    for name, value in example.inputs.items():
-        line = line.replace("{" + name + "}", literal(value))
-    return line + delimiter + literal(example.target)
+    filled = PART.sub(lambda part: literal(example.inputs[part["field"]]) if part["field"] else part[0], line)
+    return filled + delimiter + literal(example.target)
+
+
+def is_plain(example: Example, tokenize: Tokenize) -> bool:
+    """Whether no text of it reads as a special token, which a template's literals may hold and data may not."""
+    return all(tokenize(text, True) == tokenize(text, False) for text in (*example.inputs.values(), example.target))
 
 
 def exemplars(train: Sequence[Example], labels: Sequence[str] | None, count: int, rng: random.Random) -> list[Example]:
@@ -30,7 +35,7 @@ def exemplars(train: Sequence[Example], labels: Sequence[str] | None, count: int
     by_label = {label: [one for one in train if one.target == label] for label in labels}
     order = [label for label in labels if by_label[label]]
     rng.shuffle(order)
-    found = [rng.choice(by_label[order[number % len(order)]]) for number in range(count)]
+    found = [rng.choice(by_label[order[number % len(order)]]) for number in range(count if order else 0)]
     rng.shuffle(found)
     return found
 

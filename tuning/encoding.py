@@ -6,7 +6,7 @@ tensors.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import permutations, takewhile
 
 from prompt_store.template import Template, Tokenize, continuations
 from tuning.examples import DataError, Example
@@ -65,7 +65,18 @@ def encode(examples: Sequence[Example], encoder: Encoder, context: int) -> list[
             bad.append((example.line, "no tokens before the answer, or none in it"))
     if bad:
         raise DataError(f"{len(bad)} of {len(encoded)} rows do not fit", bad)
+    if encoder.labels is not None and encoded:
+        _check_apart(encoded[0].answers)
     return encoded
+
+
+def _check_apart(answers: Sequence[tuple[int, ...]]) -> None:
+    """A label has no end, so one that begins another is never less likely than it. Raises DataError."""
+    for longer, shorter in permutations(range(len(answers)), 2):
+        if answers[longer][: len(answers[shorter])] == answers[shorter]:
+            raise DataError(
+                f"label {longer + 1} begins as label {shorter + 1} ends: it could never be chosen; use other words"
+            )
 
 
 class Encodings:

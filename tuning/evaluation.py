@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import exp, log
 
 from tuning.base import FrozenBase
-from tuning.encoding import Encoded
+from tuning.encoding import Encoded, Encoder, encode
 from tuning.examples import Example
 from tuning.metrics import METRICS, rank
 from tuning.plan import Figures
@@ -38,6 +38,18 @@ def cross_entropy(likelihoods: Sequence[float], right: int) -> float:
     return most + log(sum(exp(one - most) for one in likelihoods)) - likelihoods[right]
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How examples become ids, and how many of them the base takes. `encode`: or one that remembers."""
+
+    encoder: Encoder
+    context: int
+    encode: Callable[[Sequence[Example], Encoder, int], list[Encoded]] = encode
+
+    def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
+        return self.encode(examples, self.encoder, self.context)
+
+
 class LabelEvaluation:
     """Accuracy by label likelihood, as `/classify` decides; the loss breaks ties."""
 
@@ -59,38 +71,54 @@ def of_labels(likelihoods: Sequence[Sequence[float]], examples: Sequence[Encoded
     return Figures({"accuracy": hits / len(pairs), "loss": mean}, (hits / len(pairs), -mean))
 
 
-class TextEvaluation:
-    """Metrics of greedy answers, several references each. The first decides, the references' loss breaks ties.
+@dataclass(frozen=True, slots=True)
+class Speaking:
+    """How free text is answered, as the server would: so many ids at most, up to the first of `stop`."""
 
-    `decode`: ids to text.
-    """
+    max_new_tokens: int
+    decode: Callable[[list[int]], str]
+    stop: tuple[str, ...] = ()
+
+    def text(self, ids: list[int], delimiter: str) -> str:
+        """What a client would read."""
+        said = self.decode(ids)
+        ends = [at for at in map(said.find, self.stop) if at >= 0]
+        return said[: min(ends, default=len(said))].removeprefix(delimiter)
+
+
+class TextEvaluation:
+    """Metrics of greedy answers, all references of each input. The first decides, the references' loss breaks ties."""
 
     def __init__(
-        self,
-        metrics: Sequence[str],
-        prompts: Sequence[tuple[Encoded, Sequence[str]]],
-        delimiter: str,
-        max_new_tokens: int,
-        decode: Callable[[list[int]], str],
+        self, examples: Sequence[Example], reading: Reading, metrics: Sequence[str], speaking: Speaking
     ) -> None:
+        self.groups = group(examples)
+        firsts = [Example(one.inputs, one.references[0]) for one in self.groups]
+        self._prompts = reading(firsts)
+        self._delimiter = reading.encoder.delimiter
         self._metrics = metrics
-        self._prompts = [one for one, _ in prompts]
-        self._references = [references for _, references in prompts]
-        self._delimiter = delimiter
-        self._max_new_tokens = max_new_tokens
-        self._decode = decode
+        self._speaking = speaking
 
     def __call__(self, base: FrozenBase, soft: Soft) -> Figures:
         return self.by(BaseScorer(base, soft))
 
     def by(self, scorer: Scorer) -> Figures:
-        answers = self.answers(scorer)
+        answers, references = self.answers(scorer), [one.references for one in self.groups]
         nats = -sum(found[0] for found in scorer.likelihoods(self._prompts))
         loss = nats / sum(len(one.answers[0]) for one in self._prompts)
-        named = {metric: METRICS[metric](answers, self._references) for metric in self._metrics}
+        named = {metric: METRICS[metric](answers, references) for metric in self._metrics}
         return Figures({**named, "loss": loss}, (rank(self._metrics[0], named[self._metrics[0]]), -loss))
 
     def answers(self, scorer: Scorer) -> list[str]:
         """What is said to each prompt."""
-        found = scorer.answers([one.prompt for one in self._prompts], self._max_new_tokens)
-        return [self._decode(ids).removeprefix(self._delimiter) for ids in found]
+        found = scorer.answers([one.prompt for one in self._prompts], self._speaking.max_new_tokens)
+        return [self._speaking.text(ids, self._delimiter) for ids in found]
+
+
+def judge(
+    examples: Sequence[Example], reading: Reading, metrics: Sequence[str], speaking: Speaking
+) -> "LabelEvaluation | TextEvaluation":
+    """Among labels where the encoder has any, else of free text."""
+    if reading.encoder.labels is not None:
+        return LabelEvaluation(reading(examples))
+    return TextEvaluation(examples, reading, metrics, speaking)

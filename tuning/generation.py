@@ -18,7 +18,10 @@ from tuning.soft import Soft
 def generate(
     base: FrozenBase, soft: Soft, prompts: Sequence[Sequence[int]], max_new_tokens: int, head: Sequence[int] = ()
 ) -> list[list[int]]:
-    """For each prompt the most likely next ids up to an end, which is left out. `head` begins every prompt."""
+    """For each prompt the most likely next ids, up to an end, which is left out, or to the base's context.
+
+    `head` begins every prompt.
+    """
     crowd = gather(base, [Member(soft, tuple(head))])
     ids = padded([prompt[len(head) :] for prompt in prompts], 0, base.device)
     lengths = torch.tensor([len(prompt) - len(head) for prompt in prompts], device=base.device)
@@ -39,6 +42,7 @@ def generate(
         on = [place for place, token in enumerate(following.tolist()) if token not in base.ends]
         for place in on:
             found[alive[place]].append(int(following[place]))
+        on = [place for place in on if int(at[place]) < base.context]
         alive = [alive[place] for place in on]
         if not alive or step == max_new_tokens - 1:
             break

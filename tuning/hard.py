@@ -11,12 +11,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from prompt_store.template import Template
 from tuning.design import literal
 from tuning.encoding import Encoded, Encoder, encode
 from tuning.evaluation import of_labels
-from tuning.examples import Example
+from tuning.examples import DataError, Example
 from tuning.plan import Figures
 from tuning.scorer import Scorer
 
@@ -26,6 +27,7 @@ Proposals = Callable[[Words], Sequence[Words]]
 
 POOL = 300
 """Words of the data that may come in."""
+_NONE = Figures({}, (-inf,))
 LONGEST = 40
 """Words of an instruction."""
 
@@ -122,12 +124,17 @@ class Hard:
         for words in instructions:
             text = self.template(" ".join(words))
             encoder = replace(self.encoder, template=Template.parse(text, "text", 0), deep=0)
-            encoded.append(encode(rows, encoder, self.context))
+            try:
+                encoded.append(encode(rows, encoder, self.context))
+            except DataError:  # too long for the context: the shortest instruction's fault is the data's
+                if words == tuple(self.start.split()):
+                    raise
+                encoded.append([])
         self._scored += sum(map(len, encoded))
         likelihoods = self.scorer.likelihoods([one for some in encoded for one in some])
         figures, start = [], 0
         for some in encoded:
-            figures.append(self._figures(likelihoods[start : start + len(some)], some))
+            figures.append(self._figures(likelihoods[start : start + len(some)], some) if some else _NONE)
             start += len(some)
         return figures
 
@@ -143,13 +150,15 @@ class Hard:
         counts = Counter(word for one in self.train for text in one.inputs.values() for word in text.split())
         frequent = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:POOL]]
         labelled = [word for label in self.encoder.labels or () for word in label.split()]
-        return list(dict.fromkeys([*labelled, *self.start.split(), *frequent]))
+        words = dict.fromkeys([*labelled, *self.start.split(), *frequent])
+        tokenize = self.encoder.tokenize
+        return [word for word in words if tokenize(word, True) == tokenize(word, False)]
 
 
 def edited(words: Words, pool: Sequence[str], rng: random.Random) -> Words:
     """One edit: a span of up to three words deleted, swapped with another, replaced, or one or two words inserted."""
     kind = rng.choice(("delete", "swap", "replace", "insert"))
-    new = tuple(rng.choice(pool) for _ in range(rng.choice((1, 1, 2))))
+    new = tuple(rng.choice(pool) for _ in range(rng.choice((1, 1, 2)))) if pool else ()
     if not words or kind == "insert":
         at = rng.randint(0, len(words))
         return (words[:at] + new + words[at:])[:LONGEST]

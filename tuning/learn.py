@@ -17,10 +17,10 @@ from prompt_store.metadata import Kind, Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, Tensor, build
 from prompt_store.template import PART, Template, bad_template
 from tuning.base import FrozenBase
-from tuning.encoding import Encoded, Encoder, Encodings, encode
-from tuning.evaluation import LabelEvaluation, TextEvaluation, group
+from tuning.encoding import Encoded, Encoder, Encodings
+from tuning.evaluation import Reading, Speaking, judge
 from tuning.examples import DataError, Example
-from tuning.methods import METHODS, MethodName, Options, Start
+from tuning.methods import METHODS, MethodName, Options, Start, lacking
 from tuning.plan import Diverged, DivergedError, Evaluation, Event, Plan
 from tuning.run import Run
 from tuning.soft import Soft
@@ -58,10 +58,21 @@ class Settings:
         """The template as this method has it."""
         return self.template if self.kind == "embeddings" else without_slots(self.template)
 
+    def speaking(self, base: FrozenBase) -> Speaking:
+        """How it answers in free text."""
+        return Speaking(self.max_new_tokens, base.tokenizer.decode, tuple(self.defaults.get("stop", ())))
+
 
 def without_slots(template: str) -> str:
-    """The same text without pseudo-tokens."""
-    return PART.sub(lambda match: "" if match["soft"] else match[0], template)
+    """The same text without pseudo-tokens, nor the spaces in front of one that ended it (docs/decisions/0009)."""
+    if not PART.search(template) or template.endswith(" "):
+        return template
+    return PART.sub(lambda match: "" if match["soft"] else match[0], template).rstrip(" ")
+
+
+def spoken(examples: Sequence[Encoded]) -> int:
+    """Ids of the longest answer: labels have no end, so a generated one is as long as that."""
+    return max(len(answer) for one in examples for answer in one.answers)
 
 
 def hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
@@ -102,6 +113,9 @@ class Tuning:
         name: str = "",
         encodings: Encodings | None = None,
     ) -> None:  # fmt: skip
+        reason = lacking(base, settings.method)
+        if reason is not None:
+            raise ValueError(reason)
         self._base = base
         self._settings = settings
         self._encoder = _encoder(base, settings)
@@ -120,7 +134,7 @@ class Tuning:
             "base": base.base.fingerprint,
             "examples": _digest([train, held_out]),
         }
-        self._spoken = _spoken(settings, examples)
+        self._spoken = {"max_new_tokens": spoken(examples)} if settings.plan.objective == "labels" else {}
         self._counts = {"train_rows": len(train), "held_out_rows": len(held_out)}
         if settings.kind is not None:
             self._file({})  # what the format would refuse is said now, not after hours
@@ -213,15 +227,9 @@ class Tuning:
 
     def judge(self, examples: Sequence[Example], metrics: Sequence[str]) -> Evaluation:
         """What measures any soft prompt that stands where this one does."""
-        settings, context = self._settings, self._base.context
-        if settings.labels is not None:
-            labelled = replace(self._encoder, labels=settings.labels)
-            return LabelEvaluation(self._encode(examples, labelled, context))
-        groups = group(examples)
-        prompts = encode([Example(one.inputs, one.references[0]) for one in groups], self._encoder, context)
-        pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]
-        decode = self._base.tokenizer.decode
-        return TextEvaluation(metrics, pairs, settings.target_delimiter, settings.max_new_tokens, decode)
+        settings, base = self._settings, self._base
+        reading = Reading(replace(self._encoder, labels=settings.labels), base.context, self._encode)
+        return judge(examples, reading, metrics, settings.speaking(base))
 
 
 class Sweep:
@@ -256,16 +264,11 @@ def _tensors(kind: Kind, soft: Soft) -> dict[str, Tensor]:
     }
 
 
-def _spoken(settings: Settings, examples: Sequence[Encoded]) -> dict[str, int]:
-    """Labels are learnt without an end: a generated answer is as long as the longest of them."""
-    if settings.plan.objective != "labels":
-        return {}
-    return {"max_new_tokens": max(len(answer) for one in examples for answer in one.answers)}
-
-
 def _encoder(base: FrozenBase, settings: Settings) -> Encoder:
     if settings.max_new_tokens >= base.context:
         raise ValueError(f"answers of {settings.max_new_tokens} tokens do not fit the base's context of {base.context}")
+    if settings.length > base.context:
+        raise ValueError(f"{settings.length} pseudo-tokens do not fit the base's context of {base.context}")
     if settings.template.endswith(" "):
         raise bad_template("a template to learn may not end in a space: say it with the target delimiter")
     kind = settings.kind or "text"

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from tuning.method import scale_of
 from tuning.soft import Soft
 
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""`model_type`s whose adapters are served, and whose keys and values have projections of their own."""
 LEFT = 1 / 16
 """Share of the lowest layers without prompts: two of 32 in the paper."""
 

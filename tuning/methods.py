@@ -15,7 +15,7 @@ from tuning.base import FrozenBase
 from tuning.fine_tuning import FineTuning
 from tuning.initial import Init
 from tuning.inside import BottleneckAdapter, Lora
-from tuning.llama_adapter import LlamaAdapter, adapted
+from tuning.llama_adapter import FAMILIES, LlamaAdapter, adapted
 from tuning.method import Method
 from tuning.p_tuning import Encoder, PTuning
 from tuning.prefix_tuning import PrefixTuning
@@ -101,8 +101,9 @@ def _adapter(start: Start) -> Method:
 
 def lacking(base: FrozenBase, method: str) -> str | None:
     """Why a base cannot learn by a method; None when it can."""
-    if method == "llama_adapter" and not all(hasattr(one, "k_proj") for one in base.attentions.values()):
-        return "llama_adapter wants key and value projections of their own, which this base's layers have not"
+    family = base.model.config.model_type
+    if method == "llama_adapter" and family not in FAMILIES:
+        return f"llama_adapter learns on {', '.join(FAMILIES)}; this base is {family}"
     return None
 
 

@@ -97,3 +97,5 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
     diverged: bool = False
+    seconds: float = 0.0
+    """Its share of the time that the runs beside it took together."""

@@ -3,6 +3,7 @@
 Knows examples only as ids and quality only as `Evaluation`'s figures; not which others learn beside it.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -68,8 +69,9 @@ class Run:
     @torch.no_grad()
     def evaluate(self, base: FrozenBase) -> Evaluated:
         """Of two equal evaluations the first is kept."""
-        progress = self.progress
+        progress, started = self.progress, time.monotonic()
         figures = self.evaluation(base, self.method.soft())
+        progress.seconds += time.monotonic() - started
         order = list(figures.order)
         best = not progress.best_order or order > progress.best_order
         progress.since_best = 0 if best else progress.since_best + 1

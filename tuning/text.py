@@ -5,25 +5,27 @@ Knows examples, a base and the search; no command line.
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from prompt_store.metadata import Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, build
 from prompt_store.template import Template
 from tuning.base import FrozenBase
-from tuning.design import designed, exemplars
+from tuning.design import designed, exemplars, is_plain
 from tuning.encoding import Encoder, encode
-from tuning.evaluation import LabelEvaluation, TextEvaluation, group
+from tuning.evaluation import Reading, judge
 from tuning.examples import DataError, Example
 from tuning.hard import Budget, Hard, Round
 from tuning.hotflip import HotFlip
-from tuning.learn import Settings, without_slots
+from tuning.learn import Settings, spoken, without_slots
 from tuning.plan import Evaluated, Figures
 from tuning.scorer import BaseScorer, Scorer
 
 TextName = Literal["design", "hard"]
 TEXT_METHODS: tuple[TextName, ...] = ("design", "hard")
+STOP = ("\n",)
+"""Where an answer ends: a base that has learnt nothing of the task goes on with another example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,11 @@ class TextTask:
 
     def _draws(self) -> Iterator[Evaluated]:
         best: Figures | None = None
+        tokenize = self.base.tokenizer.encode
+        plain = [one for one in self.train if is_plain(one, tokenize)]
         for draw in range(self.told.draws):
-            chosen = exemplars(
-                self.train, self.settings.labels, self.told.shots, random.Random(f"design/{self.seed}/{draw}")
-            )
+            rng = random.Random(f"design/{self.seed}/{draw}")
+            chosen = exemplars(plain, self.settings.labels, self.told.shots, rng)
             template = designed(self.told.instructions, self._line, chosen, self.settings.target_delimiter)
             try:
                 found = self.measure(self.held_out, [self.settings.metric], template)
@@ -114,15 +117,9 @@ class TextTask:
 
     def measure(self, examples: Sequence[Example], metrics: Sequence[str], template: str | None = None) -> Figures:
         """Of the text found, or another, on other examples."""
-        settings, encoder = self.settings, self._encoder(template or self.template)
-        if settings.labels is not None:
-            return LabelEvaluation(encode(examples, encoder, self.base.context)).by(self._scorer)
-        groups = group(examples)
-        prompts = encode([Example(one.inputs, one.references[0]) for one in groups], encoder, self.base.context)
-        pairs = [(prompt, one.references) for prompt, one in zip(prompts, groups, strict=True)]
-        decode = self.base.tokenizer.decode
-        found = TextEvaluation(metrics, pairs, settings.target_delimiter, settings.max_new_tokens, decode)
-        return found.by(self._scorer)
+        reading = Reading(self._encoder(template or self.template), self.base.context)
+        speaking = replace(self.settings.speaking(self.base), stop=STOP)
+        return judge(examples, reading, metrics, speaking).by(self._scorer)
 
     def prompt_file(self) -> PromptFile:
         """A text task: it fits any base."""
@@ -133,12 +130,18 @@ class TextTask:
             template=self.template,
             target_delimiter=settings.target_delimiter,
             labels=settings.labels,
-            defaults={"stop": ["\n"], **settings.defaults},
+            defaults={**self._spoken, **settings.defaults, "stop": list(STOP)},
             description=settings.description,
             metrics={f"held_out_{name}": value for name, value in self.figures.items()},
             tuning={"method": self.method, "seed": self.seed},
         )
         return build(SoftPrompt("text", 0, {}), metadata)
+
+    @property
+    def _spoken(self) -> dict[str, int]:
+        if self.settings.labels is None:
+            return {}
+        return {"max_new_tokens": spoken(encode(self.held_out[:1], self._encoder(self.template), self.base.context))}
 
     def report(self) -> dict[str, Any]:
         """JSON: what was found, and the way there."""

@@ -55,7 +55,10 @@ class Training:
         moved = 0
         yield from self._evaluate()
         while active := [run for run in self.runs if not run.done]:
+            started = time.monotonic()
             losses = self._crank(active)
+            for run in active:
+                run.progress.seconds += (time.monotonic() - started) / len(active)
             moved += 1
             left = max(run.plan.steps - run.progress.step for run in active)
             passed = time.monotonic() - began

@@ -50,13 +50,37 @@ def test_what_a_base_cannot_learn_by_is_left_out_of_all(tmp_path: Path) -> None:
     fixed = ["tune", str(rows), "--model", str(model), "--template", "{text}", "--out", str(out), *QUICK]
     done = CliRunner().invoke(app, [*fixed, "--length", "2", "--method", "all"])
     assert done.exit_code == 0, done.output
-    assert "left out: llama_adapter wants key and value projections" in done.stderr
+    assert "left out: llama_adapter learns on llama" in done.stderr
     report = json.loads(out.with_suffix(".report.json").read_text(encoding="utf-8"))
     assert [row["method"] for row in report["table"]] == [name for name in ALL if name != "llama_adapter"]
     refused = CliRunner().invoke(app, [*fixed, "--method", "prompt_tuning,llama_adapter"])
     assert (refused.exit_code, "step" in refused.output) == (2, False)
     long = CliRunner().invoke(app, [*fixed, "--method", "prompt_tuning", "--lengths", "2,300"])
     assert (long.exit_code, "step" in long.output) == (2, False)
+
+
+def test_a_yardstick_alone_says_that_there_is_no_file(model: Path, tmp_path: Path) -> None:
+    """And leaves whatever stood there; runs with names of their own have reports of their own."""
+    rows = write_rows(tmp_path / "rows.jsonl")
+    for name in ("a.v1", "a.v2"):
+        (tmp_path / name).write_text("mine")
+        tuned(model, rows, tmp_path / name, "--method", "lora")
+        assert (tmp_path / name).read_text() == "mine"
+        assert (tmp_path / f"{name}.report.json").exists()
+    fixed = ["tune", str(rows), "--model", str(model), "--template", "{text}", "--out", str(tmp_path / "b"), *QUICK]
+    done = CliRunner().invoke(app, [*fixed, "--method", "lora"])
+    assert "there is no prompt file" in done.stderr
+    assert str(tmp_path / "b,") not in done.stdout
+
+
+def test_what_a_file_says_of_its_answers_is_heeded(model: Path, tmp_path: Path) -> None:
+    """`eval` stops and ends where the server would: a free text's figures are those it was kept for."""
+    rows, out = write_rows(tmp_path / "rows.jsonl"), tmp_path / "a.safetensors"
+    more = ["--method", "design", "--labels", "none", "--max-new-tokens", "5", "--metric", "chrf"]
+    tuned(model, rows, out, *more, "--eval", str(rows))
+    done = CliRunner().invoke(app, ["eval", str(rows), str(out), "--model", str(model), "--metrics", "chrf", "--json"])
+    kept = parse(out.read_bytes()).metadata.metrics["held_out_chrf"]
+    assert json.loads(done.stdout)[str(out)]["chrf"] == pytest.approx(kept)
 
 
 def test_lengths_draw_the_figure(model: Path, tmp_path: Path) -> None:

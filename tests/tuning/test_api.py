@@ -41,3 +41,5 @@ def test_rows_that_are_none_are_named() -> None:
     """By their number in the list."""
     with pytest.raises(DataError, match="row"):
         tune([*ROWS, {"text": "no target"}], model=frozen(), template="{text}")
+    with pytest.raises(DataError, match="line 25: expected an object"):
+        tune([*ROWS, 5], model=frozen(), template="{text}")  # type: ignore[list-item]  # what a notebook may pass

@@ -274,3 +274,12 @@ def test_answers_are_those_of_greedy_decoding_alone(kind: str, family: str) -> N
             ids.append(best)
         assert answer == ids[len(prompt) :]
     assert len({tuple(answer) for answer in found}) > 1
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_an_answer_ends_at_the_bases_context(family: str) -> None:
+    """Some families would go on, others stumble; shorter prompts beside it are answered in full."""
+    base = frozen(family)
+    base.ends = (-1,)
+    found = generate(base, Soft(rows(2)), [(5,) * (base.context - 3), (~0, 6, ~1)], 12)
+    assert [len(answer) for answer in found] == [4, 12]

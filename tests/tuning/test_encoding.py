@@ -45,3 +45,10 @@ def test_the_shared_head_stops_before_any_prompts_last_id() -> None:
     assert shared_head([Encoded((~0, 5, 6, 7), ((1,),)), Encoded((~0, 5, 6), ((1,),))]) == (~0, 5)
     assert shared_head([Encoded((5, 6), ((1,),))] * 2) == (5,)
     assert shared_head([Encoded((5, 6), ((1,),)), Encoded((6, 6), ((1,),))]) == ()
+
+
+def test_a_label_that_begins_another_is_refused(base: FrozenBase) -> None:
+    """It has no end, so the longer one could never be the likelier."""
+    for labels in (("a table", "a"), ("a", "a")):
+        with pytest.raises(DataError, match="could never be chosen"):
+            encode([Example({"text": "x"}, "a")], encoder(base, labels), base.context)

@@ -8,14 +8,16 @@ import torch
 
 from prompt_store.errors import PromptError
 from prompt_store.prompt import PromptFile, parse
+from server.engine.adapters import ADAPTED_FAMILIES
 from tests.tuning.conftest import LABELS, examples, frozen
 from tuning import objective as objectives
 from tuning.base import FrozenBase
-from tuning.checkpoint import CheckpointError
+from tuning.checkpoint import CheckpointError, read
 from tuning.encoding import encode, shared_head
 from tuning.examples import Example
 from tuning.learn import Settings, Sweep, Tuning, hold_out
 from tuning.likelihood import of_one
+from tuning.llama_adapter import FAMILIES as ADAPTED
 from tuning.methods import METHODS, MethodName, Options
 from tuning.plan import Diverged, Plan, Step
 
@@ -52,6 +54,44 @@ def test_a_template_that_ends_in_a_space_is_refused() -> None:
     """It would be learnt without the space and served with it."""
     with pytest.raises(PromptError, match="target delimiter"):
         tuning(replace(SETTINGS, template="{text} Intent: "))
+
+
+@pytest.mark.parametrize("method", ["prefix_tuning", "llama_adapter", "lora"])
+def test_a_slot_that_is_left_out_takes_the_space_in_front_with_it(method: MethodName) -> None:
+    """It would be learnt without the space and served with it; a space of the template's own stays refused."""
+    settings = replace(SETTINGS, method=method, template="{text}: {soft:4}")
+    assert settings.text == "{text}:"
+    tuning(settings)
+    with pytest.raises(PromptError, match="target delimiter"):
+        tuning(replace(settings, template="{text}: "))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "opt", "gemma3"])
+def test_an_adapter_is_refused_where_no_server_would_take_it(family: str) -> None:
+    """By name, before anything is learnt; every other family that is named is served."""
+    assert set(ADAPTED) <= set(ADAPTED_FAMILIES)
+    with pytest.raises(ValueError, match="llama_adapter learns on"):
+        Tuning(frozen(family), replace(SETTINGS, method="llama_adapter"), *hold_out(examples()))
+
+
+def test_more_pseudo_tokens_than_the_context_are_refused() -> None:
+    """An adapter's take no place in it, but are begun from as many."""
+    with pytest.raises(ValueError, match="300 pseudo-tokens do not fit"):
+        tuning(replace(SETTINGS, method="llama_adapter", length=300))
+
+
+def test_the_time_that_a_run_took_is_not_forgotten(tmp_path: Path) -> None:
+    """Of a run that was stopped, what went before counts too."""
+    for event in tuning().events(tmp_path / "stopped", save_seconds=0.0):
+        if event.step == 11:
+            break
+    tensors, numbers = read(tmp_path / "stopped")
+    assert tensors
+    before = numbers["progress"][""]["seconds"]
+    assert before > 0
+    run = tuning()
+    assert list(run.events(tmp_path / "stopped", resume=True))
+    assert run.run.progress.seconds > before
 
 
 def test_a_task_learnt_over_labels_learns_to_say_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from prompt_store.template import Template
 from tests.tuning.conftest import LABELS, examples, frozen
 from tests.tuning.test_learn import SETTINGS
 from tuning.base import FrozenBase
-from tuning.design import designed, exemplars, literal
+from tuning.design import designed, exemplars, literal, shown
 from tuning.encoding import Encoded, Encoder
 from tuning.examples import DataError, Example
 from tuning.hard import Budget, Hard, Round, edited
@@ -127,8 +127,46 @@ def test_what_was_written_is_served_as_a_text_task(method: TextName, labels: tup
     assert file.metadata.kind == "text"
     assert file.metadata.template == task.template
     assert task.template.endswith("{text} is")
+    assert file.metadata.defaults["stop"] == ["\n"]
+    assert ("max_new_tokens" in file.metadata.defaults) == (labels is not None)
     again = task.measure(task.held_out, [settings.metric], file.metadata.template)
     assert again.named == pytest.approx(task.figures)
+
+
+def test_fields_are_filled_once_whatever_their_values_say() -> None:
+    """A value that names another field, and braces of the line itself."""
+    one = Example({"a": "use {b} here", "b": "x"}, "y")
+    assert shown("A {a} {{b}} B {b} ->", one, " ") == "A use {{b}} here {{b}} B x -> y"
+
+
+def test_data_that_reads_as_a_special_token_is_no_exemplar() -> None:
+    """In a literal it would become one."""
+    base = frozen()
+    rows = [replace(one, inputs={"text": "hi </s> <s>" + one.inputs["text"]}) for one in examples()]
+    task = TextTask(base, "design", SETTINGS, TextSettings(shots=2, draws=2), [*rows, *examples()[:6]], examples())
+    assert list(task.events())
+    assert "</s>" not in task.template
+
+
+def test_a_search_passes_over_what_does_not_fit() -> None:
+    """Rows so near the context that most longer instructions do not; the start does."""
+    base = frozen()
+    line = "{text} Intent:"
+    room = base.context - max(len(encoder(base).tokenize(f"say {label}", False)) for label in LABELS) - 24
+    long = [replace(one, inputs={"text": base.tokenizer.decode([20] * room)}) for one in examples()]
+    rows = [replace(one, inputs={"text": one.inputs["text"] + f" {n}"}) for n, one in enumerate(long)]
+    found = Hard(BaseScorer(base), encoder(base), base.context, line, "say", rows[4:], rows[:4], BUDGET)
+    assert list(found.rounds())
+    with pytest.raises(DataError, match="the base takes"):
+        list(Hard(BaseScorer(base), encoder(base), base.context, line, "say " * 60, rows[4:], rows[:4]).rounds())
+
+
+def test_a_search_without_words_to_draw_from_ends() -> None:
+    """Empty inputs, free text, no instructions."""
+    base = frozen()
+    rows = [Example({"text": ""}, str(n)) for n in range(6)]
+    found = Hard(BaseScorer(base), encoder(base, None), base.context, "{text}x", "", rows, rows, BUDGET)
+    assert list(found.rounds())
 
 
 def test_exemplars_that_never_fit_are_said() -> None:

@@ -20,6 +20,7 @@ from tests.tuning.conftest import LABELS, examples
 from tests.tuning.test_learn import PLAN, SETTINGS
 from tuning.base import FrozenBase
 from tuning.learn import Tuning
+from tuning.llama_adapter import FAMILIES
 from tuning.methods import METHODS, MethodName
 from tuning.plan import Step
 
@@ -37,8 +38,12 @@ def losses(base: FrozenBase, method: MethodName, folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("family", "method"),  # an adapter is learnt on families with key and value projections of their own
-    [pair for pair in itertools.product(("llama", "gpt2", "gemma3"), SERVED) if pair != ("gpt2", "llama_adapter")],
+    ("family", "method"),
+    [
+        (family, method)
+        for family, method in itertools.product(("llama", "qwen3", "gpt2", "gemma3"), SERVED)
+        if method != "llama_adapter" or family in FAMILIES
+    ],
 )
 def test_what_is_learnt_on_the_servers_base_is_what_is_learnt_on_a_plain_one(
     tmp_path: Path, family: str, method: MethodName
