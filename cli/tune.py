@@ -25,17 +25,15 @@ from prompt_store.template import Template
 from server.engine.checkpoint import BadBase, locate, name_of
 from server.engine.model import BaseModel
 from server.tokenizer import Tokenizer
-from tuning.api import DEFAULT_LENGTH, slots
 from tuning.base import FrozenBase
 from tuning.checkpoint import CheckpointError
 from tuning.compare import ALL, AnyMethod, Comparison, Result
+from tuning.defaults import init_for, length_for, metric_for, objective_for
 from tuning.examples import DataError, Example, read
 from tuning.hard import Budget
 from tuning.labels import find
 from tuning.learn import Settings, hold_out
 from tuning.methods import Options, lacking
-from tuning.metrics import METRICS
-from tuning.objective import Objective
 from tuning.plan import DivergedError, Plan
 from tuning.text import TextSettings
 
@@ -66,13 +64,12 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         _check_ways_out(out, push, url)
         rows, held_out = _data(train, eval_, template, target)
         found = find([*rows, *held_out], labels)
-        begin = Options(
-            init or ("labels" if found else "vocabulary"), init_text, encoder, mlp, gate_per_layer, rank, units
-        )
-        plan = Plan(_objective(objective, found), steps, batch_size, 0.0, warmup, eval_every, patience, seed, precision)
+        begin = Options(init_for(found, init), init_text, encoder, mlp, gate_per_layer, rank, units)
+        aim = objective_for(found, objective)
+        plan = Plan(aim, steps, batch_size, 0.0, warmup, eval_every, patience, seed, precision)
         settings = Settings(
-            template, plan, "prompt_tuning", found, target_delimiter, _length(template, length), begin,
-            _metric(metric, found), max_new_tokens, description, {} if found else {"max_new_tokens": max_new_tokens},
+            template, plan, "prompt_tuning", found, target_delimiter, length_for(template, length), begin,
+            metric_for(found, metric), max_new_tokens, description, {} if found else {"max_new_tokens": max_new_tokens},
         )  # fmt: skip
         text = TextSettings(instructions, shots, draws, Budget(budget), hotflip)
         fresh = partial(load_base, model, device, threads, revision)
@@ -169,29 +166,6 @@ def write(out: Path, file: PromptFile | None, report: Mapping[str, Any]) -> None
 
 
 def _data(train: Path, eval_: Path | None, template: str, target: str) -> tuple[list[Example], list[Example]]:
-    fields = Template.parse(template, "embeddings", _length(template, None)).fields
+    fields = Template.parse(template, "embeddings", length_for(template, None)).fields
     rows = read(train, fields, target)
     return hold_out(rows) if eval_ is None else (rows, read(eval_, fields, target))
-
-
-def _length(template: str, wanted: int | None) -> int:
-    own = slots(template)
-    if own and wanted not in {None, own}:
-        raise ValueError(f"--length {wanted}, but the template's slots add up to {own}")
-    return own or wanted or DEFAULT_LENGTH
-
-
-def _objective(wanted: Objective | None, labels: tuple[str, ...] | None) -> Objective:
-    if wanted is None:
-        return "lm" if labels is None else "labels"
-    if wanted == "labels" and labels is None:
-        raise ValueError("--objective labels needs labels; see --labels")
-    return wanted
-
-
-def _metric(wanted: str | None, labels: tuple[str, ...] | None) -> str:
-    if wanted is not None and wanted not in METRICS:
-        raise ValueError(f"--metric must be one of {', '.join(METRICS)}")
-    if labels is not None and wanted not in {None, "accuracy"}:
-        raise ValueError("a task with labels is measured by accuracy; see --labels none")
-    return wanted or ("bleu" if labels is None else "accuracy")

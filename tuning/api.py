@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from prompt_store.prompt import PromptFile
-from prompt_store.template import PART, Template
+from prompt_store.template import Template
 from tuning.base import FrozenBase
+from tuning.defaults import init_for, length_for, metric_for, objective_for
 from tuning.examples import DataError, Example, RowError, example, read
 from tuning.labels import find
 from tuning.learn import Settings, Tuning, hold_out
@@ -19,7 +20,6 @@ from tuning.loading import load
 from tuning.methods import METHODS, MethodName, Options
 from tuning.plan import Event, Plan
 
-DEFAULT_LENGTH = 20
 Rows = Path | str | Sequence[Mapping[str, Any]]
 
 
@@ -65,22 +65,22 @@ def tune(  # noqa: PLR0913 - by name, and each with a default
     not fit, DivergedError.
     """
     base = model if isinstance(model, FrozenBase) else load(Path(model))
-    fields = Template.parse(template, "embeddings", slots(template) or DEFAULT_LENGTH).fields
+    fields = Template.parse(template, "embeddings", length_for(template, None)).fields
     train = taken(rows, fields, target)
     train, kept = hold_out(train) if held_out is None else (train, taken(held_out, fields, target))
     found = find([*train, *kept], labels)
     told = {name: more.pop(name) for name in list(more) if name in Options.__dataclass_fields__}
-    options = Options(**{"init": "labels" if found else "vocabulary", **told})
+    options = Options(**{"init": init_for(found, None), **told})
     rate = learning_rate or METHODS[method].rate_for(options)
-    plan = Plan("labels" if found else "lm", steps=steps, learning_rate=rate, seed=seed, **more)
+    plan = Plan(objective_for(found, None), steps=steps, learning_rate=rate, seed=seed, **more)
     settings = Settings(
         template,
         plan,
         method,
         found,
-        length=length or slots(template) or DEFAULT_LENGTH,
+        length=length_for(template, length),
         options=options,
-        metric="accuracy" if found else "bleu",
+        metric=metric_for(found, None),
     )
     tuning = Tuning(base, settings, train, kept)
     with tempfile.TemporaryDirectory() as folder:
@@ -91,21 +91,17 @@ def tune(  # noqa: PLR0913 - by name, and each with a default
     return Learnt(file, tuning.best_figures, tuning.report(), tuning)
 
 
-def slots(template: str) -> int:
-    """Pseudo-tokens that a template's slots add up to."""
-    return sum(int(match["soft"]) for match in PART.finditer(template) if match["soft"])
-
-
 def taken(rows: Rows, fields: Sequence[str], target: str) -> list[Example]:
     """Examples of a file or of dictionaries. Raises DataError naming each that is none."""
     if isinstance(rows, Path | str):
         return read(Path(rows), fields, target)
-    found, bad = [], []
+    found: list[Example] = []
+    bad: list[tuple[int, RowError]] = []
     for number, row in enumerate(rows, start=1):
         try:
             found.append(example(_object(row), fields, target, number))
         except RowError as error:
-            bad.append((number, str(error)))
+            bad.append((number, error))
     if bad:
         raise DataError(f"{len(bad)} of {len(rows)} rows cannot be read", bad)
     return found

@@ -76,6 +76,20 @@ class Comparison:
     held_out: Sequence[Example]
     rate: float | None = None
     results: list[Result] = field(default_factory=list)
+    _ready: dict[str, list[Tuning]] | None = None
+
+    def prepare(self) -> list[PromptFile]:
+        """Encodes and begins what learns; the files as they are before the first step, to see whether they would do.
+
+        Raises ValueError, DataError and PromptError for what the base cannot hold.
+        """
+        self._ready = {
+            group[0].method: self._tunings(self.base, group)
+            for group in self._all
+            if group[0].method not in {*TEXT_METHODS, "fine_tuning"}
+        }
+        begun = [one for some in self._ready.values() for one in some]
+        return [one.draft() for one in begun if one.served]
 
     def events(
         self, checkpoint: Callable[[str], Path], resume: bool = False, save_seconds: float = 60.0
@@ -84,12 +98,10 @@ class Comparison:
 
         A run that diverges has no result. What the base cannot hold is said before anything is learnt.
         """
-        groups = [group for method in self.methods for group in self._groups(method)]
-        ready = {
-            group[0].method: self._tunings(self.base, group)
-            for group in groups
-            if group[0].method not in {*TEXT_METHODS, "fine_tuning"}
-        }
+        if self._ready is None:
+            self.prepare()
+        ready = self._ready or {}
+        groups = self._all
         for group in groups:
             method, first = group[0].method, group[0]
             name = "" if len(groups) == 1 else f".{method}" + (f"-{first.seed}" if method == "fine_tuning" else "")
@@ -99,6 +111,10 @@ class Comparison:
                 base = self.fresh() if method == "fine_tuning" else self.base
                 tunings = ready.pop(method, None) or self._tunings(base, group)
                 yield from self._learn(Sweep(base, tunings), group, checkpoint(name), resume, save_seconds)
+
+    @property
+    def _all(self) -> list[list[Cell]]:
+        return [group for method in self.methods for group in self._groups(method)]
 
     def _groups(self, method: AnyMethod) -> list[list[Cell]]:
         """What learns together."""

@@ -15,6 +15,10 @@ MOST = 200
 """Characters of a reason."""
 NAMED_LINES = 20
 """How many bad lines a message names before it only counts."""
+BAD_LINES = 1000
+"""After so many a file is read no further."""
+LONGEST = 1_000_000
+"""Characters of a field: no context holds more, and a tokenizer would take minutes to say so."""
 
 _EXTRA = "\0extra"  # csv.DictReader's key for cells behind the last column; no header can hold it
 
@@ -29,18 +33,30 @@ class Example:
 
 
 class RowError(Exception):
-    """Why one row is none."""
+    """Why one row is none. `plain`: the same without names, for whoever may not repeat what came."""
+
+    def __init__(self, reason: str, plain: str | None = None) -> None:
+        super().__init__(reason[:MOST])
+        self.plain = plain or reason
 
 
 class DataError(Exception):
-    """A data file that cannot be learnt from; `lines` holds (line number from 1, reason)."""
+    """A data file that cannot be learnt from; `lines` holds (line number from 1, reason).
 
-    def __init__(self, message: str, lines: Sequence[tuple[int, str]] = ()) -> None:
-        self.lines = tuple(lines)
-        named = [f"line {number}: {reason}" for number, reason in self.lines[:NAMED_LINES]]
-        if len(self.lines) > NAMED_LINES:
-            named.append(f"and {len(self.lines) - NAMED_LINES} more")
-        super().__init__("\n  ".join([message, *named]))
+    `plain`: what is wrong, without names.
+    """
+
+    def __init__(self, message: str, lines: Sequence[tuple[int, str | RowError]] = ()) -> None:
+        self.lines = tuple((number, str(reason)) for number, reason in lines)
+        self.plain = _named(message, [(n, one.plain if isinstance(one, RowError) else one) for n, one in lines])
+        super().__init__(_named(message, self.lines))
+
+
+def _named(message: str, lines: Sequence[tuple[int, str]]) -> str:
+    named = [f"line {number}: {reason}" for number, reason in lines[:NAMED_LINES]]
+    if len(lines) > NAMED_LINES:
+        named.append(f"and {len(lines) - NAMED_LINES} more")
+    return "\n  ".join([message, *named])
 
 
 def example(row: object, fields: Sequence[str], target: str, line: int) -> Example:
@@ -50,28 +66,41 @@ def example(row: object, fields: Sequence[str], target: str, line: int) -> Examp
     values: dict[str, str] = {}
     for name in (*fields, target):
         if name not in row:
-            raise RowError(f"field {name!r} is missing; the row has {', '.join(map(repr, row)) or 'none'}"[:MOST])
+            has = ", ".join(map(repr, row)) or "none"
+            raise RowError(f"field {name!r} is missing; the row has {has}", "a field is missing")
         if not isinstance(row[name], str):
-            raise RowError(f"field {name!r}: expected text, got {_kind(row[name])}")
+            got = f"expected text, got {_kind(row[name])}"
+            raise RowError(f"field {name!r}: {got}", f"a field: {got}")
+        if len(row[name]) > LONGEST:
+            longer = f"has more than {LONGEST} characters"
+            raise RowError(f"field {name!r} {longer}", f"a field {longer}")
         values[name] = row[name]
         if not _is_unicode(row[name]):
-            raise RowError(f"field {name!r} holds half a surrogate pair")
+            broken = "holds half a surrogate pair"
+            raise RowError(f"field {name!r} {broken}", f"a field {broken}")
     if not values[target].strip():
-        raise RowError(f"field {target!r} is empty")
+        raise RowError(f"field {target!r} is empty", "the target is empty")
     return Example({name: values[name] for name in fields}, values[target], line)
 
 
-def read(path: Path, fields: Sequence[str], target: str) -> list[Example]:
-    """Every row of a `.jsonl` or `.csv` file (UTF-8), in order. Raises DataError, FileNotFoundError."""
+def read(path: Path, fields: Sequence[str], target: str, most: int | None = None) -> list[Example]:
+    """Every row of a `.jsonl` or `.csv` file (UTF-8), in order.
+
+    Raises DataError, for more than `most` rows too, and FileNotFoundError. After BAD_LINES it reads no further.
+    """
     examples: list[Example] = []
-    bad: list[tuple[int, str]] = []
+    bad: list[tuple[int, RowError]] = []
     for number, row in _csv(path) if path.suffix.lower() == ".csv" else _json_lines(path):
         try:
             if isinstance(row, RowError):
                 raise row
             examples.append(example(row, fields, target, number))
         except RowError as error:
-            bad.append((number, str(error)))
+            bad.append((number, error))
+        if len(bad) == BAD_LINES:
+            raise DataError(f"{path.name}: {BAD_LINES} rows or more cannot be read", bad)
+        if most is not None and len(examples) > most:
+            raise DataError(f"{path.name}: more than {most} rows")
     if bad:
         raise DataError(f"{path.name}: {len(bad)} of {len(bad) + len(examples)} rows cannot be read", bad)
     if not examples:

@@ -12,17 +12,18 @@ AUTO_REPEATS = 5
 """`auto` takes the targets for labels when there are at most AUTO_LABELS, each seen AUTO_REPEATS times on average."""
 
 
-def find(examples: Sequence[Example], choice: str) -> tuple[str, ...] | None:
-    """The labels for `--labels` `auto`, `none` or `a,b,c`: in the order given, else sorted. Raises DataError."""
+def find(examples: Sequence[Example], choice: str | Sequence[str]) -> tuple[str, ...] | None:
+    """The labels for `auto`, `none`, `a,b,c` or a list of them: in the order given, else sorted. Raises DataError."""
     if choice == "none":
         return None
     if choice == "auto":
         distinct = sorted({example.target for example in examples})
         closed = 2 <= len(distinct) <= AUTO_LABELS and len(examples) >= AUTO_REPEATS * len(distinct)
         return tuple(distinct) if closed else None
-    labels = tuple(dict.fromkeys(label for label in choice.split(",") if label))
+    named = choice.split(",") if isinstance(choice, str) else choice
+    labels = tuple(dict.fromkeys(label for label in named if label))
     if len(labels) < 2:
-        raise DataError("--labels: at least two labels are needed")
+        raise DataError("at least two labels are needed")
     check(examples, labels)
     return labels
 

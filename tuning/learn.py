@@ -136,8 +136,8 @@ class Tuning:
         }
         self._spoken = {"max_new_tokens": spoken(examples)} if settings.plan.objective == "labels" else {}
         self._counts = {"train_rows": len(train), "held_out_rows": len(held_out)}
-        if settings.kind is not None:
-            self._file({})  # what the format would refuse is said now, not after hours
+        if self.served:
+            self.draft()  # what the format would refuse is said now, not after hours
 
     def events(self, checkpoint: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[Event]:
         """Learn. `resume` goes on from the checkpoint where there is one; it must be of the same settings and data.
@@ -155,6 +155,15 @@ class Tuning:
         Raises ValueError for a yardstick, which cannot be served.
         """
         return self._file({f"held_out_{name}": value for name, value in self.best_figures.items()})
+
+    @property
+    def served(self) -> bool:
+        """Whether there will be a prompt file; a yardstick has none."""
+        return self._settings.kind is not None
+
+    def draft(self) -> PromptFile:
+        """The prompt file as it is now, without figures. Raises ValueError for a yardstick."""
+        return self._file({})
 
     def _file(self, metrics: Mapping[str, float]) -> PromptFile:
         settings = self._settings
@@ -199,6 +208,7 @@ class Tuning:
             "learnt_share": self.learnt / self._base.parameters,
             "steps": progress.step,
             "best_step": progress.best_step,
+            "trained_tokens": self.run.trained_tokens,
             "best": self.best_figures,
             "curve": progress.curve,
         }

@@ -53,6 +53,11 @@ class Run:
         """Of the step to come."""
         return [self.examples[index] for index in self._batches[self.progress.step]]
 
+    @property
+    def trained_tokens(self) -> int:
+        """Ids of the rows that were learnt from so far: each prompt with its longest answer."""
+        return sum(self.examples[row].width for step in range(self.progress.step) for row in self._batches[step])
+
     def clear(self) -> None:
         """Of gradients."""
         self._optimizer.zero_grad()

@@ -83,9 +83,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(model: Path, tmp_path: Path) -> 
         ('{"text": "a"}\n', [], "line 1: field 'target' is missing"),
         ('{"text": "a", "target": "x"}\n' * 9, [], "at least two different inputs"),
         (ROWS, ["--labels", "y,z"], "line 1: the target is none of the labels"),
-        (ROWS, ["--objective", "labels"], "--objective labels needs labels"),
+        (ROWS, ["--objective", "labels"], "the objective labels needs labels"),
         (ROWS, ["--init", "labels"], "only a task with labels can start from them"),
-        (ROWS, ["--metric", "luck"], "--metric must be one of accuracy"),
+        (ROWS, ["--metric", "luck"], "the metric must be one of accuracy"),
         (ROWS, ["--template", "{text"], "at character 0"),
         (ROWS, ["--description", "d" * 5000], "description"),
         (ROWS, ["--target-delimiter", " " * 65], "target_delimiter"),
@@ -94,7 +94,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(model: Path, tmp_path: Path) -> 
         ('{"text": "\\ud800", "target": "x"}\n', [], "line 1: field 'text' holds half a surrogate pair"),
         ('{"text": 1' + "0" * 5000 + ', "target": "x"}\n', [], "line 1: not JSON: a number of too many digits"),
         ('{"text": "a", "text": "b", "target": "x"}\n', [], "line 1: a field stands twice"),
-        (ROWS, ["--template", "{soft:3}{text}"], "--length 4, but the template's slots add up to 3"),
+        (ROWS, ["--template", "{soft:3}{text}"], "the length is 4, but the template's slots add up to 3"),
     ],
 )
 def test_what_cannot_be_learnt_is_said_in_a_sentence(

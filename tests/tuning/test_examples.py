@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tuning.examples import DataError, Example, read
+from tuning.examples import DataError, Example, RowError, example, read
 
 
 def test_jsonl_rows_become_examples_in_order(tmp_path: Path) -> None:
@@ -79,3 +79,38 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     file.write_text("\n", encoding="utf-8")
     with pytest.raises(DataError, match="no rows"):
         read(file, ["text"], "target")
+
+
+def test_reading_stops_where_a_file_is_hopeless_or_too_long(tmp_path: Path) -> None:
+    """Whatever a stranger sends costs a bounded number of rows."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}\n" * 5000)
+    with pytest.raises(DataError, match="1000 rows or more cannot be read") as raised:
+        read(path, ["text"], "target")
+    assert len(raised.value.lines) == 1000
+    path.write_text('{"text": "a", "target": "x"}\n' * 4)
+    assert len(read(path, ["text"], "target", most=4)) == 4
+    with pytest.raises(DataError, match="more than 3 rows"):
+        read(path, ["text"], "target", most=3)
+
+
+def test_a_field_of_a_million_characters_is_the_longest() -> None:
+    """One more is refused before a tokenizer sees it."""
+    example({"text": "a" * 1_000_000, "target": "x"}, ["text"], "target", 1)
+    with pytest.raises(RowError, match="has more than 1000000 characters"):
+        example({"text": "a" * 1_000_001, "target": "x"}, ["text"], "target", 1)
+
+
+def test_what_is_wrong_can_be_said_without_a_name(tmp_path: Path) -> None:
+    """For whoever may not repeat what came: neither a field's name nor the row's others."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"secret": "a"}\n{"text": 3, "target": "x"}\n{"text": "a", "target": " "}\n')
+    with pytest.raises(DataError) as raised:
+        read(path, ["text"], "target")
+    assert "'text'" in str(raised.value)
+    assert "secret" in str(raised.value)
+    plain = raised.value.plain
+    assert [name in plain for name in ("text'", "secret", "'target'")] == [False] * 3
+    assert "line 1: a field is missing" in plain
+    assert "line 2: a field: expected text, got a number" in plain
+    assert "line 3: the target is empty" in plain

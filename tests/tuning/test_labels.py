@@ -24,7 +24,8 @@ def test_targets_that_do_not_repeat_are_free_text() -> None:
 
 def test_given_labels_keep_their_order_and_must_cover_the_rows() -> None:
     """A row outside them is named, its target is not."""
-    assert find(rows("y", "x"), "y,x,z") == ("y", "x", "z")
+    assert find(rows("y", "x"), "y,x,z") == find(rows("y", "x"), ["y", "x", "z"]) == ("y", "x", "z")
+    assert find(rows("a,b", "c"), ["a,b", "c"]) == ("a,b", "c")
     with pytest.raises(DataError, match="line 2: the target is none of the labels"):
         find(rows("x", "secret"), "x,y")
     with pytest.raises(DataError, match="at least two labels"):
