@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from benchmarks.order import Launch, Order
-from benchmarks.parts import freshness, http, learning, mixed, residency, rows, space, step, sweep, tasks, weights
+from benchmarks.parts import freshness, http, jobs, learning, mixed, residency, rows, space, step, sweep, tasks, weights
 from benchmarks.report import Chart
 
 
@@ -50,6 +50,7 @@ PARTS: Mapping[str, Part] = {
     "weights": weights,
     "learning": learning,
     "sweep": sweep,
+    "jobs": jobs,
 }
 
 

@@ -35,17 +35,21 @@ class Served:
     """`started`: when the process was; `ready`: when it said that it listens. Seconds of `time.perf_counter()`."""
 
     url: str
+    pid: int
     started: float
     ready: float
 
 
 @contextmanager
-def serving(order: Order, store: str) -> Iterator[Served]:
+def serving(order: Order, store: str, jobs: str = "") -> Iterator[Served]:
     """A ready server on a free port of loopback, ended with SIGTERM, with the settings that the library has elsewhere.
+
+    Without a folder for jobs it learns nothing.
 
     Raises RuntimeError when it does not come up.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
+    environment["SOFTPROMPT_JOBS"] = jobs
     started = time.perf_counter()
     sizes = ["--threads", str(order.threads), "--max-total-tokens", str(order.workload.whole), "--text-budget", "0"]
     options = ["--model", order.checkpoint, "--store", store, "--port", "0", "--device", "cpu", "--dtype", "bfloat16"]
@@ -60,7 +64,7 @@ def serving(order: Order, store: str) -> Iterator[Served]:
             url = ready.get(timeout=SECONDS)
             if url is None:
                 raise RuntimeError("the server has ended before it was ready: its last lines are above")
-            yield Served(url, started, time.perf_counter())
+            yield Served(url, process.pid, started, time.perf_counter())
         finally:
             process.terminate()
             process.wait(GRACE)

@@ -29,10 +29,13 @@ class Shape:
     feed_forward: int = 1536
     vocabulary: int = 49_152
     context: int = 1024
+    end: int | None = None
+    """The end-of-sequence id, where something is to be learnt: an answer must be able to end."""
 
     def write(self, folder: Path) -> Path:
         """The checkpoint's folder, written once: random weights, no end-of-sequence id, a tokenizer for all its ids."""
         name = f"llama-{self.layers}x{self.hidden}-{self.heads}-{self.kv_heads}-{self.feed_forward}-{self.vocabulary}"
+        name += "" if self.end is None else "-ending"
         checkpoint = folder / name
         if not (checkpoint / "model.safetensors").is_file():
             torch.manual_seed(SEED)
@@ -53,7 +56,7 @@ class Shape:
             tie_word_embeddings=True,
             initializer_range=0.06,  # wide enough that bfloat16 rounding seldom changes the best id
             bos_token_id=None,
-            eos_token_id=None,
+            eos_token_id=self.end,
             pad_token_id=0,
         )
 

@@ -14,6 +14,7 @@ from prompt_store.errors import BaseDamaged, StoreError
 from server.app import Started
 from server.config import Settings, unknown_variables
 from server.engine.checkpoint import BadBase
+from server.jobs.desk import Jobs
 from server.serve import serve as run
 
 CANNOT_START = 2
@@ -22,6 +23,7 @@ CANNOT_START = 2
 def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     model: Annotated[str | None, Option(help="Model directory or Hub id; the embedded base if left out.")] = None,
     store: Annotated[str | None, Option(help="Where tasks are kept: a directory, or memory://. Default .store")] = None,
+    jobs: Annotated[str | None, Option(help="Folder of tuning jobs, empty for none. Default .jobs")] = None,
     host: Annotated[str | None, Option(help="Address to bind. Default 127.0.0.1")] = None,
     port: Annotated[int | None, Option(help="Port to bind, 0 for any. Default 8000")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"] | None, Option(help="Default auto")] = None,
@@ -91,6 +93,7 @@ def announce(settings: Settings, up: Started) -> None:
         "the same bits in any batch": "yes" if settings.deterministic else "no",
         "store": settings.store,
         "tasks": _tasks(settings, up),
+        "tuning jobs": settings.jobs if isinstance(up.jobs, Jobs) else f"none: {up.jobs.reason}",
         "keys": "needed" if settings.closed else "none: whoever reaches this address may do everything",
         "address": f"http://{settings.host}:{settings.port}",
     }

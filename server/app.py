@@ -12,7 +12,8 @@ from starlette.types import ASGIApp
 
 from prompt_store.errors import BaseDamaged, TaskNotFound
 from prompt_store.store import Store
-from server.api import errors, generate, ops, tasks
+from server.api import errors, files, generate, ops, tasks
+from server.api import jobs as jobs_api
 from server.api.auth import Keys, authorize
 from server.api.guard import Guard
 from server.api.queries import check_query
@@ -24,13 +25,17 @@ from server.engine.selfcheck import check
 from server.engine.settings import EngineSettings
 from server.errors import KNOWN, as_fault
 from server.generate import Room
+from server.jobs.desk import Jobs, NoJobs
+from server.jobs.disk import InUseError
+from server.jobs.learner import learner
 from server.lookup import Tasks
 from server.publish import Desk, publish_files
 from server.running import Running
 from server.telemetry import logger
 from server.tokenizer import Tokenizer
+from tuning.base import FrozenBase
 
-ROUTERS: Sequence[APIRouter] = (generate.router, tasks.router, ops.router)
+ROUTERS: Sequence[APIRouter] = (generate.router, tasks.router, files.router, jobs_api.router, ops.router)
 
 
 @dataclass(slots=True)
@@ -42,28 +47,54 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What came up: the desk, and which of the packaged tasks were published."""
+    """What came up: the desk, which of the packaged tasks were published, and jobs or why there are none."""
 
     desk: Desk
     packaged: list[str]
+    jobs: Jobs | NoJobs
 
 
 @asynccontextmanager
 async def started(settings: Settings) -> AsyncIterator[Started]:
     """Everything below HTTP, running. Raises BadBase, BaseDamaged, OSError or ValueError, which name what is wrong."""
     base, tokenizer = await run_sync(load_base, settings)
+    learning = await run_sync(_learner, base, tokenizer, settings)
     engine = Engine(base, _engine_settings(settings))
     store = await run_sync(Store.open, settings.store)
     engine.start()
+    jobs: Jobs | NoJobs = NoJobs("the server is starting")
     try:
         room = Room(Tasks(store, engine, tokenizer, settings), Running(engine), tokenizer)
         desk = Desk(room, settings)
         wanted = await run_sync(unpublished, store, EMBEDDED_TASKS) if settings.embedded else []
         packaged = await publish_files(wanted, desk)
         await _bring_pinned(room.tasks, settings.pin)
-        yield Started(desk, packaged)
+        jobs = await _jobs(learning, desk)
+        yield Started(desk, packaged, jobs)
     finally:
+        await run_sync(jobs.close)
         await run_sync(engine.close, settings.drain_seconds)
+
+
+def _learner(base: BaseModel, tokenizer: Tokenizer, settings: Settings) -> FrozenBase | NoJobs:
+    if not settings.jobs:
+        return NoJobs("this server was started without a folder for jobs")
+    try:
+        return learner(base, tokenizer)
+    except ValueError as error:
+        return NoJobs(str(error))
+
+
+async def _jobs(learning: FrozenBase | NoJobs, desk: Desk) -> Jobs | NoJobs:
+    """A server that cannot learn serves all the same."""
+    if isinstance(learning, NoJobs):
+        return learning
+    try:
+        return await Jobs.open(learning, desk)
+    except InUseError as error:
+        return NoJobs(str(error))
+    except OSError as error:
+        return NoJobs(f"the folder of jobs cannot be used: {error.strerror}")
 
 
 async def _bring_pinned(tasks: Tasks, names: Sequence[str]) -> None:
@@ -132,7 +163,7 @@ def _engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
-def build(desk: Desk, lifecycle: Lifecycle) -> ASGIApp:
+def build(up: Started, lifecycle: Lifecycle) -> ASGIApp:
     """The application: every route of ours behind the guard and the keys."""
     app = FastAPI(
         title="softprompt",
@@ -141,7 +172,9 @@ def build(desk: Desk, lifecycle: Lifecycle) -> ASGIApp:
         redirect_slashes=False,
         dependencies=[Depends(authorize), Depends(check_query)],
     )
+    desk = up.desk
     app.state.desk = desk
+    app.state.jobs = up.jobs
     app.state.settings = desk.settings
     app.state.lifecycle = lifecycle
     app.state.keys = Keys(desk.settings)

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     model: str | None = None
     revision: str | None = None
     store: str = ".store"
+    jobs: str = ".jobs"
+    """The folder of tuning jobs and their files, one server's at a time; empty: this server learns nothing."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -68,6 +70,10 @@ class Settings(BaseSettings):
     prompt_budget: Bytes = 512 * 2**20
     text_budget: Annotated[int, Field(ge=0), BeforeValidator(_bytes)] = 256 * 2**20
     pin: Annotated[tuple[str, ...], NoDecode] = ()
+    jobs_budget: Bytes = 2**30
+    """Bytes of all uploaded files and results together."""
+    jobs_save_seconds: float = Field(default=20.0, ge=0, le=3600)
+    """Between two checkpoints of a job: what a kill may cost it."""
 
     api_key: Keys = ()
     admin_key: Keys = ()

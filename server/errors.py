@@ -165,74 +165,45 @@ FILE_CODES = frozenset(
 )
 """What `prompt_store` says of a file that it will not take."""
 
+
+def _rule(status: int, kind: str, *codes: str, again: bool = False) -> Rule:
+    return Rule(status, kind, retryable=again, codes=frozenset(codes))
+
+
 RULES: Mapping[type[Fault], Rule] = {
-    Invalid: Rule(
-        400,
-        "invalid_request_error",
-        retryable=False,
-        codes=frozenset(
-            {
-                "invalid_request",
-                "invalid_json",
-                "json_nan",
-                "unknown_field",
-                "context_length_exceeded",
-                "empty_prompt",
-                "invalid_task_id",
-            }
-        ),
+    Invalid: _rule(
+        400, "invalid_request_error", "invalid_request", "invalid_json", "json_nan", "unknown_field",
+        "context_length_exceeded", "empty_prompt", "invalid_task_id",
     ),
-    Unauthorized: Rule(401, "authentication_error", retryable=False, codes=frozenset({"invalid_api_key"})),
-    Forbidden: Rule(403, "permission_error", retryable=False, codes=frozenset({"insufficient_scope"})),
-    Missing: Rule(
-        404,
-        "not_found_error",
-        retryable=False,
-        codes=frozenset({"not_found", "task_not_found", "version_not_found"}),
+    Unauthorized: _rule(401, "authentication_error", "invalid_api_key"),
+    Forbidden: _rule(403, "permission_error", "insufficient_scope"),
+    Missing: _rule(
+        404, "not_found_error", "not_found", "task_not_found", "version_not_found", "model_not_found",
+        "file_not_found", "job_not_found",
     ),
-    MethodNotAllowed: Rule(405, "invalid_request_error", retryable=False, codes=frozenset({"method_not_allowed"})),
-    Late: Rule(408, "timeout_error", retryable=True, codes=frozenset({"timeout", "body_timeout"})),
-    Conflicting: Rule(409, "conflict_error", retryable=False, codes=frozenset({"version_deleted"})),
-    Outdated: Rule(412, "conflict_error", retryable=False, codes=frozenset({"precondition_failed"})),
-    TooLarge: Rule(413, "invalid_request_error", retryable=False, codes=frozenset({"body_too_large"})),
-    UrlTooLong: Rule(414, "invalid_request_error", retryable=False, codes=frozenset({"url_too_long"})),
-    Unsupported: Rule(
-        415,
-        "invalid_request_error",
-        retryable=False,
-        codes=frozenset({"unsupported_media_type", "unsupported_content_encoding"}),
+    MethodNotAllowed: _rule(405, "invalid_request_error", "method_not_allowed"),
+    Late: _rule(408, "timeout_error", "timeout", "body_timeout", again=True),
+    Conflicting: _rule(
+        409, "conflict_error", "version_deleted", "operation_in_flight", "job_finished", "file_in_use"
     ),
-    ExpectationFailed: Rule(417, "invalid_request_error", retryable=False, codes=frozenset({"expectation_failed"})),
-    Unacceptable: Rule(
-        422,
-        "unacceptable_prompt_error",
-        retryable=False,
-        codes=FILE_CODES
-        | {"canary_failed", "prompt_too_long", "digest_mismatch", "idempotency_mismatch", "version_corrupt"},
+    Outdated: _rule(412, "conflict_error", "precondition_failed"),
+    TooLarge: _rule(413, "invalid_request_error", "body_too_large"),
+    UrlTooLong: _rule(414, "invalid_request_error", "url_too_long"),
+    Unsupported: _rule(415, "invalid_request_error", "unsupported_media_type", "unsupported_content_encoding"),
+    ExpectationFailed: _rule(417, "invalid_request_error", "expectation_failed"),
+    Unacceptable: _rule(
+        422, "unacceptable_prompt_error", *FILE_CODES, "canary_failed", "prompt_too_long", "digest_mismatch",
+        "idempotency_mismatch", "version_corrupt", "bad_training_data",
     ),
-    HeadersTooLarge: Rule(431, "invalid_request_error", retryable=False, codes=frozenset({"headers_too_large"})),
-    Unavailable: Rule(
-        503,
-        "unavailable_error",
-        retryable=True,
-        codes=frozenset(
-            {
-                "queue_full",
-                "draining",
-                "store_unavailable",
-                "corrupt",
-                "engine_failed",
-                "wrong_base",
-                "unsupported_kind",
-                "non_finite_output",
-                "outcome_unknown",
-                "version_not_visible",
-            }
-        ),
+    HeadersTooLarge: _rule(431, "invalid_request_error", "headers_too_large"),
+    Unavailable: _rule(
+        503, "unavailable_error", "queue_full", "draining", "store_unavailable", "corrupt", "engine_failed",
+        "wrong_base", "unsupported_kind", "non_finite_output", "outcome_unknown", "version_not_visible",
+        "jobs_unavailable", again=True,
     ),
-    Full: Rule(507, "unavailable_error", retryable=False, codes=frozenset({"store_full"})),
-    Broken: Rule(500, "internal_error", retryable=False, codes=frozenset({"internal"})),
-}
+    Full: _rule(507, "unavailable_error", "store_full"),
+    Broken: _rule(500, "internal_error", "internal"),
+}  # fmt: skip
 
 
 KNOWN = (Fault, PromptError, InputsError, StoreError)

@@ -13,7 +13,6 @@ from transformers.utils.logging import disable_progress_bar
 from server.api.protocol import protocol
 from server.app import Lifecycle, Started, build, started
 from server.config import Settings
-from server.publish import Desk
 from server.telemetry import configure, logger
 
 Announce = Callable[[Settings, Started], None]
@@ -27,9 +26,9 @@ class Process(uvicorn.Server):
     A second signal does not wait for what still runs.
     """
 
-    def __init__(self, config: uvicorn.Config, desk: Desk, lifecycle: Lifecycle) -> None:
+    def __init__(self, config: uvicorn.Config, up: Started, lifecycle: Lifecycle) -> None:
         super().__init__(config)
-        self._desk = desk
+        self._up = up
         self._lifecycle = lifecycle
 
     @contextlib.contextmanager
@@ -45,13 +44,15 @@ class Process(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def leave(self) -> None:
-        patience = self._desk.settings.drain_seconds
+        desk = self._up.desk
+        patience = desk.settings.drain_seconds
         if self._lifecycle.draining:
             self.force_exit = True
             patience = 0.0
         self._lifecycle.draining = True
         self.should_exit = True
-        self._desk.room.running.engine.drain(patience)
+        self._up.jobs.leave()
+        desk.room.running.engine.drain(patience)
         logger().info("draining")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -70,8 +71,8 @@ async def serve(settings: Settings, announce: Announce) -> None:
         async with started(settings) as up:
             announce(settings, up)
             lifecycle = Lifecycle()
-            config = configuration(build(up.desk, lifecycle), settings)
-            await Process(config, up.desk, lifecycle).serve([listening])
+            config = configuration(build(up, lifecycle), settings)
+            await Process(config, up, lifecycle).serve([listening])
     logger().info("stopped")
 
 

@@ -79,6 +79,7 @@ def configure(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("python_multipart").setLevel("CRITICAL")  # it repeats headers
     for noisy in ("uvicorn.error", "uvicorn.access", "httpx", "httpx2"):
         logging.getLogger(noisy).setLevel("WARNING")
 

@@ -42,6 +42,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where `make serve`, as the README says it, answers; on a free port and a store of its own."""
     store = tmp_path_factory.mktemp("readme") / "store"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "ARGS"))}
+    environment["SOFTPROMPT_JOBS"] = str(store / "jobs")
     command = ["make", "serve", "PORT=0", f"STORE={store}"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -64,20 +64,21 @@ def example(row: object, fields: Sequence[str], target: str, line: int) -> Examp
     if not isinstance(row, dict):
         raise RowError(f"expected an object, got {_kind(row)}")
     values: dict[str, str] = {}
-    for name in (*fields, target):
+    for place, name in enumerate((*fields, target), start=1):
+        role = f"field {place} of the template" if place <= len(fields) else "the target's field"
         if name not in row:
             has = ", ".join(map(repr, row)) or "none"
-            raise RowError(f"field {name!r} is missing; the row has {has}", "a field is missing")
+            raise RowError(f"field {name!r} is missing; the row has {has}", f"{role} is missing")
         if not isinstance(row[name], str):
             got = f"expected text, got {_kind(row[name])}"
-            raise RowError(f"field {name!r}: {got}", f"a field: {got}")
+            raise RowError(f"field {name!r}: {got}", f"{role}: {got}")
         if len(row[name]) > LONGEST:
             longer = f"has more than {LONGEST} characters"
-            raise RowError(f"field {name!r} {longer}", f"a field {longer}")
+            raise RowError(f"field {name!r} {longer}", f"{role} {longer}")
         values[name] = row[name]
         if not _is_unicode(row[name]):
             broken = "holds half a surrogate pair"
-            raise RowError(f"field {name!r} {broken}", f"a field {broken}")
+            raise RowError(f"field {name!r} {broken}", f"{role} {broken}")
     if not values[target].strip():
         raise RowError(f"field {target!r} is empty", "the target is empty")
     return Example({name: values[name] for name in fields}, values[target], line)

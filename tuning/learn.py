@@ -118,7 +118,7 @@ class Tuning:
             raise ValueError(reason)
         self._base = base
         self._settings = settings
-        self._encoder = _encoder(base, settings)
+        self._encoder = encoder_for(base, settings)
         self._encode = encodings or Encodings()
         examples = self._encode(train, self._encoder, base.context)
         prompts = [one.prompt for one in examples]
@@ -274,7 +274,8 @@ def _tensors(kind: Kind, soft: Soft) -> dict[str, Tensor]:
     }
 
 
-def _encoder(base: FrozenBase, settings: Settings) -> Encoder:
+def encoder_for(base: FrozenBase, settings: Settings) -> Encoder:
+    """From rows to ids. Raises ValueError and PromptError for settings that the base cannot hold."""
     if settings.max_new_tokens >= base.context:
         raise ValueError(f"answers of {settings.max_new_tokens} tokens do not fit the base's context of {base.context}")
     if settings.length > base.context:

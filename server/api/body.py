@@ -86,7 +86,7 @@ def invalid(error: ErrorDetails, model: type[BaseModel]) -> Invalid:
     """One of pydantic's errors in our words. Names of unknown fields are the client's and not repeated."""
     location = list(error["loc"])
     if error["type"] != "extra_forbidden":
-        return Invalid("invalid_request", error["msg"], path(location) or None)
+        return Invalid("invalid_request", error["msg"], path(_ours(model, location)) or None)
     *parents, unknown = location
     known = fields_at(model, parents)
     if "parameters" in known and unknown in Parameters.model_fields:
@@ -107,6 +107,14 @@ def path(location: list[int | str]) -> str:
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def _ours(model: type[BaseModel], location: list[int | str]) -> list[int | str]:
+    """As far as it is made of our own names: a key of an object is the client's, a union's member nobody's."""
+    for place, part in enumerate(location):
+        if isinstance(part, str) and part not in fields_at(model, location[:place]):
+            return location[:place]
+    return location
 
 
 def fields_at(model: type[BaseModel], parents: list[int | str]) -> list[str]:

@@ -7,6 +7,11 @@ from server.api.queries import MAX_NEAREST, MAX_PAGE
 from server.api.schemas import MAX_REQUESTS
 from server.api.strict_json import MAX_DEPTH
 from server.config import Settings
+from server.jobs.desk import MAX_WAITING as MAX_WAITING_JOBS
+from server.jobs.files import MAX_FILES
+from server.jobs.method import MAX_EVALUATIONS, MAX_STEPS
+from server.jobs.records import MAX_JOBS
+from server.jobs.rows import MAX_ROWS
 from server.parameters import MAX_CHOICES, MAX_LOGPROBS, MAX_SEED, MAX_TIMEOUT_MS
 
 CONSTANT = {
@@ -30,11 +35,17 @@ CONSTANT = {
     "max_json_depth": MAX_DEPTH,
     "max_page": MAX_PAGE,
     "max_nearest": MAX_NEAREST,
+    "max_jobs": MAX_JOBS,
+    "max_waiting_jobs": MAX_WAITING_JOBS,
+    "max_job_rows": MAX_ROWS,
+    "max_job_steps": MAX_STEPS,
+    "max_job_evaluations": MAX_EVALUATIONS,
+    "max_files": MAX_FILES,
 }
 FROM_SETTINGS = (
-    "max_batch", "max_waiting", "kv_budget", "prompt_budget", "text_budget", "max_norm", "max_upload_bytes",
-    "max_body_bytes", "max_header_bytes", "max_headers", "max_url_bytes", "receive_seconds", "write_seconds",
-    "drain_seconds", "freshness_seconds",
+    "max_batch", "max_waiting", "kv_budget", "prompt_budget", "text_budget", "jobs_budget", "max_norm",
+    "max_upload_bytes", "max_body_bytes", "max_header_bytes", "max_headers", "max_url_bytes", "receive_seconds",
+    "write_seconds", "drain_seconds", "freshness_seconds",
 )  # fmt: skip
 
 

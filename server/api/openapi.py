@@ -14,6 +14,7 @@ from server.api.schemas import (
     ClassifyMany,
     GenerateMany,
     GenerateOne,
+    JobBody,
     RenderOne,
     RollbackBody,
     TaskPatch,
@@ -30,6 +31,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     RollbackBody,
     TaskPatch,
     TextTask,
+    JobBody,
 )
 STREAMED: tuple[type[BaseModel], ...] = (StreamEvent,)
 HEADERS = {

@@ -1,8 +1,11 @@
 """The queries of /tasks, and the headers and media types that OpenAPI says of it. Knows shapes and bounds only."""
 
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
 from prompt_store.metadata import MAX_DELIMITER_CHARACTERS, MAX_DESCRIPTION_CHARACTERS, MAX_TEMPLATE_CHARACTERS
@@ -15,6 +18,8 @@ NAME = f"^{TASK_ID.pattern}$"
 PREFIX = f"^({TASK_ID.pattern})?$"
 MAX_PAGE = 1000
 """Rows of one listing."""
+MAX_ID = 64
+METADATA = re.compile(r"metadata\[(.{1,64})\]")
 MAX_NEAREST = 100
 """Tokens for each pseudo-token."""
 OPERATION = {"x-operation-id": {"schema": {"type": "string"}, "description": "Names the operation; send it to retry"}}
@@ -81,3 +86,37 @@ class Bare(Strictly):
         if self.labels is not None:
             found["labels"] = self.labels.split(",")
         return found
+
+
+class JobPart(Strictly):
+    """A part of a job's events or checkpoints."""
+
+    after: Annotated[str | None, Field(max_length=MAX_ID)] = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
+
+
+class JobPage(JobPart):
+    """Which jobs: with all of these `metadata[name]=value`."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False})
+
+    @model_validator(mode="after")
+    def _only_metadata(self) -> Self:
+        unknown = [name for name in self.model_extra or () if not METADATA.fullmatch(name)]
+        if unknown:
+            raise PydanticCustomError("unknown", "the query takes after, limit and metadata[name]")
+        return self
+
+    def wants(self, metadata: Mapping[str, str] | None) -> bool:
+        """Whether a job with these is one of them."""
+        asked = {match[1]: value for name, value in (self.model_extra or {}).items() if (match := METADATA.match(name))}
+        return all((metadata or {}).get(name) == value for name, value in asked.items())
+
+
+class FilePage(Strictly):
+    """Which files."""
+
+    after: Annotated[str | None, Field(max_length=MAX_ID)] = None
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    order: Literal["asc", "desc"] = "desc"
+    purpose: Annotated[str | None, Field(max_length=MAX_ID)] = None

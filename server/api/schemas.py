@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from prompt_store.metadata import MAX_LABEL_CHARACTERS, MAX_LABELS
 from prompt_store.task import MAX_VERSION
+from server.jobs.method import Method
 from server.parameters import WHOLE, Given, Parameters, Strict
 
 MAX_REQUESTS = 256
@@ -129,3 +130,36 @@ class TaskPatch(Strict):
     labels: list[str] | None = None
     defaults: dict[str, Any] | None = None
     description: str | None = None
+
+
+class JobBody(Strict):
+    """A task to learn. `suffix` is its id, `method` what learns it; `seed` absent: any."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "base",
+                    "suffix": "intent",
+                    "training_file": "file-0123456789abcdef01234567",
+                    "method": {
+                        "type": "prompt_tuning",
+                        "prompt_tuning": {"template": "{soft:20}{text}\nIntent:", "target": "intent"},
+                    },
+                }
+            ]
+        }
+    )
+
+    model: Name
+    suffix: Name
+    training_file: Name
+    validation_file: Given[Name] = None
+    method: Method
+    seed: Given[Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]] = None
+    metadata: Given[
+        Annotated[
+            dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+            Field(max_length=16),
+        ]
+    ] = None

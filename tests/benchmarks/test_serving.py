@@ -38,3 +38,12 @@ def test_http_is_compared_with_the_library() -> None:
     assert [line["2"].ratio is None for line in chart.rows.values()] == [True, False, False]
     assert chart.columns == client.columns == ("2",)
     assert all(0 < line["2"].best < 1 for line in client.rows.values())
+
+
+def test_a_job_is_measured_beside_those_who_are_served() -> None:
+    """All are answered with and without it, it moves, and memory is seen."""
+    runs = measured("jobs")
+    latencies, memory, steps = PARTS["jobs"].charts(runs)
+    assert len(runs[0]["calm"]) == len(runs[0]["learning"]) == 8
+    assert all(cell.best > 0 for chart in (latencies, memory) for line in chart.rows.values() for cell in line.values())
+    assert steps.rows["learning alone"]["steps"].best > 0

@@ -26,7 +26,7 @@ class Process:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
         self._process = subprocess.Popen(
             [COMMAND, "serve", "--port", "0", "--threads", "1", *options],
-            env={**environment, **variables},
+            env={**environment, "SOFTPROMPT_JOBS": "", **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

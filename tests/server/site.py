@@ -112,8 +112,9 @@ class _Quiet(uvicorn.Server):
 
 @contextmanager
 def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site]:
-    """A server on any free port of this machine."""
-    chosen = Settings(model=None if base is None else str(base), store=str(store), port=0, threads=1, **settings)
+    """A server on any free port of this machine; without a folder for jobs it learns nothing."""
+    own = {"jobs": "", **settings}
+    chosen = Settings(model=None if base is None else str(base), store=str(store), port=0, threads=1, **own)
     listening = threading.Event()
     up: list[tuple[Desk, Lifecycle, _Quiet]] = []
     failed: list[BaseException] = []
@@ -123,7 +124,7 @@ def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site
         async def run() -> None:
             async with started(chosen) as found:
                 lifecycle = Lifecycle()
-                server = _Quiet(configuration(application(found.desk, lifecycle), chosen), listening)
+                server = _Quiet(configuration(application(found, lifecycle), chosen), listening)
                 up.append((found.desk, lifecycle, server))
                 await server.serve([listener])
 
@@ -150,9 +151,9 @@ def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site
     assert not failed
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
     """Looks until `condition` holds; every look asks the server, so nothing sleeps."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
 

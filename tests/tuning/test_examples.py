@@ -111,6 +111,6 @@ def test_what_is_wrong_can_be_said_without_a_name(tmp_path: Path) -> None:
     assert "secret" in str(raised.value)
     plain = raised.value.plain
     assert [name in plain for name in ("text'", "secret", "'target'")] == [False] * 3
-    assert "line 1: a field is missing" in plain
-    assert "line 2: a field: expected text, got a number" in plain
+    assert "line 1: field 1 of the template is missing" in plain
+    assert "line 2: field 1 of the template: expected text, got a number" in plain
     assert "line 3: the target is empty" in plain

@@ -16,6 +16,8 @@ API_KEY = "generate-0123456789"
 SECOND_KEY = "generate-9876543210"
 ADMIN_KEY = "admin-0123456789abc"
 OPEN = {"/livez", "/readyz", "/startupz", "/health"}
+NAMES = {"task": "t", "version": "1", "file": "f", "job": "j"}
+"""Of a path's parts."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -35,7 +37,7 @@ def call(site: Site, method: str, path: str, key: str | None = None, **more: obj
 @pytest.mark.parametrize("path", sorted({route.path for route in routes()} | {"/docs", "/metrics", "/x", "/x/y"}))
 def test_nothing_but_the_probes_answers_without_a_key(closed: Site, method: str, path: str) -> None:
     """Every route, every method: 401, or 404 and 405, which hold no data."""
-    answer = call(closed, method, path.format(task="t", version="1"))
+    answer = call(closed, method, path.format_map(NAMES))
     if method == "GET" and path in OPEN:
         assert answer.status_code == 200
     else:
@@ -48,7 +50,7 @@ def test_only_the_probes_are_declared_open() -> None:
     assert needed(lambda: None) is Access.ADMIN
 
 
-def test_every_changing_route_needs_the_admin_key(closed: Site) -> None:
+def test_every_changing_route_and_what_rows_are_seen_by_needs_the_admin_key(closed: Site) -> None:
     """The generate key is refused with 403, before any body is read; no key with 401."""
     changing = {(m, r.path) for r in routes() for m in r.methods or () if needed(r.endpoint) is Access.ADMIN}
     assert changing == {
@@ -56,9 +58,20 @@ def test_every_changing_route_needs_the_admin_key(closed: Site) -> None:
         ("PATCH", "/tasks/{task}"),
         ("DELETE", "/tasks/{task}"),
         ("POST", "/tasks/{task}/rollback"),
+        ("POST", "/v1/files"),
+        ("GET", "/v1/files"),
+        ("GET", "/v1/files/{file}"),
+        ("GET", "/v1/files/{file}/content"),
+        ("DELETE", "/v1/files/{file}"),
+        ("POST", "/v1/fine_tuning/jobs"),
+        ("GET", "/v1/fine_tuning/jobs"),
+        ("GET", "/v1/fine_tuning/jobs/{job}"),
+        ("POST", "/v1/fine_tuning/jobs/{job}/cancel"),
+        ("GET", "/v1/fine_tuning/jobs/{job}/events"),
+        ("GET", "/v1/fine_tuning/jobs/{job}/checkpoints"),
     }
     for method, path in changing:
-        answer = call(closed, method, path.format(task="t"), API_KEY)
+        answer = call(closed, method, path.format_map(NAMES), API_KEY)
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "insufficient_scope")
 
 

@@ -52,7 +52,7 @@ def test_the_document_has_every_route(site: Site) -> None:
     for path, found in document["paths"].items():
         for method, operation in found.items():
             assert operation["summary"], (path, method)
-            has_body = method in {"put", "post", "patch"}
+            has_body = method in {"put", "post", "patch"} and not path.endswith("/cancel")
             assert ("requestBody" in operation) == has_body, (path, method)
 
 

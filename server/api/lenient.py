@@ -1,0 +1,49 @@
+"""Bodies of /v1, read as OpenAI's clients write them: null means absent, and what nobody defines is passed over.
+
+A field of theirs that this server lacks is refused unless it asks for nothing. Knows no route.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from server.api.body import validated
+from server.errors import Invalid
+from server.telemetry import logger
+
+NEUTRAL: tuple[Any, ...] = ([], {}, "", False)
+SPEAKABLE = re.compile("[a-z_]{1,40}")
+"""A name that may stand in a log."""
+MOST_SAID = 100
+
+Model = TypeVar("Model", bound=BaseModel)
+_said: set[str] = set()
+
+
+def lenient(model: type[Model], value: Any, lacking: Mapping[str, str]) -> Model:
+    """`lacking`: what this server has instead of each field of OpenAI's. Raises Invalid."""
+    if not isinstance(value, dict):
+        return validated(model, value)
+    given = {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    for name, instead in lacking.items():
+        if given.pop(name, None) not in (None, *NEUTRAL):
+            raise Invalid("unknown_field", f"this server has no such field: {instead}", name)
+    for name in given.keys() - model.model_fields.keys():
+        del given[name]
+        _say(name)
+    return validated(model, given)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    return value
+
+
+def _say(name: str) -> None:
+    """Once: a client sends it with every request."""
+    if SPEAKABLE.fullmatch(name) and name not in _said and len(_said) < MOST_SAID:
+        _said.add(name)
+        logger().info("a field that nobody defines is ignored", field=name)

@@ -1,0 +1,75 @@
+"""Records of jobs and files on disk: whole or not at all, and gone on from after a kill.
+
+One process at a time owns a folder. Knows bytes and JSON; not what a record means.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+LOCK = "lock"
+
+
+class InUseError(Exception):
+    """Another process has the folder."""
+
+
+def own(folder: Path) -> TextIO:
+    """The folder, made if absent, is this process's until what is returned is closed. Raises InUseError, OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held = (folder / LOCK).open("a")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        held.close()
+        raise InUseError("another server has these jobs") from None
+    return held
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replaces `path` in one step once the bytes are on disk."""
+    fresh = path.with_name(f".{path.name}.fresh")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, ensure_ascii=False).encode())
+
+
+def read_json(path: Path) -> Any | None:
+    """None for what is no JSON object: a record that somebody else damaged is left out, not guessed at."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def append(path: Path, value: Any) -> None:
+    """One line more. A line that a kill cut short is passed over when read, and ended before the next."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            file.write(b"" if file.read(1) == b"\n" else b"\n")
+        file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+
+
+def lines(path: Path) -> Iterator[Any]:
+    """What was appended, in order."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            with suppress(ValueError):
+                yield json.loads(line)

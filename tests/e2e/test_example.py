@@ -1,0 +1,32 @@
+"""docs/examples/job.py as docs/jobs.md has it, against a server on the embedded base."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.checkout import ROOT
+from tests.e2e.process import serving
+from tests.server.jobs.conftest import client_of
+
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def test_the_example_teaches_a_running_server_a_task(tmp_path: Path) -> None:
+    """It prints what happens, and the task answers as it should where it was judged."""
+    with serving("--store", "memory://", SOFTPROMPT_JOBS=str(tmp_path / "jobs")) as (process, http):
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "job.py", EXAMPLES / "acts.csv"],
+            env={**os.environ, "SOFTPROMPT_URL": process.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "the job runs" in done.stdout
+        assert "the task is served: version 1" in done.stdout
+        (job,) = client_of(process.url).fine_tuning.jobs.list()
+        figures = client_of(process.url).fine_tuning.jobs.checkpoints.list(job.id).data[0].metrics
+        assert dict(figures)["valid_accuracy"] > 0.5
+        answer = http.post("/classify", json={"task": "act", "inputs": {"text": "what time does the shop close"}})
+        assert answer.json()["label"] == "question"
