@@ -13,6 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from server.api.protocol import protocol
 from server.app import Lifecycle, Started, build, started
 from server.config import Settings
+from server.heap import share_one
 from server.telemetry import configure, logger
 
 Announce = Callable[[Settings, Started], None]
@@ -66,6 +67,7 @@ class Process(uvicorn.Server):
 async def serve(settings: Settings, announce: Announce) -> None:
     """Until a signal. Raises what `started` does, and OSError where the address is taken."""
     configure()
+    share_one()
     disable_progress_bar()
     with bound(settings) as listening:
         async with started(settings) as up:

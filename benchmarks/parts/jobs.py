@@ -80,14 +80,15 @@ def measure(order: Order) -> dict[str, Any]:
         uploaded = _upload(http, texts(checkpoint, ROWS, shared.input_tokens // 2))
         calm: list[dict[str, float]] = []
         learning: list[dict[str, float]] = []
-        memory = {"serving": _resident(served.pid)}
+        memory = {"serving": 0, "serving and learning": 0}
         steps: dict[str, list[float]] = {"serving and learning": [], "learning alone": []}
         for turn in range(plan.turns):
             calm += _at_rate(served.url, bodies[: plan.requests], rate / 2, turn)
+            memory["serving"] = memory["serving"] or _resident(served.pid)
             job = _begin(http, uploaded, shared.length)
             began = time.perf_counter()
             learning += _at_rate(served.url, bodies[: plan.requests], rate / 2, turn)
-            memory["serving and learning"] = max(memory.get("serving and learning", 0), _resident(served.pid))
+            memory["serving and learning"] = max(memory["serving and learning"], _resident(served.pid))
             steps["serving and learning"].append(_end(http, job) / (time.perf_counter() - began))
         job = _begin(http, uploaded, shared.length)
         began = time.perf_counter()
