@@ -25,6 +25,7 @@ from server.engine.selfcheck import check
 from server.engine.settings import EngineSettings
 from server.errors import KNOWN, as_fault
 from server.generate import Room
+from server.heap import give_back
 from server.jobs.desk import Jobs, NoJobs
 from server.jobs.disk import InUseError
 from server.jobs.learner import learner
@@ -70,6 +71,7 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
         packaged = await publish_files(wanted, desk)
         await _bring_pinned(room.tasks, settings.pin)
         jobs = await _jobs(learning, desk)
+        await run_sync(give_back)  # what loading needed
         yield Started(desk, packaged, jobs)
     finally:
         await run_sync(jobs.close)

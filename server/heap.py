@@ -14,5 +14,16 @@ M_ARENA_MAX = -8
 def share_one() -> None:
     """Unless the environment says otherwise. To be called before the threads begin that compute."""
     libc = ctypes.CDLL(None)
-    if "MALLOC_ARENA_MAX" not in os.environ and hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
+    if "MALLOC_ARENA_MAX" not in os.environ and _is_glibc(libc):
         libc.mallopt(M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """To the system, all that is free. After work that needed much."""
+    libc = ctypes.CDLL(None)
+    if _is_glibc(libc):
+        libc.malloc_trim(0)
+
+
+def _is_glibc(libc: ctypes.CDLL) -> bool:
+    return hasattr(libc, "gnu_get_libc_version")

@@ -13,6 +13,7 @@ from typing import Protocol
 from prompt_store.prompt import PromptFile
 from server.engine.model import one_thread
 from server.errors import KNOWN, Full, as_fault
+from server.heap import give_back
 from server.jobs.failures import INTERNAL, Failure, failure
 from server.jobs.files import RESULTS, Files
 from server.jobs.method import Method
@@ -92,6 +93,7 @@ class Worker:
             while (job := self._next()) is not None:
                 self._current = job.id
                 self._finish(job, self._attempt(job))
+                give_back()
                 now = self._records.get(job.id)
                 code = now.error["code"] if now.error else None
                 logger().info("a job has stopped", job=job.id, task=job.task, status=now.status, code=code)
