@@ -12,7 +12,21 @@ from typing import Any, Protocol
 import torch
 
 from benchmarks.order import Launch, Order
-from benchmarks.parts import freshness, http, jobs, learning, mixed, residency, rows, space, step, sweep, tasks, weights
+from benchmarks.parts import (
+    freshness,
+    http,
+    jobs,
+    learning,
+    memory,
+    mixed,
+    residency,
+    rows,
+    space,
+    step,
+    sweep,
+    tasks,
+    weights,
+)
 from benchmarks.report import Chart
 
 
@@ -51,6 +65,7 @@ PARTS: Mapping[str, Part] = {
     "learning": learning,
     "sweep": sweep,
     "jobs": jobs,
+    "memory": memory,
 }
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -154,3 +155,9 @@ def closed_loop(url: str, ask: Callable[[Client, bytes], T], bodies: Sequence[by
                 idle.put(client)
 
         return list(pool.map(one, bodies))
+
+
+def resident(pid: int | str = "self") -> int:
+    """Bytes of a process that lie in memory now (Linux)."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

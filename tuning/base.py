@@ -38,11 +38,19 @@ class FrozenBase:
 
     `ends` are the ids that end an answer, the first of which ends a target; `context` is the most positions.
     `attentions`: the attention module of every layer, by number. The model attends as the tuner wants from here on.
+    `parameters`: how many numbers the base has; said by whoever has laid them out in a way that cannot be counted.
     `pace` is called before every pass: whoever shares the machine may wait there. `positions`: about so many padded
     ones a pass.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer, base: Base, ends: Sequence[int]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        base: Base,
+        ends: Sequence[int],
+        parameters: int | None = None,
+    ) -> None:
         if not ends:
             raise ValueError("the base has no end-of-sequence id: an answer could never end")
         if not isinstance(model, PreTrainedModel):
@@ -62,15 +70,11 @@ class FrozenBase:
             for module in model.modules()
             if hasattr(module, "layer_idx") and hasattr(module, "is_causal")
         }
+        self.parameters = parameters or sum(parameter.numel() for parameter in model.parameters())
         self.pace: Callable[[], None] | None = None
         self.positions = POSITIONS
         self._wanted: tuple[Tensor, Tensor] | None = None
         model.get_output_embeddings().register_forward_pre_hook(self._pick)
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the base has."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def embed(self, ids: Tensor, rows: Tensor) -> Tensor:
         """ids [..., n] with ~i for row i, rows [p, hidden] -> what block 0 receives [..., n, hidden]."""

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.order import Launch, Order
 from benchmarks.prompts import prompt_file, texts
 from benchmarks.report import Chart, charted
-from benchmarks.serving import Client, closed_loop, question, serving
+from benchmarks.serving import Client, closed_loop, question, resident, serving
 from benchmarks.workload import SEED, workload
 from prompt_store.base import read_base
 
@@ -84,11 +84,11 @@ def measure(order: Order) -> dict[str, Any]:
         steps: dict[str, list[float]] = {"serving and learning": [], "learning alone": []}
         for turn in range(plan.turns):
             calm += _at_rate(served.url, bodies[: plan.requests], rate / 2, turn)
-            memory["serving"] = memory["serving"] or _resident(served.pid)
+            memory["serving"] = memory["serving"] or resident(served.pid)
             job = _begin(http, uploaded, shared.length)
             began = time.perf_counter()
             learning += _at_rate(served.url, bodies[: plan.requests], rate / 2, turn)
-            memory["serving and learning"] = max(memory["serving and learning"], _resident(served.pid))
+            memory["serving and learning"] = max(memory["serving and learning"], resident(served.pid))
             steps["serving and learning"].append(_end(http, job) / (time.perf_counter() - began))
         job = _begin(http, uploaded, shared.length)
         began = time.perf_counter()
@@ -163,12 +163,6 @@ def _check_runs(http: httpx.Client, job: str) -> None:
 def _evaluations(http: httpx.Client, job: str) -> int:
     events = http.get(f"/v1/fine_tuning/jobs/{job}/events?limit=1000").json()["data"]
     return sum(event["type"] == "metrics" for event in events)
-
-
-def _resident(pid: int) -> int:
-    """Bytes of a process that lie in memory now."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096
 
 
 def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:

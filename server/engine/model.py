@@ -69,7 +69,7 @@ def choose_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dt
 
 
 class BaseModel:
-    """The model on its device, its shape, its end ids and its identity (`base`).
+    """The model on its device, its shape, its end ids, its identity (`base`) and how many numbers it has.
 
     `attentions`: every layer's, by number. `speedup`: what native kernels do for it, in words.
     `no_adapters`: why this base cannot run adapters, None when it can.
@@ -82,6 +82,7 @@ class BaseModel:
         self.eos_ids = eos_ids
         self.shape = shape_of(config)
         self.embedding = model.get_input_embeddings()  # type: ignore[operator]
+        self.parameters = sum(one.numel() for one in model.parameters())  # packed layers will have none to count
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.packed = 0

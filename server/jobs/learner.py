@@ -15,6 +15,6 @@ FEWEST = 128
 
 def learner(base: BaseModel, tokenizer: Tokenizer) -> FrozenBase:
     """To be called before an engine is built on `base`. Raises ValueError, saying why nothing can be learnt on it."""
-    found = FrozenBase(view(base), tokenizer, base.base, sorted(base.eos_ids))
+    found = FrozenBase(view(base), tokenizer, base.base, sorted(base.eos_ids), base.parameters)
     found.positions = min(POSITIONS, max(FEWEST, int(PASS_FLOPS / (6 * found.parameters))))
     return found

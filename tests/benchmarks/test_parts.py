@@ -137,3 +137,11 @@ def test_without_a_name_it_is_the_mixed_workload() -> None:
     """`make bench ARGS=--tiny` goes on meaning what it meant."""
     assert arguments(["--tiny"]).part == arguments([]).part == "mixed"
     assert arguments(["http"]).part == "http"
+
+
+def test_what_a_job_keeps_is_measured_by_the_size_of_a_pass() -> None:
+    """A point for each size, and the line through them."""
+    runs = measured("memory", "--positions", "64", "256")
+    (chart,) = PARTS["memory"].charts(runs)
+    assert chart.columns == ("64", "256")
+    assert set(PARTS["memory"].notes(runs)) == {"MiB a position", "MiB of no position"}
