@@ -39,6 +39,7 @@ SUBJECTS: Mapping[str, Subject] = {
     "snips": Subject(RECIPES["intent"], "{text}\nIt is", "Say what the request is about."),
     "clinc150": Subject(RECIPES["domain"], "{text}\nIt is about", "Say what the question is about."),
     "sentiment": Subject(RECIPES["sentiment"], "{text}\nIt was", "Say whether the film was good or bad."),
+    "subjectivity": Subject(RECIPES["subjectivity"], "{text}\nIt is", "Say whether this is a story or an opinion."),
     "e2e_nlg": Subject(RECIPES["restaurant"], "{mr}\nIn words:", "Describe the restaurant in a sentence."),
     "dart": Subject(DART, "{triples}\nIn words:", "Say these facts in a sentence."),
 }

@@ -68,7 +68,8 @@ def methods_table(results: Results) -> str:
             continue
         cells = []
         for name in names:
-            value = over_seeds(some, lambda cell: (cell.method, cell.data), metric_of(name)).get((method, name))
+            mine = [(cell, data) for cell, data in some if cell.data == name]  # each data set has metrics of its own
+            value = over_seeds(mine, lambda cell: cell.method, metric_of(name)).get(method)
             cells.append("–" if value is None else str(value))
         lines.append(f"| {method} | {100 * shares[method]:.3g} % | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -102,6 +103,19 @@ def line_table(results: Results, table: str, of: Callable[[Cell], Any], columns:
         values = over_seeds(mine, of, metric_of(data))
         cells = [str(values[column]) if column in values else "–" for column in columns]
         lines.append(f"| {data}, {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def hard_table(results: Results) -> str:
+    """What a search came to beside the instruction that it began with, on test rows, and what it reads like."""
+    some = [(cell, data) for cell, data in results if cell.method == "hard"]
+    lines = ["| data | as written | found | of the first seed |", "|---|---|---|---|"]
+    for name in dict.fromkeys(cell.data for cell, _ in some):
+        mine = [data for cell, data in some if cell.data == name]
+        metric = metric_of(name)
+        written, found = (Value(tuple(data[where][metric] for data in mine)) for where in ("began", "test"))
+        instruction = mine[0]["template"].partition("{")[0].strip().replace("|", " ")
+        lines.append(f"| {name} | {mean(written.values):.3f} | {found} | {instruction} |")
     return "\n".join(lines)
 
 
@@ -149,7 +163,7 @@ def write(results: Results, page: Path) -> None:
     folder = page.with_suffix("")
     folder.mkdir(exist_ok=True)
     text = page.read_text(encoding="utf-8")
-    parts = {"methods": methods_table(results), "written": written_table(results)}
+    parts = {"methods": methods_table(results), "written": written_table(results), "hard": hard_table(results)}
     for table, (_, of, columns) in AXES.items():
         if any(cell.table == table for cell, _ in results):
             parts[table] = line_table(results, table, of, columns)
