@@ -21,6 +21,10 @@ POSITIONS = 2048
 """Padded positions of one pass, about: more would leave a CPU's caches and gain nothing."""
 
 
+class Interrupted(Exception):  # noqa: N818 - no error: somebody wants the run to stop here
+    """Raised by whoever is asked to `pace` a run: it is saved where it is, and goes on from there another time."""
+
+
 class Tokenizer(Protocol):
     """What `prompt_store.template` asks of a tokenizer, and the way back. `bos` None: none is put in front."""
 
@@ -39,8 +43,8 @@ class FrozenBase:
     `ends` are the ids that end an answer, the first of which ends a target; `context` is the most positions.
     `attentions`: the attention module of every layer, by number. The model attends as the tuner wants from here on.
     `parameters`: how many numbers the base has; said by whoever has laid them out in a way that cannot be counted.
-    `pace` is called before every pass: whoever shares the machine may wait there. `positions`: about so many padded
-    ones a pass.
+    `pace` is called before every pass: whoever shares the machine may wait there, or raise `Interrupted`. `positions`:
+    about so many padded ones a pass.
     """
 
     def __init__(

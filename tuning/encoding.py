@@ -75,7 +75,7 @@ def _check_apart(answers: Sequence[tuple[int, ...]]) -> None:
     for longer, shorter in permutations(range(len(answers)), 2):
         if answers[longer][: len(answers[shorter])] == answers[shorter]:
             raise DataError(
-                f"label {longer + 1} begins as label {shorter + 1} ends: it could never be chosen; use other words"
+                f"label {longer + 1} begins with all of label {shorter + 1}: it could never be chosen; use other words"
             )
 
 

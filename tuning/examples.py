@@ -84,14 +84,17 @@ def example(row: object, fields: Sequence[str], target: str, line: int) -> Examp
     return Example({name: values[name] for name in fields}, values[target], line)
 
 
-def read(path: Path, fields: Sequence[str], target: str, most: int | None = None) -> list[Example]:
-    """Every row of a `.jsonl` or `.csv` file (UTF-8), in order.
+def read(
+    path: Path, fields: Sequence[str], target: str, most: int | None = None, name: str | None = None
+) -> list[Example]:
+    """Every row of a `.jsonl` or `.csv` file (UTF-8), in order. `name`: what messages call it, if not as the disk does.
 
     Raises DataError, for more than `most` rows too, and FileNotFoundError. After BAD_LINES it reads no further.
     """
+    name = name or path.name
     examples: list[Example] = []
     bad: list[tuple[int, RowError]] = []
-    for number, row in _csv(path) if path.suffix.lower() == ".csv" else _json_lines(path):
+    for number, row in _csv(path, name) if path.suffix.lower() == ".csv" else _json_lines(path):
         try:
             if isinstance(row, RowError):
                 raise row
@@ -99,13 +102,13 @@ def read(path: Path, fields: Sequence[str], target: str, most: int | None = None
         except RowError as error:
             bad.append((number, error))
         if len(bad) == BAD_LINES:
-            raise DataError(f"{path.name}: {BAD_LINES} rows or more cannot be read", bad)
+            raise DataError(f"{name}: {BAD_LINES} rows or more cannot be read", bad)
         if most is not None and len(examples) > most:
-            raise DataError(f"{path.name}: more than {most} rows")
+            raise DataError(f"{name}: more than {most} rows")
     if bad:
-        raise DataError(f"{path.name}: {len(bad)} of {len(bad) + len(examples)} rows cannot be read", bad)
+        raise DataError(f"{name}: {len(bad)} of {len(bad) + len(examples)} rows cannot be read", bad)
     if not examples:
-        raise DataError(f"{path.name}: no rows")
+        raise DataError(f"{name}: no rows")
     return examples
 
 
@@ -147,19 +150,19 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _csv(path: Path) -> Iterator[tuple[int, object]]:
+def _csv(path: Path, name: str) -> Iterator[tuple[int, object]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, restkey=_EXTRA, strict=True)
             columns = reader.fieldnames or ()
             if len(set(columns)) < len(columns):
-                raise DataError(f"{path.name}: a column stands twice")
+                raise DataError(f"{name}: a column stands twice")
             for row in reader:
                 yield reader.line_num, _cells(row)
     except UnicodeDecodeError:
-        raise DataError(f"{path.name}: not UTF-8") from None
+        raise DataError(f"{name}: not UTF-8") from None
     except csv.Error as error:
-        raise DataError(f"{path.name}: not CSV", [(reader.line_num, str(error))]) from None
+        raise DataError(f"{name}: not CSV", [(reader.line_num, str(error))]) from None
 
 
 def _cells(row: dict[str, Any]) -> object:

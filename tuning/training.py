@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tuning import checkpoint
-from tuning.base import FrozenBase
+from tuning.base import FrozenBase, Interrupted
 from tuning.crowd import Member, gather
 from tuning.encoding import Encoded
 from tuning.likelihood import chunks, log_likelihoods
@@ -50,7 +50,17 @@ class Training:
         return True
 
     def run(self, path: Path, identity: dict[str, Any], save_seconds: float) -> Iterator[Event]:
-        """Learn to the end, with checkpoints at `path`; leaves the best tensors in the methods."""
+        """Learn to the end, with checkpoints at `path`; leaves the best tensors in the methods.
+
+        An interrupted run is saved where it is: nothing moves between the passes of a step.
+        """
+        try:
+            yield from self._run(path, identity, save_seconds)
+        except Interrupted:
+            self._save(path, identity)
+            raise
+
+    def _run(self, path: Path, identity: dict[str, Any], save_seconds: float) -> Iterator[Event]:
         began = saved = time.monotonic()
         moved = 0
         yield from self._evaluate()

@@ -119,6 +119,7 @@ class Jobs:
             if now.status == "cancelled":
                 return now
             raise Conflicting("job_finished", "the job is over, or is being published: it cannot be cancelled")
+        await run_sync(self.records.tell, name, "the job was cancelled")
         return changed
 
     async def delete(self, name: str) -> File:

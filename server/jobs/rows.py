@@ -16,9 +16,13 @@ def both(data: Data, files: Files, training: str, validation: str | None) -> tup
     Raises DataError, FileNotFoundError, Missing, and PromptError and ValueError for a template that is none.
     """
     fields = Template.parse(data.template, "embeddings", length_for(data.template, None)).fields
-    train = _rows(files, training, fields, data.target)
-    return hold_out(train) if validation is None else (train, _rows(files, validation, fields, data.target))
+    train = _rows(files, training, fields, data.target, "the training file")
+    if validation is None:
+        return hold_out(train)
+    return train, _rows(files, validation, fields, data.target, "the validation file")
 
 
-def _rows(files: Files, name: str, fields: tuple[str, ...], target: str) -> list[Example]:
-    return read(files.path(files.get(name)), fields, target, MAX_ROWS)
+def _rows(files: Files, name: str, fields: tuple[str, ...], target: str, called: str) -> list[Example]:
+    path = files.path(files.get(name))
+    form = "CSV" if path.suffix == ".csv" else "JSON lines"
+    return read(path, fields, target, MAX_ROWS, f"{called}, read as {form}")

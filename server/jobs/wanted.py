@@ -17,6 +17,7 @@ from server.jobs.method import Method
 from server.jobs.records import Job
 from server.jobs.rows import both
 from tuning.base import FrozenBase
+from tuning.encoding import encode
 from tuning.examples import DataError
 from tuning.learn import encoder_for
 from tuning.methods import lacking
@@ -67,7 +68,7 @@ def check(wanted: Wanted, seed: int, files: Files, base: FrozenBase) -> None:
         train, held_out = both(method.data, files, wanted.training_file, wanted.validation_file)
         settings = method.settings([*train, *held_out], seed)
         if learnt is not None:
-            encoder_for(base, replace(settings, method=learnt))
+            encode(train[:1], encoder_for(base, replace(settings, method=learnt)), base.context)
     except DataError as error:
         raise Unacceptable("bad_training_data", error.plain, "training_file") from None
     except PromptError as error:

@@ -21,7 +21,7 @@ from server.jobs.progress import Progress, curve
 from server.jobs.records import Job, Records
 from server.jobs.rows import both
 from server.telemetry import logger
-from tuning.base import FrozenBase
+from tuning.base import FrozenBase, Interrupted
 from tuning.checkpoint import CheckpointError
 from tuning.compare import Comparison, Result
 
@@ -45,7 +45,7 @@ class Outlet(Protocol):
         """The version that is current now."""
 
 
-class StoppedError(Exception):
+class StoppedError(Interrupted):
     """The server leaves, or the job was cancelled: nothing more is learnt."""
 
 
@@ -201,6 +201,8 @@ class Worker:
 
     def _finish(self, job: Job, failed: Failure | None) -> None:
         """A job that the server left in the middle waits for the next one; that start does not count."""
+        if self._records.get(job.id).over:  # cancelled: what it was saved with has no use
+            self._records.checkpoint(job.id).unlink(missing_ok=True)
         try:
             if failed is not None:
                 self._records.fail(job.id, failed)

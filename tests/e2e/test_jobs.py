@@ -59,14 +59,17 @@ def test_a_job_survives_a_kill_and_a_restart_and_learns_what_it_would_have(base_
 def test_an_orderly_end_does_not_wait_for_a_job_and_counts_for_nothing(base_folder: Path, tmp_path: Path) -> None:
     """SIGTERM leaves at once, more often than a job may be interrupted; the job is still there to go on."""
     given, variables = options(base_folder, tmp_path)
+    variables = {**variables, "SOFTPROMPT_JOBS_SAVE_SECONDS": "3600"}
     job = ""
     for _ in range(4):
         with serving(*given, **variables) as (_, http):
             client = client_of(str(http.base_url))
             job = job or create(client, "patient", method(told={**STEPS, "steps": 90_000, "evaluate_every": 90})).id
             until_status(tmp_path, job, "running")
-    record = json.loads((tmp_path / "jobs" / "jobs" / job / "job.json").read_text())
+    folder = tmp_path / "jobs" / "jobs" / job
+    record = json.loads((folder / "job.json").read_text())
     assert (record["status"], record["attempts"]) == ("queued", 0)
+    assert (folder / "checkpoint.safetensors").exists()  # of the very moment: none was due
 
 
 def test_a_job_that_its_server_never_survives_fails(base_folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from prompt_store.prompt import PromptFile, parse
 from server.engine.adapters import ADAPTED_FAMILIES
 from tests.tuning.conftest import LABELS, examples, frozen
 from tuning import objective as objectives
-from tuning.base import FrozenBase
+from tuning.base import FrozenBase, Interrupted
 from tuning.checkpoint import CheckpointError, read
 from tuning.encoding import encode, shared_head
 from tuning.examples import Example
@@ -169,6 +169,29 @@ def test_a_sweep_that_stopped_goes_on_to_the_same_bytes(tmp_path: Path, method: 
     again = various(frozen(), method)
     assert list(Sweep(again[0]._base, again).events(tmp_path / "stopped", resume=True))
     for one, other in zip(whole, again, strict=True):
+        for name, parameter in one.run.parameters.items():
+            assert torch.equal(parameter, other.run.parameters[name]), name
+
+
+@pytest.mark.parametrize("passes", [0, 1, 6, 17])
+def test_a_sweep_that_is_interrupted_between_passes_goes_on_to_the_same_bytes(tmp_path: Path, passes: int) -> None:
+    """Before the first evaluation, in one, in the middle of a step: it is saved where it is, not where it was last."""
+    whole = various(frozen(), "prompt_tuning")
+    list(Sweep(whole[0]._base, whole).events(tmp_path / "whole"))
+    stopped = various(frozen(), "prompt_tuning")
+    asked = iter(range(passes))
+
+    def interrupt() -> None:
+        if next(asked, None) is None:
+            raise Interrupted
+
+    stopped[0]._base.pace = interrupt
+    with pytest.raises(Interrupted):
+        list(Sweep(stopped[0]._base, stopped).events(tmp_path / "stopped", save_seconds=3600))
+    again = various(frozen(), "prompt_tuning")
+    list(Sweep(again[0]._base, again).events(tmp_path / "stopped", resume=True))
+    for one, other in zip(whole, again, strict=True):
+        assert one.run.progress.curve == other.run.progress.curve
         for name, parameter in one.run.parameters.items():
             assert torch.equal(parameter, other.run.parameters[name]), name
 

@@ -39,6 +39,10 @@ def told(**changed: Any) -> Any:
         ({"method": method(template="{other}")}, (422, "bad_training_data", "training_file")),
         ({"method": method(target="other")}, (422, "bad_training_data", "training_file")),
         ({"method": method(labels=["x", "y"])}, (422, "bad_training_data", "training_file")),
+        (
+            {"method": method(labels=["a table", "music", "weather", "a table for"])},
+            (422, "bad_training_data", "training_file"),
+        ),
         ({"method": method(labels=["x"])}, (400, "invalid_request", "method.prompt_tuning.labels")),
         ({"method": method(secret=1)}, (400, "unknown_field", "method.prompt_tuning")),
         ({"method": told(learning_rate=0)}, (400, "invalid_request", "hyperparameters.learning_rate")),
