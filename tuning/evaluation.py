@@ -93,8 +93,10 @@ class TextEvaluation:
         self, examples: Sequence[Example], reading: Reading, metrics: Sequence[str], speaking: Speaking
     ) -> None:
         self.groups = group(examples)
-        firsts = [Example(one.inputs, one.references[0]) for one in self.groups]
-        self._prompts = reading(firsts)
+        firsts: dict[tuple[tuple[str, str], ...], Example] = {}
+        for one in examples:
+            firsts.setdefault(tuple(one.inputs.items()), one)
+        self._prompts = reading(list(firsts.values()))
         self._delimiter = reading.encoder.delimiter
         self._metrics = metrics
         self._speaking = speaking

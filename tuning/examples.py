@@ -17,6 +17,8 @@ NAMED_LINES = 20
 """How many bad lines a message names before it only counts."""
 BAD_LINES = 1000
 """After so many a file is read no further."""
+LONGEST_LINE = 2**20
+"""Bytes: whoever parses a line keeps all other threads of the process waiting meanwhile."""
 LONGEST = 1_000_000
 """Characters of a field: no context holds more, and a tokenizer would take minutes to say so."""
 
@@ -113,10 +115,20 @@ def read(
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, object]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, _parsed(line)
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            yield number, _parsed(line)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Raises DataError for one that is too long."""
+    with path.open("rb") as file:
+        number = 1
+        while line := file.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise DataError("the file cannot be read", [(number, f"longer than {LONGEST_LINE} bytes")])
+            yield line
+            number += 1
 
 
 def _parsed(line: bytes) -> object:
@@ -152,17 +164,22 @@ def _is_unicode(text: str) -> bool:
 
 def _csv(path: Path, name: str) -> Iterator[tuple[int, object]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, restkey=_EXTRA, strict=True)
-            columns = reader.fieldnames or ()
-            if len(set(columns)) < len(columns):
-                raise DataError(f"{name}: a column stands twice")
-            for row in reader:
-                yield reader.line_num, _cells(row)
+        reader = csv.DictReader(_decoded(_lines(path)), restkey=_EXTRA, strict=True)
+        columns = reader.fieldnames or ()
+        if len(set(columns)) < len(columns):
+            raise DataError(f"{name}: a column stands twice")
+        for row in reader:
+            yield reader.line_num, _cells(row)
     except UnicodeDecodeError:
         raise DataError(f"{name}: not UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{name}: not CSV", [(reader.line_num, str(error))]) from None
+
+
+def _decoded(lines: Iterator[bytes]) -> Iterator[str]:
+    """Without a byte order mark in front."""
+    for place, line in enumerate(lines):
+        yield line.decode("utf-8" if place else "utf-8-sig")
 
 
 def _cells(row: dict[str, Any]) -> object:

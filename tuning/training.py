@@ -46,7 +46,10 @@ class Training:
         for run in self.runs:
             first = f"{run.name}/"
             own = {name.removeprefix(first): tensor for name, tensor in tensors.items() if name.startswith(first)}
-            run.restore(own, Progress(**numbers["progress"][run.name]))
+            try:
+                run.restore(own, Progress(**numbers["progress"][run.name]))
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:  # tensors of others, or none
+                raise checkpoint.CheckpointError(f"{path.name} holds another run") from error
         return True
 
     def run(self, path: Path, identity: dict[str, Any], save_seconds: float) -> Iterator[Event]:

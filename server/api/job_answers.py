@@ -176,7 +176,7 @@ def event_object(happening: Happening) -> Json:
 
 
 def checkpoints(job: Job) -> Iterator[Json]:
-    if job.best is None:
+    if job.best is None or not {"step", "created"} <= job.best.keys():
         return
     step = job.best["step"]
     yield {

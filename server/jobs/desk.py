@@ -84,7 +84,8 @@ class Jobs:
 
     async def upload(self, data: bytes, filename: str, operation: str) -> File:
         """Keeps a file of rows; sent again under the same operation it is kept once. Raises Unacceptable, Full."""
-        digest = hashlib.sha256(data).hexdigest()
+        named = filename.lower().encode("utf-8", "replace")  # whose end says how it is read
+        digest = await run_sync(lambda: hashlib.sha256(named + b"\0" + data).hexdigest())
         with self._once(operation):
             known = self.files.made_by(operation)
             if known is not None:
@@ -113,7 +114,10 @@ class Jobs:
 
     async def cancel(self, name: str) -> Job:
         """The job, cancelled; twice is as good as once. Raises Missing, and Conflicting for one that is over."""
-        changed = await run_sync(self.records.cancel, name)
+        try:
+            changed = await run_sync(self.records.cancel, name)
+        except OSError:
+            raise Full("store_full", "the disk of the jobs is full or not to be written: nothing was changed") from None
         if changed is None:
             now = self.records.get(name)
             if now.status == "cancelled":
@@ -153,12 +157,12 @@ class Jobs:
             if reason is not None:
                 self.records.fail(job.id, reason)
             elif job.status != "queued":
-                self.records.change(job.id, status="queued")
+                self.records.change(job.id, status="queued", publishing=False)
                 self.records.tell(job.id, "the server started again: the job waits for its turn", "warn")
 
     def _lost(self, job: Job) -> Failure | None:
         """Why a job cannot go on."""
-        if job.attempts >= MAX_ATTEMPTS:
+        if job.attempts >= MAX_ATTEMPTS and not job.publishing:  # that one has learnt, and is perhaps served
             return INTERRUPTED_TOO_OFTEN
         if job.fingerprint != self._base.base.fingerprint:
             return OTHER_BASE

@@ -9,9 +9,16 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
-LOCK = "lock"
+from pydantic import TypeAdapter, ValidationError
+
+from server.telemetry import logger
+
+LOCK, FRESH = "lock", ".fresh"
+
+
+Record = TypeVar("Record")
 
 
 class InUseError(Exception):
@@ -32,12 +39,17 @@ def own(folder: Path) -> TextIO:
 
 def write(path: Path, data: bytes) -> None:
     """Replaces `path` in one step once the bytes are on disk."""
-    fresh = path.with_name(f".{path.name}.fresh")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    fresh = path.with_name(f".{path.name}{FRESH}")
+    try:
+        with fresh.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -49,13 +61,13 @@ def write_json(path: Path, value: Any) -> None:
     write(path, json.dumps(value, ensure_ascii=False).encode())
 
 
-def read_json(path: Path) -> Any | None:
-    """None for what is no JSON object: a record that somebody else damaged is left out, not guessed at."""
+def read(path: Path, kind: TypeAdapter[Record]) -> Record | None:
+    """None for what is no such record: somebody else damaged it; it is left out and left alone. Raises OSError."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return kind.validate_json(path.read_bytes(), strict=True)
+    except ValidationError:
+        logger().warning("a record is damaged and left out", kind=path.suffix)
         return None
-    return value if isinstance(value, dict) else None
 
 
 def append(path: Path, value: Any) -> None:
@@ -71,5 +83,5 @@ def lines(path: Path) -> Iterator[Any]:
     """What was appended, in order."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         for line in file:
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 yield json.loads(line)

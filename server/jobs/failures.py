@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from prompt_store.errors import PreconditionFailed
 from server.errors import KNOWN, as_fault
@@ -26,6 +27,7 @@ class Failure:
 INTERRUPTED_TOO_OFTEN = Failure("interrupted", "the server ended too often while this job ran")
 OTHER_BASE = Failure("interrupted", "the server has another base now than when the job was created")
 SUPERSEDED = Failure("superseded", "the task has another version now than when the job was created")
+DAMAGED = Failure("interrupted", "the job's record is damaged")
 NO_DATA = Failure("interrupted", "a file that the job learns from is gone")
 INTERNAL = Failure("internal", "internal error; the job's id finds it in the server's log")
 
@@ -45,6 +47,7 @@ _CAUSES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[[An
     (DataError, lambda error: Failure("bad_training_data", error.plain)),
     (PreconditionFailed, lambda _: SUPERSEDED),
     (KNOWN, _faulty),
+    (ValidationError, lambda _: DAMAGED),
     (ValueError, lambda error: Failure("bad_training_data", str(error))),  # what the base cannot hold, say the tuner's
     (FileNotFoundError, lambda _: NO_DATA),
     (OSError, lambda _: Failure("store_full", "the disk of the jobs is full or not to be written")),

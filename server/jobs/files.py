@@ -4,19 +4,24 @@ A file is its bytes, `<id>.jsonl` or `<id>.csv`, and a record beside them. Names
 used as paths. Knows no rows.
 """
 
+import re
 import secrets
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from server.errors import Full, Missing
 from server.jobs import disk
 
 MAX_FILES = 1000
 RECORD = ".json"
-FORMATS = (".csv", ".jsonl")
+OURS = re.compile(r"file-[0-9a-f]{24}\.(csv|jsonl)")
+OURS_RECORD = re.compile(r"file-[0-9a-f]{24}\.json")
 TRAINING, RESULTS = "fine-tune", "fine-tune-results"
 
 
@@ -34,6 +39,9 @@ class File:
     digest: str
 
 
+ONE = TypeAdapter(File)
+
+
 class Files:
     """All of one folder. Any thread may ask."""
 
@@ -44,32 +52,38 @@ class Files:
         self._budget = budget
         self._lock = threading.Lock()
         self._files: dict[str, File] = {}
-        for path in folder.glob(f"*{RECORD}"):
-            record = disk.read_json(path)
-            if record is not None:
-                self._files[record["id"]] = File(**record)
-        for path in folder.iterdir():  # of uploads that a kill cut short
-            if path.stem not in self._files:
-                path.unlink()
+        self._reserved = 0
+        for path in folder.iterdir():
+            if path.name.endswith(disk.FRESH) or (OURS.fullmatch(path.name) and not path.with_suffix(RECORD).exists()):
+                path.unlink()  # of an upload that a kill cut short
+            elif OURS_RECORD.fullmatch(path.name):
+                record = disk.read(path, ONE)
+                if record is not None:
+                    self._files[record.id] = record
 
     def add(self, data: bytes, filename: str, purpose: str, operation: str, digest: str) -> File:
-        """Keeps the bytes. Raises Full."""
+        """Keeps the bytes, and then shows them. Raises Full."""
         suffix = ".csv" if filename.lower().endswith(".csv") else ".jsonl"
         file = File(
             f"file-{secrets.token_hex(12)}", len(data), time.time(), filename, purpose, suffix, operation, digest
         )
         with self._lock:
-            held = sum(one.bytes for one in self._files.values())
+            held = sum(one.bytes for one in self._files.values()) + self._reserved
             if len(self._files) >= MAX_FILES or held + file.bytes > self._budget:
                 raise Full("store_full", "uploaded files fill their place: delete some")
-            self._files[file.id] = file
+            self._reserved += file.bytes
         try:
             disk.write(self.path(file), data)
             disk.write_json(self._folder / f"{file.id}{RECORD}", asdict(file))
         except OSError:
-            with self._lock:
-                del self._files[file.id]
+            with suppress(OSError):
+                self.path(file).unlink(missing_ok=True)
             raise Full("store_full", "the file cannot be kept: the disk is full or not to be written") from None
+        finally:
+            with self._lock:
+                self._reserved -= file.bytes
+        with self._lock:
+            self._files[file.id] = file
         return file
 
     def get(self, name: str, param: str | None = None) -> File:

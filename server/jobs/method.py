@@ -173,8 +173,7 @@ class Method(Strict):
     def settings(self, rows: Sequence[Example], seed: int) -> Settings:
         """For these rows, held-out ones included. Raises DataError and ValueError."""
         data, told = self.data, self._told
-        choice = data.labels if isinstance(data.labels, str) else ",".join(data.labels)
-        labels = find(rows, choice)
+        labels = find(rows, data.labels)
         learnt = told if isinstance(told, Learnt) else Learnt()
         own: Mapping[str, Any] = told.model_dump(include=set(Options.__dataclass_fields__), exclude={"init"})
         plan = Plan(

@@ -30,7 +30,10 @@ class Progress:
             self._evaluated(event)
         elif isinstance(event, Round):
             text = f"{event.scored} of {event.budget} rows scored: {self._said(event.figures)}"
-            self._records.tell(self._job, text, step=event.scored, **_valid(event.figures))
+            figures = {"step": event.scored, **_valid(event.figures)}
+            self._records.tell(self._job, text, **figures)
+            if event.accepted:
+                self._records.change(self._job, best={**figures, "created": time.time()})
 
     def _evaluated(self, event: Evaluated) -> None:
         figures = {"step": event.step, "train_loss": _number(event.train_loss), **_valid(event.figures)}

@@ -11,16 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from server.errors import MAX_MESSAGE, Missing
 from server.jobs import disk
-from server.jobs.failures import INTERNAL, Failure
+from server.jobs.failures import Failure
 
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 MAX_JOBS = 1000
 """That are remembered."""
+FINITE = ConfigDict(allow_inf_nan=False)
 RECORD, EVENTS, CHECKPOINT = "job.json", "events.jsonl", "checkpoint.safetensors"
 
 
@@ -31,6 +34,8 @@ class Job:
     `best`: figures of what would be served now. `attempts`: how often it was begun. `publishing`: it has learnt, and
     can no longer be cancelled. Times in seconds since 1970.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
 
     id: str
     created: float
@@ -64,11 +69,16 @@ class Job:
 class Happening:
     """One line of a job's history. `data`: figures of an evaluation."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
     id: str
     created: float
     level: Literal["info", "warn", "error"]
     message: str
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+ONE, HAPPENING = TypeAdapter(Job), TypeAdapter(Happening)
 
 
 class Records:
@@ -80,18 +90,21 @@ class Records:
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # of its own: whoever only asks never waits for a disk
         self._jobs: dict[str, Job] = {}
-        for path in folder.iterdir():
-            record = disk.read_json(path / RECORD)
-            if record is not None:
-                self._jobs[record["id"]] = Job(**record)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
+        for path in folder.glob(f"*/{RECORD}"):
+            job = disk.read(path, ONE)
+            if job is not None:
+                self._jobs[job.id] = job
 
     def add(self, job: Job) -> None:
         """Where there are MAX_JOBS, the oldest that is over is forgotten. Raises OSError."""
         with self._writing:
-            (self._folder / job.id).mkdir()
-            disk.write_json(self._folder / job.id / RECORD, asdict(job))
+            folder = self._folder / job.id
+            try:
+                folder.mkdir()
+                disk.write_json(folder / RECORD, asdict(job))
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             self._set(job)
             over = [one for one in self.all() if one.over]
             for one in over[: max(len(self._jobs) - MAX_JOBS, 0)]:
@@ -152,10 +165,19 @@ class Records:
         if changed is not None:
             self.tell(name, f"the job failed: {failed.message}"[:MAX_MESSAGE], "error")
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: str, failed: Failure) -> None:
         """A job whose end cannot be written down is not begun again by this process."""
         with self._lock:
-            self._jobs[name] = replace(self._jobs[name], status="failed", error=asdict(INTERNAL), finished=time.time())
+            job = self._jobs.get(name)
+            if job is not None:
+                said = {"code": failed.code, "message": failed.message, "param": None}
+                self._jobs[name] = replace(job, status="failed", error=said, finished=time.time())
+
+    def wanted(self, name: str) -> bool:
+        """Whether it is there and not over."""
+        with self._lock:
+            job = self._jobs.get(name)
+        return job is not None and not job.over
 
     def tell(self, name: str, message: str, level: str = "info", **data: Any) -> None:
         """One more line of its history; a disk that is full loses it."""
@@ -166,7 +188,8 @@ class Records:
     def history(self, name: str) -> Iterator[Happening]:
         """Oldest first."""
         for line in disk.lines(self._folder / name / EVENTS):
-            yield Happening(**line)
+            with suppress(ValidationError):
+                yield HAPPENING.validate_python(line)
 
     def checkpoint(self, name: str) -> Path:
         return self._folder / name / CHECKPOINT

@@ -71,6 +71,8 @@ def check(wanted: Wanted, seed: int, files: Files, base: FrozenBase) -> None:
             encode(train[:1], encoder_for(base, replace(settings, method=learnt)), base.context)
     except DataError as error:
         raise Unacceptable("bad_training_data", error.plain, "training_file") from None
+    except FileNotFoundError:
+        raise Missing("file_not_found", "what a file held is gone", "training_file") from None
     except PromptError as error:
         raise Unacceptable(error.code, error.message, "method") from None
     except ValueError as error:

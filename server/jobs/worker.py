@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from prompt_store.prompt import PromptFile
@@ -49,6 +50,15 @@ class StoppedError(Interrupted):
     """The server leaves, or the job was cancelled: nothing more is learnt."""
 
 
+@dataclass(slots=True)
+class Tokenizing:
+    """A tokenizer of functions."""
+
+    encode: Callable[[str, bool], list[int]]
+    decode: Callable[[list[int]], str]
+    bos: int | None
+
+
 class Worker:
     """`idle` waits so many seconds at most until there is nothing to serve; `save` are those between checkpoints."""
 
@@ -67,7 +77,9 @@ class Worker:
         self._leaving = threading.Event()
         self._current = ""
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._tokenize = base.tokenizer.encode
         base.pace = self._wait
+        base.tokenizer = Tokenizing(self._encode, base.tokenizer.decode, base.tokenizer.bos)
 
     def start(self) -> None:
         self._thread.start()
@@ -92,11 +104,12 @@ class Worker:
         with one_thread():
             while (job := self._next()) is not None:
                 self._current = job.id
-                self._finish(job, self._attempt(job))
+                try:
+                    self._finish(job, self._attempt(job))
+                except Exception as error:  # noqa: BLE001 - the next job must not suffer
+                    logger().error("a job's end cannot be written", job=job.id, exc_info=error)
+                    self._records.forget(job.id, INTERNAL)
                 give_back()
-                now = self._records.get(job.id)
-                code = now.error["code"] if now.error else None
-                logger().info("a job has stopped", job=job.id, task=job.task, status=now.status, code=code)
 
     def _next(self) -> Job | None:
         """The oldest that waits. None: leave."""
@@ -126,6 +139,7 @@ class Worker:
         job = self._begin(job)
         method = Method.model_validate(job.method)
         train, held_out = both(method.data, self._files, job.training_file, job.validation_file)
+        self._check_wanted()
         settings = method.settings([*train, *held_out], job.seed)
         comparison = Comparison(
             self._base, lambda: self._base, settings, method.text(), [method.name], [settings.length], [job.seed],
@@ -139,7 +153,7 @@ class Worker:
         self._told(job, version, result)
 
     def _begin(self, job: Job) -> Job:
-        running = self._records.change(job.id, status="running", attempts=job.attempts + 1)
+        running = self._records.change(job.id, status="running", attempts=job.attempts + 1, publishing=False)
         if running is None:  # cancelled meanwhile
             raise StoppedError
         self._records.tell(job.id, "the job runs" if not job.attempts else "the job goes on")
@@ -165,8 +179,14 @@ class Worker:
         self._check_wanted()
 
     def _check_wanted(self) -> None:
-        if self._leaving.is_set() or self._records.get(self._current).over:
+        if self._leaving.is_set() or not self._records.wanted(self._current):
             raise StoppedError
+
+    def _encode(self, text: str, parse_special: bool) -> list[int]:
+        """The tokenizer's, which a job that is not wanted any more does not go on with; of any other thread too."""
+        if threading.current_thread() is self._thread:
+            self._check_wanted()
+        return self._tokenize(text, parse_special)
 
     def _publish(self, job: Job, result: Result) -> int:
         """From here on it cannot be cancelled. A store that is away is waited for."""
@@ -190,7 +210,8 @@ class Worker:
         name = None
         try:
             operation = f"results of {job.id}"
-            name = self._files.add(curve(result), f"{job.id}.csv", RESULTS, operation, "").id
+            made = self._files.made_by(operation)  # before a kill
+            name = (made or self._files.add(curve(result), f"{job.id}.csv", RESULTS, operation, "")).id
         except Full as full:
             self._records.tell(job.id, f"the results are not kept: {full.message}", "warn")
         self._records.tell(job.id, f"the task is served: version {version}")
@@ -201,13 +222,14 @@ class Worker:
 
     def _finish(self, job: Job, failed: Failure | None) -> None:
         """A job that the server left in the middle waits for the next one; that start does not count."""
-        if self._records.get(job.id).over:  # cancelled: what it was saved with has no use
-            self._records.checkpoint(job.id).unlink(missing_ok=True)
         try:
             if failed is not None:
                 self._records.fail(job.id, failed)
-            elif self._leaving.is_set():
-                self._records.change(job.id, status="queued", attempts=job.attempts)
+            elif self._leaving.is_set() and self._records.wanted(job.id):
+                self._records.change(job.id, status="queued", attempts=job.attempts, publishing=False)
         except OSError as error:
             logger().error("a job's end cannot be written", job=job.id, exc_info=error)
-            self._records.forget(job.id)
+            self._records.forget(job.id, failed or INTERNAL)
+        if not self._records.wanted(job.id):  # over: what it was saved with has no use
+            self._records.checkpoint(job.id).unlink(missing_ok=True)
+        logger().info("a job has stopped", job=job.id, task=job.task, code=failed.code if failed else None)

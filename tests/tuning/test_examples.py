@@ -101,6 +101,18 @@ def test_a_field_of_a_million_characters_is_the_longest() -> None:
         example({"text": "a" * 1_000_001, "target": "x"}, ["text"], "target", 1)
 
 
+@pytest.mark.parametrize(("name", "head"), [("rows.jsonl", ""), ("rows.csv", "text,target\n")])
+def test_a_line_of_a_megabyte_is_the_longest(tmp_path: Path, name: str, head: str) -> None:
+    """One more byte is refused before it is parsed: parsing keeps every other thread waiting."""
+    path = tmp_path / name
+    path.write_text(head + "," * (2**20 - 1) + "\n")
+    with pytest.raises(DataError, match=r"cannot be read|not CSV"):
+        read(path, ["text"], "target")
+    path.write_text(head + "," * 2**20 + "\n")
+    with pytest.raises(DataError, match=f"line {2 if head else 1}: longer than 1048576 bytes"):
+        read(path, ["text"], "target")
+
+
 def test_what_is_wrong_can_be_said_without_a_name(tmp_path: Path) -> None:
     """For whoever may not repeat what came: neither a field's name nor the row's others."""
     path = tmp_path / "rows.jsonl"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,30 @@ def test_a_job_that_diverges_fails_and_publishes_nothing(base_folder: Path, tmp_
         assert "lower learning rate" in done.error.message
         assert site.http.get("/tasks/wild").status_code == 404
         assert ended(client, create(client, "tame").id).status == "succeeded"
+
+
+def test_a_label_may_hold_a_comma(learning: Site, client: openai.OpenAI) -> None:
+    """A list is taken as it is."""
+    rows = "".join(json.dumps({"text": f"words {n}", "target": ("yes, please", "no")[n % 2]}) + "\n" for n in range(20))
+    job = create(client, "comma", method(labels=["yes, please", "no"]), upload(client, rows.encode()).id)
+    assert ended(client, job.id).status == "succeeded"
+    assert learning.http.get("/tasks/comma").json()["labels"] == ["yes, please", "no"]
+
+
+def test_what_is_cancelled_and_forgotten_while_it_prepares_stops_no_other(
+    base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long preparation heeds a cancel, and the next job runs, even where the first is not remembered any more."""
+    monkeypatch.setattr("server.jobs.records.MAX_JOBS", 2)
+    rows = "".join(json.dumps({"text": f"words {n}", "target": f"free text {n}"}) + "\n" for n in range(100_000))
+    with running_site(base_folder, "memory://", jobs=str(tmp_path / "jobs")) as site, client_of(site.url) as client:
+        long = create(client, "long", file=upload(client, rows.encode()).id)
+        until(lambda: status(client, long.id) == "running", "it prepares")
+        client.fine_tuning.jobs.cancel(long.id)
+        jobs = [create(client, f"next-{n}").id for n in range(2)]
+        with pytest.raises(openai.NotFoundError):
+            client.fine_tuning.jobs.retrieve(long.id)
+        assert [ended(client, job).status for job in jobs] == ["succeeded"] * 2
 
 
 def test_a_job_is_cancelled_while_it_waits_and_while_it_runs(learning: Site, client: openai.OpenAI) -> None:

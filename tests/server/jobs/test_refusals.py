@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from tests.server.jobs.asking import QUICK, ROWS, create, method, upload
+from tests.server.jobs.asking import QUICK, ROWS, create, ended, method, upload
 from tests.server.site import Site
 
 SECRET = "Zq9secret"
@@ -104,6 +104,16 @@ def test_rows_that_cannot_be_learnt_from_are_named_by_number(client: openai.Open
         create(client, "refused", file=upload(client, rows).id)
     assert raised.value.code == "bad_training_data"
     assert SECRET not in raised.value.message
+
+
+def test_a_held_out_row_that_is_too_long_is_named_by_its_line(client: openai.OpenAI) -> None:
+    """Of free text too, whose answers are judged input by input."""
+    rows = [{"text": f"words {n} " * (200 if n == 2 else 1), "target": f"free {n}"} for n in range(4)]
+    held_out = upload(client, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    job = ended(client, create(client, "held", method(labels="none"), validation_file=held_out.id).id)
+    assert job.error is not None
+    assert job.error.code == "bad_training_data"
+    assert "line 3:" in job.error.message
 
 
 def test_lines_may_end_as_on_windows_and_begin_with_a_mark(client: openai.OpenAI) -> None:
