@@ -6,7 +6,7 @@ nothing is dropped in silence; reasons name fields and types, never a value.
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ LONGEST_LINE = 2**20
 """Bytes: whoever parses a line keeps all other threads of the process waiting meanwhile."""
 LONGEST = 1_000_000
 """Characters of a field: no context holds more, and a tokenizer would take minutes to say so."""
+
+Pace = Callable[[], None]
 
 _EXTRA = "\0extra"  # csv.DictReader's key for cells behind the last column; no header can hold it
 
@@ -86,10 +88,17 @@ def example(row: object, fields: Sequence[str], target: str, line: int) -> Examp
     return Example({name: values[name] for name in fields}, values[target], line)
 
 
-def read(
-    path: Path, fields: Sequence[str], target: str, most: int | None = None, name: str | None = None
+def read(  # noqa: PLR0913, PLR0917 - of which most ask for three
+    path: Path,
+    fields: Sequence[str],
+    target: str,
+    most: int | None = None,
+    name: str | None = None,
+    pace: Pace | None = None,
 ) -> list[Example]:
     """Every row of a `.jsonl` or `.csv` file (UTF-8), in order. `name`: what messages call it, if not as the disk does.
+
+    `pace` is called at each row: whoever does not want it any more raises there.
 
     Raises DataError, for more than `most` rows too, and FileNotFoundError. After BAD_LINES it reads no further.
     """
@@ -97,6 +106,8 @@ def read(
     examples: list[Example] = []
     bad: list[tuple[int, RowError]] = []
     for number, row in _csv(path, name) if path.suffix.lower() == ".csv" else _json_lines(path):
+        if pace is not None:
+            pace()
         try:
             if isinstance(row, RowError):
                 raise row

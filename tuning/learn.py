@@ -80,14 +80,15 @@ def hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]
 
     Raises DataError for fewer than two inputs.
     """
-    keys = {_key(example) for example in examples}
+    own = [_key(example) for example in examples]
+    keys = set(own)
     if len(keys) < 2:
         raise DataError("at least two different inputs are needed: one to learn from, one to hold out")
     count = min(max(round(len(keys) * HELD_OUT_SHARE), 1), HELD_OUT_MOST, len(keys) - 1)
     held = set(sorted(keys)[:count])
     return (
-        [example for example in examples if _key(example) not in held],
-        [example for example in examples if _key(example) in held],
+        [example for example, key in zip(examples, own, strict=True) if key not in held],
+        [example for example, key in zip(examples, own, strict=True) if key in held],
     )
 
 

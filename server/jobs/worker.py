@@ -138,7 +138,7 @@ class Worker:
         """From the files to the task, top to bottom."""
         job = self._begin(job)
         method = Method.model_validate(job.method)
-        train, held_out = both(method.data, self._files, job.training_file, job.validation_file)
+        train, held_out = both(method.data, self._files, job.training_file, job.validation_file, self._check_wanted)
         self._check_wanted()
         settings = method.settings([*train, *held_out], job.seed)
         comparison = Comparison(

@@ -188,6 +188,7 @@ def test_a_sweep_that_is_interrupted_between_passes_goes_on_to_the_same_bytes(tm
     stopped[0]._base.pace = interrupt
     with pytest.raises(Interrupted):
         list(Sweep(stopped[0]._base, stopped).events(tmp_path / "stopped", save_seconds=3600))
+    assert read(tmp_path / "stopped")[1]["progress"]["0"]["step"] == stopped[0].run.progress.step
     again = various(frozen(), "prompt_tuning")
     list(Sweep(again[0]._base, again).events(tmp_path / "stopped", resume=True))
     for one, other in zip(whole, again, strict=True):

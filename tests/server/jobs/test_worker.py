@@ -1,0 +1,69 @@
+"""The thread that learns, without a server: when it heeds that nobody wants the job any more."""
+
+from pathlib import Path
+
+import pytest
+
+from prompt_store.prompt import PromptFile
+from server.jobs.files import TRAINING, Files
+from server.jobs.method import Method
+from server.jobs.records import Job, Records
+from server.jobs.rows import both
+from server.jobs.wanted import Wanted, begun
+from server.jobs.worker import StoppedError, Tokenizing, Worker
+from tests.server.jobs.asking import ROWS, method
+from tests.server.site import until
+from tests.tuning.conftest import frozen
+
+TEXTS = 10
+"""So many are encoded before the job is cancelled: there are more."""
+
+
+class Nowhere:
+    """No prompt may come this far."""
+
+    def check(self, file: PromptFile) -> None:
+        raise AssertionError(file.digest)
+
+    def publish(self, job: Job, file: PromptFile) -> int:
+        raise AssertionError(job.id, file.digest)
+
+
+def test_a_job_that_is_cancelled_while_it_is_encoded_ends_at_the_next_text(tmp_path: Path) -> None:
+    """However many rows there are."""
+    base, records, files = frozen(), Records(tmp_path / "jobs"), Files(tmp_path / "files", 10**6)
+    encode, told = base.tokenizer.encode, Method.model_validate(method())
+    encoded: list[str] = []
+    wanted = Wanted("t", told, files.add(ROWS, "a", TRAINING, "op", "").id, None, 0, None, "op")
+    job = begun(wanted, 0, None, base.base.fingerprint)
+
+    def counted(text: str, parse_special: bool) -> list[int]:
+        encoded.append(text)
+        if len(encoded) == TEXTS:
+            records.cancel(job.id)
+        return encode(text, parse_special)
+
+    base.tokenizer = Tokenizing(counted, base.tokenizer.decode, base.tokenizer.bos)
+    records.add(job)
+    worker = Worker(records, files, base, lambda _: True, Nowhere(), 20.0)
+    worker.start()
+    until(lambda: records.get(job.id).over, "it is cancelled")
+    worker.leave()
+    worker.join(60)
+    assert len(encoded) == TEXTS
+
+
+def test_rows_are_read_no_further_than_they_are_wanted(tmp_path: Path) -> None:
+    """Of a file as large as an upload may be."""
+    files, told = Files(tmp_path / "files", 10**6), Method.model_validate(method())
+    file = files.add(ROWS, "a", TRAINING, "op", "")
+    rows: list[int] = []
+
+    def pace() -> None:
+        rows.append(1)
+        if len(rows) == 5:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        both(told.data, files, file.id, None, pace)
+    assert len(rows) == 5
