@@ -27,6 +27,11 @@ def until_status(folder: Path, job: str, *wanted: str) -> None:
     until(lambda: json.loads(record.read_text())["status"] in wanted, " or ".join(wanted), 120)
 
 
+def until_it_learns(folder: Path, job: str) -> None:
+    history = folder / "jobs" / "jobs" / job / "events.jsonl"
+    until(lambda: "valid_accuracy" in history.read_text(), "an evaluation", 120)
+
+
 def test_a_job_survives_a_kill_and_a_restart_and_learns_what_it_would_have(base_folder: Path, tmp_path: Path) -> None:
     """Killed in the middle it goes on by itself, and becomes the very bytes of a run that was left alone."""
     given, variables = options(base_folder, tmp_path)
@@ -66,6 +71,7 @@ def test_an_orderly_end_does_not_wait_for_a_job_and_counts_for_nothing(base_fold
             client = client_of(str(http.base_url))
             job = job or create(client, "patient", method(told={**STEPS, "steps": 90_000, "evaluate_every": 90})).id
             until_status(tmp_path, job, "running")
+            until_it_learns(tmp_path, job)
     folder = tmp_path / "jobs" / "jobs" / job
     record = json.loads((folder / "job.json").read_text())
     assert (record["status"], record["attempts"]) == ("queued", 0)
