@@ -29,11 +29,11 @@ from prompt_store.base import read_base
 REPEATS = 2
 TASK = "served"
 ROWS = 256
-EVERY = 10
+EVERY = 4
 """Steps between two evaluations, by which a job's progress is seen."""
 ALONE_SECONDS = 20.0
 SHARES = {"median": 50, "95th percentile": 95}
-STEPS = 10_000
+STEPS = 4_000
 """More than there is time for: the job is cancelled."""
 
 
