@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from prompt_store.durable import sync_directory
 from prompt_store.errors import StoreFull, StoreUnavailable
 from prompt_store.objects import Exists, Missing, Unconfirmed
 
@@ -64,7 +65,7 @@ class LocalObjects:
                     self.confirm(key)
                     raise Exists(key) from None
                 try:
-                    _sync_directory(path.parent)
+                    sync_directory(path.parent)
                 except OSError:
                     # A failed fsync is not repeated: the kernel may have dropped the pages and would report success.
                     raise Unconfirmed(key) from None
@@ -74,13 +75,13 @@ class LocalObjects:
         path = self.root / key
         with _translated(), self._temporary(data) as temporary:
             temporary.replace(path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
 
     def confirm(self, key: str) -> None:
         """Fsync the directories from the object up to the root."""
         with _translated():
             for folder in Path(key).parents:
-                _sync_directory(self.root / folder)
+                sync_directory(self.root / folder)
 
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """All objects of one folder and those below it, read folder by folder."""
@@ -121,7 +122,7 @@ class LocalObjects:
         if is_new:
             with suppress(FileExistsError), self._temporary(MARKER_TEXT) as temporary:
                 os.link(temporary, self.root / MARKER)
-            _sync_directory(self.root)
+            sync_directory(self.root)
         if (self.root / MARKER).read_bytes() != MARKER_TEXT:
             raise StoreUnavailable("the store is of another format than this server reads")
 
@@ -147,7 +148,7 @@ class LocalObjects:
         self._make_directory(folder.parent)
         with suppress(FileExistsError):
             folder.mkdir()
-        _sync_directory(folder.parent)
+        sync_directory(folder.parent)
         with self._lock:
             self._durable.add(folder)
 
@@ -199,15 +200,7 @@ def _make_directories(folder: Path) -> None:
         return
     _make_directories(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_directory(folder.parent)
-
-
-def _sync_directory(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    sync_directory(folder.parent)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Holds what is learnt, the optimiser's moments, the best so far, and the run's nu
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from prompt_store.durable import replace_file
+
 
 class CheckpointError(Exception):
     """A checkpoint that cannot be gone on from."""
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-    """Replace `path` by one rename after the bytes are on disk. `numbers` must be JSON."""
+    """Replace `path`, whole or not at all. `numbers` must be JSON. Raises OSError."""
     data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"run": json.dumps(numbers)})
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    replace_file(path, data)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,7 +7,6 @@ latency counts from the time at which a request should have been sent.
 import argparse
 import json
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -107,24 +106,17 @@ def _capacity(url: str, bodies: Sequence[bytes], concurrency: int) -> float:
 def _at_rate(url: str, bodies: Sequence[bytes], rate: float, seed: int) -> list[dict[str, float]]:
     """Seconds to the first token and to the last, from when each should have been sent."""
     due = np.cumsum(np.random.default_rng(SEED + seed).exponential(1 / rate, len(bodies))).tolist()
-    local = threading.local()
-    clients: list[Client] = []
 
     def one(index: int) -> dict[str, float]:
-        if not hasattr(local, "client"):
-            local.client = Client(url)
-            clients.append(local.client)
         sent = began + due[index]
-        time.sleep(max(sent - time.perf_counter(), 0))
-        reply = local.client.streamed(bodies[index])
+        with closing(Client(url)) as client:
+            time.sleep(max(sent - time.perf_counter(), 0))
+            reply = client.streamed(bodies[index])
         return {"first token": reply.first - sent, "last token": time.perf_counter() - sent}
 
     with ThreadPoolExecutor(len(bodies)) as pool:
         began = time.perf_counter() + 0.1
-        found = list(pool.map(one, range(len(bodies))))
-    for client in clients:
-        client.close()
-    return found
+        return list(pool.map(one, range(len(bodies))))
 
 
 def _upload(http: httpx.Client, rows: Sequence[str]) -> str:
@@ -137,7 +129,14 @@ def _upload(http: httpx.Client, rows: Sequence[str]) -> str:
 
 def _begin(http: httpx.Client, file: str, length: int) -> str:
     """A job that learns now."""
-    told = {"steps": STEPS, "batch_size": 16, "evaluate_every": EVERY, "length": length, "max_new_tokens": 1}
+    told = {
+        "steps": STEPS,
+        "patience": STEPS,
+        "batch_size": 16,
+        "evaluate_every": EVERY,
+        "length": length,
+        "max_new_tokens": 1,
+    }
     method = {"type": "prompt_tuning", "prompt_tuning": {"template": "{text}", "hyperparameters": told}}
     body = {"model": "base", "suffix": "learnt", "training_file": file, "method": method, "seed": 0}
     job: str = http.post("/v1/fine_tuning/jobs", json=body).raise_for_status().json()["id"]

@@ -6,7 +6,8 @@ The server's base and its way back, in a process of its own for each size; peaks
 import argparse
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,28 +63,28 @@ def measure(order: Order) -> dict[str, Any]:
         tuning = Tuning(found, settings, rows[BATCH:], rows[:BATCH])
         give_back()
         before = resident()
-        with watching() as peak:
+        with _watching() as peak:
             for _ in tuning.events(Path(folder) / "checkpoint"):
                 pass
     return {"positions": order.plan["positions"], "peak": peak[0] - before, "weights": 2 * found.parameters}
 
 
-class watching:  # noqa: N801 - a context manager reads as a word
+@contextmanager
+def _watching() -> Iterator[list[int]]:
     """The most that is resident meanwhile, as the one element of a list."""
+    peak, ended = [resident()], threading.Event()
 
-    def __enter__(self) -> list[int]:
-        self._peak, self._ended = [resident()], threading.Event()
-        self._looker = threading.Thread(target=self._look)
-        self._looker.start()
-        return self._peak
+    def look() -> None:
+        while not ended.wait(LOOK_SECONDS):
+            peak[0] = max(peak[0], resident())
 
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._looker.join()
-
-    def _look(self) -> None:
-        while not self._ended.wait(LOOK_SECONDS):
-            self._peak[0] = max(self._peak[0], resident())
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        looker.join()
 
 
 def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:

@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 from prompt_store.errors import TaskDeleted, TaskNotFound
 from prompt_store.prompt import PromptFile
 from server.errors import Conflicting, Full, Unacceptable, Unavailable
+from server.heap import give_back
 from server.jobs import disk
 from server.jobs.failures import INTERRUPTED_TOO_OFTEN, NO_DATA, OTHER_BASE, Failure
 from server.jobs.files import TRAINING, File, Files
@@ -29,8 +30,6 @@ from tuning.base import FrozenBase
 MAX_WAITING = 100
 """Jobs that run or wait."""
 LEAVE_SECONDS = 10.0
-
-
 Made = TypeVar("Made", File, Job)
 
 
@@ -105,7 +104,10 @@ class Jobs:
                 if sum(not job.over for job in self.records.all()) >= MAX_WAITING:
                     raise Unavailable("queue_full", f"{MAX_WAITING} jobs wait already")
                 seed = wanted.seed if wanted.seed is not None else secrets.randbelow(2**31)
-                await run_sync(check, wanted, seed, self.files, self._base)
+                try:
+                    await run_sync(check, wanted, seed, self.files, self._base)
+                finally:
+                    await run_sync(give_back)  # what reading a large file needed
                 starts_from = await run_sync(self._current, wanted.task)
                 job = begun(wanted, seed, starts_from, self._base.base.fingerprint)
                 await run_sync(self._keep, job)
@@ -114,10 +116,8 @@ class Jobs:
 
     async def cancel(self, name: str) -> Job:
         """The job, cancelled; twice is as good as once. Raises Missing, and Conflicting for one that is over."""
-        try:
+        with _on_disk():
             changed = await run_sync(self.records.cancel, name)
-        except OSError:
-            raise Full("store_full", "the disk of the jobs is full or not to be written: nothing was changed") from None
         if changed is None:
             now = self.records.get(name)
             if now.status == "cancelled":
@@ -131,7 +131,8 @@ class Jobs:
         file = self.files.get(name)
         if any(file.id in {job.training_file, job.validation_file} for job in self.records.all() if not job.over):
             raise Conflicting("file_in_use", "a job that is not over learns from this file")
-        await run_sync(self.files.delete, file)
+        with _on_disk():
+            await run_sync(self.files.delete, file)
         return file
 
     def _current(self, task: str) -> str | None:
@@ -142,10 +143,8 @@ class Jobs:
             return None
 
     def _keep(self, job: Job) -> None:
-        try:
+        with _on_disk():
             self.records.add(job)
-        except OSError:
-            raise Full("store_full", "the job cannot be kept: the disk is full or not to be written") from None
         self.records.tell(job.id, "the job waits for its turn")
 
     def _take_up(self) -> None:
@@ -179,6 +178,14 @@ class Jobs:
             yield
         finally:
             self._begun.discard(operation)
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise Full("store_full", "the disk of the jobs is full or not to be written; nothing was changed") from None
 
 
 def _same(made: Made, digest: str) -> Made:

@@ -13,9 +13,10 @@ from typing import Any, TextIO, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from prompt_store.durable import replace_file
 from server.telemetry import logger
 
-LOCK, FRESH = "lock", ".fresh"
+LOCK = "lock"
 
 
 Record = TypeVar("Record")
@@ -37,28 +38,8 @@ def own(folder: Path) -> TextIO:
     return held
 
 
-def write(path: Path, data: bytes) -> None:
-    """Replaces `path` in one step once the bytes are on disk."""
-    fresh = path.with_name(f".{path.name}{FRESH}")
-    try:
-        with fresh.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def write_json(path: Path, value: Any) -> None:
-    write(path, json.dumps(value, ensure_ascii=False).encode())
+    replace_file(path, json.dumps(value, ensure_ascii=False).encode())
 
 
 def read(path: Path, kind: TypeAdapter[Record]) -> Record | None:

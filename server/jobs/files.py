@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from prompt_store.durable import FRESH, replace_file
 from server.errors import Full, Missing
 from server.jobs import disk
 
@@ -54,7 +55,7 @@ class Files:
         self._files: dict[str, File] = {}
         self._reserved = 0
         for path in folder.iterdir():
-            if path.name.endswith(disk.FRESH) or (OURS.fullmatch(path.name) and not path.with_suffix(RECORD).exists()):
+            if path.name.endswith(FRESH) or (OURS.fullmatch(path.name) and not path.with_suffix(RECORD).exists()):
                 path.unlink()  # of an upload that a kill cut short
             elif OURS_RECORD.fullmatch(path.name):
                 record = disk.read(path, ONE)
@@ -73,7 +74,7 @@ class Files:
                 raise Full("store_full", "uploaded files fill their place: delete some")
             self._reserved += file.bytes
         try:
-            disk.write(self.path(file), data)
+            replace_file(self.path(file), data)
             disk.write_json(self._folder / f"{file.id}{RECORD}", asdict(file))
         except OSError:
             with suppress(OSError):

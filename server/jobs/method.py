@@ -29,6 +29,9 @@ MAX_EVALUATIONS = 1000
 MAX_TEXT = 4096
 """Characters of instructions and of a text to start from."""
 
+_PLAN, _TEXT = Plan("lm"), TextSettings()
+"""What is left out is as the tuner has it."""
+
 Count = Annotated[int, Field(ge=1, le=MAX_STEPS), WHOLE]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 
@@ -44,15 +47,15 @@ class Design(Measured):
     """Of `draws` draws of `shots` examples the best stands in front."""
 
     instructions: Text = ""
-    shots: Annotated[int, Field(ge=1, le=64), WHOLE] = 4
-    draws: Annotated[int, Field(ge=1, le=256), WHOLE] = 12
+    shots: Annotated[int, Field(ge=1, le=64), WHOLE] = _TEXT.shots
+    draws: Annotated[int, Field(ge=1, le=256), WHOLE] = _TEXT.draws
 
 
 class Hard(Measured):
     """A search for words. `budget`: rows scored in all."""
 
     instructions: Text = ""
-    budget: Annotated[int, Field(ge=1, le=10_000_000), WHOLE] = 20_000
+    budget: Annotated[int, Field(ge=1, le=10_000_000), WHOLE] = _TEXT.budget.scored
     hotflip: bool = False
 
 
@@ -60,14 +63,14 @@ class Learnt(Measured):
     """What learns by gradient."""
 
     length: Given[Annotated[int, Field(ge=1, le=metadata.MAX_LENGTH), WHOLE]] = None
-    steps: Count = 1000
-    batch_size: Annotated[int, Field(ge=1, le=1024), WHOLE] = 32
+    steps: Count = _PLAN.steps
+    batch_size: Annotated[int, Field(ge=1, le=1024), WHOLE] = _PLAN.batch_size
     learning_rate: Given[Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]] = None
-    warmup: Annotated[int, Field(ge=0, le=MAX_STEPS), WHOLE] = 50
-    evaluate_every: Count = 100
-    patience: Count = 10
+    warmup: Annotated[int, Field(ge=0, le=MAX_STEPS), WHOLE] = _PLAN.warmup
+    evaluate_every: Count = _PLAN.evaluate_every
+    patience: Count = _PLAN.patience
     objective: Given[Objective] = None
-    precision: Precision = "float32"
+    precision: Precision = _PLAN.precision
     init: Given[Init] = None
     init_text: Text = ""
 
@@ -110,6 +113,7 @@ class Data(Strict):
         ]
     ) = "auto"
     description: Given[Annotated[str, Field(max_length=metadata.MAX_DESCRIPTION_CHARACTERS)]] = None
+    hyperparameters: Measured = Field(default_factory=Measured)
 
 
 class DesignData(Data):
@@ -162,17 +166,12 @@ class Method(Strict):
     @property
     def rate(self) -> float | None:
         """None: the method's own."""
-        told = self._told
+        told = self.data.hyperparameters
         return told.learning_rate if isinstance(told, Learnt) else None
-
-    @property
-    def _told(self) -> Measured:
-        found: Measured = self.data.hyperparameters  # type: ignore[attr-defined]  # each has its own
-        return found
 
     def settings(self, rows: Sequence[Example], seed: int) -> Settings:
         """For these rows, held-out ones included. Raises DataError and ValueError."""
-        data, told = self.data, self._told
+        data, told = self.data, self.data.hyperparameters
         labels = find(rows, data.labels)
         learnt = told if isinstance(told, Learnt) else Learnt()
         own: Mapping[str, Any] = told.model_dump(include=set(Options.__dataclass_fields__), exclude={"init"})
@@ -189,7 +188,7 @@ class Method(Strict):
 
     def text(self) -> TextSettings:
         """For the methods that write text."""
-        told = self._told
+        told = self.data.hyperparameters
         if isinstance(told, Design):
             return TextSettings(told.instructions, told.shots, told.draws)
         if isinstance(told, Hard):

@@ -183,7 +183,7 @@ class Worker:
             raise StoppedError
 
     def _encode(self, text: str, parse_special: bool) -> list[int]:
-        """The tokenizer's, which a job that is not wanted any more does not go on with; of any other thread too."""
+        """The tokenizer's; a job that is not wanted any more ends here. Other threads check rows with the same base."""
         if threading.current_thread() is self._thread:
             self._check_wanted()
         return self._tokenize(text, parse_special)
