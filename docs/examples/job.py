@@ -1,6 +1,7 @@
-"""A running server learns a task from rows, and answers with it: `python docs/examples/job.py rows.csv`.
+"""A running server learns a task from rows, and answers with it: `python docs/examples/job.py rows.csv "a text"`.
 
-OpenAI's own client (`pip install openai`). SOFTPROMPT_URL names another server than the one of `make serve`.
+OpenAI's own client (`pip install openai`, which brings httpx). SOFTPROMPT_URL names another server than the one of
+`make serve`.
 """
 
 import os
@@ -8,22 +9,23 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 from openai import OpenAI
 
 URL = os.environ.get("SOFTPROMPT_URL", "http://127.0.0.1:8000")
 KEY = os.environ.get("SOFTPROMPT_ADMIN_KEY", "a server without keys takes any")
-TOLD = {"length": 10, "steps": 200, "batch_size": 8, "learning_rate": 1, "evaluate_every": 25}
+TOLD = {"length": 10, "steps": 100, "batch_size": 8, "evaluate_every": 25}
 METHOD = {
-    "type": "prompt_tuning",
-    "prompt_tuning": {"template": "{text}\nAct:", "target": "act", "hyperparameters": TOLD},
+    "type": "prefix_tuning",
+    "prefix_tuning": {"template": "{text}\nAct:", "target": "act", "hyperparameters": TOLD},
 }
 
 
-def learn(rows: Path, task: str) -> str:
-    """The id of the job, once the task is served. Raises SystemExit with the reason of one that failed."""
+def learn(rows: Path, task: str) -> None:
+    """Until the task is served. Raises SystemExit with the reason of a job that failed."""
     client = OpenAI(base_url=f"{URL}/v1", api_key=KEY)
     file = client.files.create(file=rows, purpose="fine-tune")
-    job = client.fine_tuning.jobs.create(model="base", suffix=task, training_file=file.id, method=METHOD)  # type: ignore[arg-type]  # ours
+    job = client.fine_tuning.jobs.create(model="base", suffix=task, training_file=file.id, method=METHOD, seed=0)  # type: ignore[arg-type]  # ours
     told: set[str] = set()
     while job.status not in {"succeeded", "failed", "cancelled"}:
         time.sleep(0.5)
@@ -34,8 +36,16 @@ def learn(rows: Path, task: str) -> str:
         job = client.fine_tuning.jobs.retrieve(job.id)
     if job.error is not None and job.status == "failed":
         raise SystemExit(f"{job.error.code}: {job.error.message}")
-    return job.id
+
+
+def ask(task: str, text: str) -> str:
+    """The likeliest label."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    answer = httpx.post(f"{URL}/classify", json={"task": task, "inputs": {"text": text}}, headers=headers)
+    answer.raise_for_status()
+    return str(answer.json()["label"])
 
 
 if __name__ == "__main__":
     learn(Path(sys.argv[1]), "act")
+    sys.stdout.write(f"{sys.argv[2]}: {ask('act', sys.argv[2])}\n")
