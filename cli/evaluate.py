@@ -13,7 +13,8 @@ from rich.table import Table
 from typer import Argument, Option
 
 from cli import options as o
-from cli.tune import REFUSED, load_base
+from cli.loading import load_base
+from cli.tune import REFUSED
 from prompt_store.prompt import PromptFile, parse
 from prompt_store.template import Template
 from tuning.base import FrozenBase

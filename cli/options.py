@@ -56,6 +56,10 @@ Seed = Annotated[int, Option(help="The same seed gives the same file on one mach
 Threads = Annotated[int | None, Option(help="CPU threads.", min=1)]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 SaveSeconds = Annotated[float, Option(help="Seconds between checkpoints.", min=0)]
+KeepAll = Annotated[
+    bool,
+    Option("--keep-all", help="Write every run's file, its method, length and seed in the name, not the best alone."),
+]
 Resume = Annotated[bool, Option("--resume", help="Go on from the checkpoint beside --out, where there is one.")]
 AsJson = Annotated[bool, Option("--json", help="Events as lines of JSON on standard output.")]
 Push = Annotated[str | None, Option(help="Publish the file as this task.")]

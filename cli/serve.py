@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
+from cli.loading import quietly
 from prompt_store.errors import BaseDamaged, StoreError
 from server.app import Started
 from server.config import Settings, unknown_variables
@@ -59,6 +60,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
         settings = Settings(**given)
     except ValidationError as error:
         _refuse(*(_line(fault) for fault in error.errors(include_url=False, include_input=False)))
+    quietly()
     unknown = unknown_variables()
     if unknown:
         _refuse(*(f"{name} is not a setting" for name in unknown))

@@ -3,6 +3,7 @@
 Translates options to `tuning`'s arguments and its events to a terminal; knows nothing of how learning works.
 """
 
+import glob
 import json
 import os
 from collections.abc import Mapping
@@ -11,27 +12,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
 import typer
 
 from cli import options as o
 from cli.client import Url, call
+from cli.loading import load_base
 from cli.report import write_page
-from cli.watching import figures, watch
+from cli.stopping import Stopping
+from cli.watching import compared, figures, watch
 from prompt_store.errors import BaseDamaged, PromptError
 from prompt_store.prompt import PromptFile
 from prompt_store.task import is_task_id
 from prompt_store.template import Template
-from server.engine.checkpoint import BadBase, locate, name_of
-from server.engine.model import BaseModel
-from server.tokenizer import Tokenizer
-from tuning.base import FrozenBase
+from server.engine.checkpoint import BadBase
+from tuning.base import FrozenBase, Interrupted
 from tuning.checkpoint import CheckpointError
 from tuning.compare import ALL, AnyMethod, Comparison, Result
 from tuning.defaults import init_for, length_for, metric_for, objective_for
 from tuning.examples import DataError, Example, read
 from tuning.hard import Budget
-from tuning.labels import find
+from tuning.labels import find, notes
 from tuning.learn import Settings, hold_out
 from tuning.methods import Options, lacking
 from tuning.plan import DivergedError, Plan
@@ -56,7 +56,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     precision: o.Products = "float32", metric: o.Metric = None, max_new_tokens: o.NewTokens = 64,
     description: o.Description = None, seed: o.Seed = 0, threads: o.Threads = None, device: o.Device = "auto",
     revision: o.Revision = None, resume: o.Resume = False, save_seconds: o.SaveSeconds = 60.0,
-    as_json: o.AsJson = False, push: o.Push = None, url: Url = None,
+    keep_all: o.KeepAll = False, as_json: o.AsJson = False, push: o.Push = None, url: Url = None,
 ) -> None:  # fmt: skip
     """Learn a task on a frozen base, by one method or several; write the best prompt file and a report."""
     template = template.replace("\\n", "\n")
@@ -72,22 +72,49 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
             metric_for(found, metric), max_new_tokens, description, {} if found else {"max_new_tokens": max_new_tokens},
         )  # fmt: skip
         text = TextSettings(instructions, shots, draws, Budget(budget), hotflip)
-        fresh = partial(load_base, model, device, threads, revision)
+        stopping = Stopping()
+        fresh = partial(load_base, model, device, threads, revision, stopping)
         base, several = fresh(), (_lengths(lengths, settings.length), range(seed, seed + seeds))
         run = Comparison(base, fresh, settings, text, _methods(method, base), *several, rows, held_out, learning_rate)
-        watch(run.events(lambda name: beside(out, name + CHECKPOINT), resume, save_seconds), as_json)
+        _tell(notes([*rows, *held_out], labels), _lacking(out, resume), _unsaid(run, instructions))
+        with stopping:
+            watch(run.events(lambda name: beside(out, name + CHECKPOINT), resume, save_seconds), as_json)
         best = run.chosen()
+    except Interrupted:
+        typer.echo("softprompt tune: stopped; the same command with --resume goes on from here", err=True)
+        raise typer.Exit(128 + stopping.number) from None
     except REFUSED as error:
         typer.echo(f"softprompt tune: {error}", err=True)
         raise typer.Exit(2) from None
-    _written(out, run, best, as_json)
+    compared(run.table(), settings.metric, as_json)
+    _written(out, run, best, as_json, keep_all)
     if push is not None and best.file is not None:
         _publish(push, out, best.file, url)
 
 
-def _written(out: Path, run: Comparison, best: Result, as_json: bool) -> None:
-    """The best file, the report and the page, and one line that says so."""
+def _tell(*said: str | None) -> None:
+    for one in filter(None, said):
+        typer.echo(f"softprompt tune: {one}", err=True)
+
+
+def _lacking(out: Path, resume: bool) -> str | None:
+    if not resume or any(beside(out, "").parent.glob(f"{glob.escape(beside(out, '').name)}*{CHECKPOINT}")):
+        return None
+    return f"--resume: there is no checkpoint beside {out}, so it begins anew"
+
+
+def _unsaid(run: Comparison, instructions: str) -> str | None:
+    if "hard" not in run.methods or instructions:
+        return None
+    return "hard begins with no words, since there are no --instructions"
+
+
+def _written(out: Path, run: Comparison, best: Result, as_json: bool, keep_all: bool) -> None:
+    """The best file, or all, the report and the page, and one line that says so."""
     report = run.report()
+    for one in run.results if keep_all else ():
+        if one.file is not None:
+            beside(out, f".{one.cell.name}.safetensors").write_bytes(one.file.data)
     write(out, best.file, report)
     page = write_page(beside(out, PAGE), run, report)
     digest = None if best.file is None else best.file.digest
@@ -141,15 +168,6 @@ def _check_ways_out(out: Path, push: str | None, url: str | None) -> None:
         raise ValueError("--push: no task can have this name")
     if push is not None:
         call("GET", "/readyz", url=url)
-
-
-def load_base(model: str, device: str, threads: int | None, revision: str | None) -> FrozenBase:
-    """The base in float32, as it is served. Raises BadBase, BaseDamaged and, without an end id, ValueError."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    path = locate(model, revision)
-    loaded = BaseModel.load(path, name=name_of(model), device=device, dtype="float32", packed=False)
-    return FrozenBase(loaded.model, Tokenizer.load(path), loaded.base, sorted(loaded.eos_ids))
 
 
 def beside(out: Path, suffix: str) -> Path:

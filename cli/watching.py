@@ -1,16 +1,18 @@
 """What a tuning run looks like while it goes on: a bar for people, lines of JSON for machines. Knows events only."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
 
 from tuning.hard import Round
+from tuning.metrics import rank
 from tuning.plan import Diverged, Evaluated, Event
 
 
@@ -61,7 +63,7 @@ class Bar:
         elif isinstance(event, Round):
             self._progress.update(self._bar, completed=event.scored, total=event.budget, speed="rows read")
             if event.accepted:
-                self._progress.print(f"{figures(event.figures)}  {event.instruction!r}")
+                self._progress.print(f"{_named(event.run)}{figures(event.figures)}  {event.instruction!r}")
         else:
             speed = f"{event.examples_per_second:.0f} examples/s  {_clock(event.seconds_left)} left"
             loss = f"loss {event.loss:.3f}"
@@ -79,6 +81,27 @@ def watch(events: Iterable[Event | Round], as_json: bool) -> None:
     with JsonLines() if as_json else Bar(Console(stderr=True)) as watcher:
         for event in events:
             watcher.show(event)
+
+
+def compared(rows: Sequence[Mapping[str, Any]], metric: str, as_json: bool) -> None:
+    """What several methods or lengths came to: a table on standard error, or an event a row."""
+    if len(rows) < 2:
+        return
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps({"event": "compared", **row}))
+        return
+    table = Table(title=f"Held-out {metric}")
+    table.add_column("method", no_wrap=True)
+    for heading in ("length", "seeds", metric, "learnt", "bytes", "seconds"):
+        table.add_column(heading, justify="right")
+    for row in sorted(rows, key=lambda row: -rank(metric, row[metric])):
+        spread = "" if row["deviation"] is None else f" ± {row['deviation']:.2g}"
+        table.add_row(
+            row["method"], f"{row['length'] or '–'}", f"{row['seeds']}", f"{row[metric]:.4g}{spread}",
+            f"{row['learnt']:,}", f"{row['bytes']:,}", f"{row['seconds']:.1f}",
+        )  # fmt: skip
+    Console(stderr=True).print(table)
 
 
 def figures(named: dict[str, float]) -> str:

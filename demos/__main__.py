@@ -8,7 +8,7 @@ import typer
 from typer import Argument, Option
 
 from cli.client import Url
-from cli.tune import load_base
+from cli.loading import load_base
 from demos.learn import Place, design, fine_tune, learn
 from demos.recipes import DESIGNS, RECIPES
 from demos.score import score

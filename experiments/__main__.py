@@ -7,7 +7,7 @@ import torch
 import typer
 from typer import Option
 
-from cli.tune import load_base
+from cli.loading import load_base
 from cli.watching import watch
 from experiments.cells import BASE, TABLES, cells, estimate, groups
 from experiments.run import Place, run

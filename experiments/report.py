@@ -17,7 +17,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.cells import BASES, INITS, LENGTHS, LOW, METHODS, WRITTEN, Cell
+from experiments.cells import BASES, INITS, LENGTHS, LOW, METHODS, WRITTEN, Cell, shown
 from experiments.data import METRICS
 
 Results = Sequence[tuple[Cell, dict[str, Any]]]
@@ -95,7 +95,7 @@ def written_table(results: Results) -> str:
 
 def line_table(results: Results, table: str, of: Callable[[Cell], Any], columns: Sequence[Any]) -> str:
     """One row a data set and method, one column a length, init, size or number of rows."""
-    some = [(cell, data) for cell, data in results if cell.table == table]
+    some = [(cell, data) for cell, data in results if shown(cell, table)]
     rows = list(dict.fromkeys((cell.data, cell.method) for cell, _ in some))
     lines = ["| data, method | " + " | ".join(map(str, columns)) + " |", "|---" * (len(columns) + 1) + "|"]
     for data, method in rows:
@@ -130,7 +130,7 @@ AXES: dict[str, tuple[str, Callable[[Cell], Any], Sequence[Any]]] = {
 def picture(results: Results, table: str, file: Path) -> None:
     """A panel a data set, a line a method, bars for the deviation over seeds."""
     said, of, columns = AXES[table]
-    some = [(cell, data) for cell, data in results if cell.table == table]
+    some = [(cell, data) for cell, data in results if shown(cell, table)]
     names = list(dict.fromkeys(cell.data for cell, _ in some))
     with mpl.rc_context({"svg.hashsalt": "softprompt", "svg.fonttype": "none"}):
         figure = Figure(figsize=(4.2 * len(names), 3.4), layout="constrained")

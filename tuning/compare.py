@@ -157,7 +157,8 @@ class Comparison:
         began = time.monotonic()
         method: Any = cell.method
         task = TextTask(self.base, method, self.settings, self.text, self.train, self.held_out, cell.seed)
-        yield from task.events()
+        for event in task.events():
+            yield replace(event, run=cell.name)
         file, seconds = task.prompt_file(), time.monotonic() - began
         report = {**task.report(), **self._counts}
         size = len(file.data)

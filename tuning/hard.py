@@ -44,13 +44,17 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a round came to: rows scored so far, and the figures of the instruction on the search rows."""
+    """What a round came to: rows scored so far, and the figures of the instruction on the search rows.
+
+    `run`: its name among several.
+    """
 
     scored: int
     budget: int
     accepted: bool
     instruction: str
     figures: dict[str, float]
+    run: str = ""
 
 
 @dataclass(slots=True)
@@ -83,16 +87,19 @@ class Hard:
     _scored: int = 0
 
     def rounds(self) -> Iterator[Round]:
-        """Search until the budget is spent."""
+        """Search while a whole round fits the budget; a smaller one leaves the instruction as it was."""
         rng = random.Random(f"hard/{self.seed}")
         pool = self._pool()
         searched = rng.sample(list(self.train), min(self.budget.searched, len(self.train)))
         words: Words = tuple(self.start.split())
         mine = self._judge([words], searched)[0]
         self.began = self.best = Found(" ".join(words), self._judge([words], self.held_out)[0])
-        while self._scored < self.budget.scored:
+        while True:
             some = rng.sample(searched, min(self.budget.judged, len(searched)))
             candidates = self._candidates(words, pool, rng)
+            dearest = (1 + len(candidates)) * len(some) + len(searched) + len(self.held_out)
+            if self._scored + dearest > self.budget.scored:
+                return
             judged = self._judge([words, *candidates], some)
             place = max(range(1, len(judged)), key=lambda index: judged[index].order)
             accepted = False

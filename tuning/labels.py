@@ -28,6 +28,13 @@ def find(examples: Sequence[Example], choice: str | Sequence[str]) -> tuple[str,
     return labels
 
 
+def notes(examples: Sequence[Example], choice: str | Sequence[str]) -> str | None:
+    """What is odd about the targets, though it can be learnt."""
+    if choice == "auto" and len(examples) > 1 and len({one.target for one in examples}) == 1:
+        return "every row has the same target: it is learnt as free text"
+    return None
+
+
 def check(examples: Sequence[Example], labels: Sequence[str]) -> None:
     """Raises DataError naming every line whose target is none of the labels."""
     known = set(labels)

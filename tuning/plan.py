@@ -49,10 +49,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """One evaluation: `train_loss` is the mean since the last; `best` says that this is kept."""
+    """One evaluation: `train_loss` is the mean since the last, None before a step; `best` says that this is kept."""
 
     step: int
-    train_loss: float
+    train_loss: float | None
     figures: dict[str, float]
     best: bool
     run: str = ""

@@ -85,7 +85,7 @@ class Run:
             self.best = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
         losses = progress.losses
         event = Evaluated(
-            progress.step, sum(losses) / len(losses) if losses else 0.0, figures.named, best, self.name
+            progress.step, sum(losses) / len(losses) if losses else None, figures.named, best, self.name
         )  # fmt: skip
         losses.clear()
         progress.curve.append({key: value for key, value in asdict(event).items() if key != "run"})

@@ -83,7 +83,7 @@ class TextTask:
             if kept:
                 best, self.template = found, template
             self.curve.append({"step": draw + 1, "figures": found.named, "best": kept})
-            yield Evaluated(draw + 1, 0.0, found.named, kept)
+            yield Evaluated(draw + 1, None, found.named, kept)
         if best is None:
             raise DataError(f"no draw of {self.told.shots} exemplars fits the base's context of {self.base.context}")
 

@@ -62,6 +62,6 @@ def _valid(figures: Mapping[str, float]) -> dict[str, Any]:
     return {f"valid_{name}": _number(value) for name, value in figures.items()}
 
 
-def _number(value: float) -> float | None:
+def _number(value: float | None) -> float | None:
     """JSON has no other."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None

@@ -25,6 +25,7 @@ from server.telemetry import logger
 from tuning.base import FrozenBase, Interrupted
 from tuning.checkpoint import CheckpointError
 from tuning.compare import Comparison, Result
+from tuning.labels import notes
 
 MAX_ATTEMPTS = 3
 """Starts of a job that a server did not survive: it may be the job that ends it."""
@@ -141,6 +142,8 @@ class Worker:
         train, held_out = both(method.data, self._files, job.training_file, job.validation_file, self._check_wanted)
         self._check_wanted()
         settings = method.settings([*train, *held_out], job.seed)
+        if job.attempts == 1 and (odd := notes([*train, *held_out], method.data.labels)) is not None:
+            self._records.tell(job.id, odd, "warn")
         comparison = Comparison(
             self._base, lambda: self._base, settings, method.text(), [method.name], [settings.length], [job.seed],
             train, held_out, method.rate,

@@ -21,23 +21,29 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.save(tmp_path_factory.mktemp("model"))
 
 
-def tuned(model: Path, rows: Path, out: Path, *more: str) -> str:
+def tuned(model: Path, rows: Path, out: Path, *more: str) -> tuple[str, str]:
     fixed = ["tune", str(rows), "--model", str(model), "--out", str(out), *QUICK]
     done = CliRunner().invoke(app, [*fixed, "--template", r"{text}\nIntent:", *more])
     assert done.exit_code == 0, done.output
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 def test_all_methods_are_compared_on_ones_own_data(model: Path, tmp_path: Path) -> None:
     """Every method has its row, with error bars; the best that is served is written; the page needs nothing else."""
     out = tmp_path / "best.safetensors"
-    tuned(model, write_rows(tmp_path / "rows.jsonl"), out, "--method", "all", "--seeds", "2", "--length", "2")
+    more = ["--method", "all", "--seeds", "2", "--length", "2", "--keep-all"]
+    said, shown = tuned(model, write_rows(tmp_path / "rows.jsonl"), out, *more)
+    assert len(said.splitlines()) == 1
+    table = [line.split() for line in shown.partition("Held-out accuracy")[2].splitlines()]
+    assert all(sum(name in line for line in table) == 1 for name in ALL), "a row each"
     report = json.loads(out.with_suffix(".report.json").read_text(encoding="utf-8"))
     assert [row["method"] for row in report["table"]] == list(ALL)
     assert all(row["seeds"] == 2 and row["deviation"] is not None for row in report["table"])
     served = [run for run in report["runs"] if run["method"] not in {"lora", "bottleneck_adapter", "fine_tuning"}]
     best = parse(out.read_bytes()).metadata.metrics["held_out_accuracy"]
     assert best == max(run["figures"]["accuracy"] for run in served)
+    kept = sorted(path.name for path in tmp_path.glob("best.*.safetensors") if "checkpoint" not in path.name)
+    assert kept == sorted(f"best.{run['method']}-{run['length']}-{run['seed']}.safetensors" for run in served)
     page = out.with_suffix(".report.html").read_text(encoding="utf-8")
     assert all(name in page for name in (*ALL, *LABELS))
     assert page.count("<svg") == 2

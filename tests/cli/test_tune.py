@@ -1,6 +1,7 @@
 """`softprompt tune` as a process: what it writes, says and survives."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cli.loading import load_base
 from cli.main import app
-from cli.tune import load_base
 from prompt_store.prompt import parse
 from tests import models
 from tests.e2e.process import serving
@@ -75,6 +76,37 @@ def test_a_killed_run_resumes_to_the_same_bytes(model: Path, tmp_path: Path) -> 
     first = next(json.loads(line) for line in resumed.stdout.splitlines())
     assert first["step"] >= 12, "a run that began again proves nothing"
     assert killed.read_bytes() == whole.read_bytes()
+
+
+def test_a_stopped_run_is_saved_where_it_is(model: Path, tmp_path: Path) -> None:
+    """SIGTERM ends it between two passes, whatever --save-seconds; `--resume` writes an undisturbed run's bytes."""
+    rows = write_rows(tmp_path / "rows.jsonl")
+    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
+    assert run(arguments(model, rows, whole, "--steps", "400")).returncode == 0
+    command = arguments(model, rows, stopped, "--steps", "400", "--json", "--save-seconds", "3600")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert 7 in (json.loads(line).get("step") for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=240)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "--resume goes on from here" in said
+    assert not stopped.exists()
+    resumed = run([*command, "--resume"])
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout.splitlines()[0])["step"] >= 7
+    assert stopped.read_bytes() == whole.read_bytes()
+
+
+def test_what_is_odd_is_said_beside_the_work(files: tuple[Path, Path]) -> None:
+    """No checkpoint to resume, one target for all rows, a search that begins with nothing; and no noise besides."""
+    model, folder = files
+    (folder / "rows.jsonl").write_text(ROWS, encoding="utf-8")
+    done = run(arguments(model, folder / "rows.jsonl", folder / "a", "--resume", "--method", "hard", "--budget", "40"))
+    assert done.returncode == 0, done.stderr
+    for said in ("there is no checkpoint beside", "every row has the same target", "hard begins with no words"):
+        assert done.stderr.count(said) == 1
+    assert "Loading weights" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli.tune import load_base, write
+from cli.loading import load_base
+from cli.tune import write
 from demos.recipes import RECIPES
 from demos.score import score
 from prompt_store.prompt import parse

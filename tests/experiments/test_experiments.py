@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from experiments import run as running
-from experiments.cells import METHODS, TABLES, Cell, cells, estimate, groups
+from experiments.cells import BASES, ENDS, METHODS, SEEDS, SIZED, TABLES, Cell, cells, estimate, groups, shown
 from experiments.data import SUBJECTS, TEST, Rows, rows
 from experiments.report import load, methods_table, write
 from experiments.run import Place, run
@@ -33,6 +34,12 @@ def test_rows_to_be_judged_on_are_the_same_for_all(shared: Path) -> None:
     assert len(few.test) == TEST
     assert not set(map(str, many.train)) & set(map(str, [*many.held_out, *many.test]))
     assert all(subject.template.count("{") == 1 for subject in SUBJECTS.values())
+
+
+def test_sizes_are_compared_with_what_the_methods_reached() -> None:
+    """On the base that both have, nothing is learnt twice."""
+    there = {(cell.data, cell.method, cell.base, cell.seed) for cell in cells() if shown(cell, "sizes")}
+    assert there == set(product(SIZED, ENDS, BASES, SEEDS))
 
 
 @pytest.fixture

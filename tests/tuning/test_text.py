@@ -47,7 +47,7 @@ def search(base: FrozenBase, scorer: BaseScorer, seed: int = 0) -> Hard:
 
 
 def test_a_search_never_ends_worse_than_it_began() -> None:
-    """On held-out rows, within its budget but for one round; what is accepted is better on the search rows."""
+    """On held-out rows, within its budget; what is accepted is better on the search rows."""
     base = frozen()
     scorer = Counting(base)
     found = search(base, scorer)
@@ -58,7 +58,7 @@ def test_a_search_never_ends_worse_than_it_began() -> None:
     figures = [(one.figures["accuracy"], -one.figures["loss"]) for one in accepted]
     assert figures == sorted(figures)
     assert scorer.rows == rounds[-1].scored
-    assert scorer.rows < BUDGET.scored + (BUDGET.candidates + 1) * BUDGET.judged + BUDGET.searched + 5
+    assert BUDGET.scored - 200 < scorer.rows <= BUDGET.scored
 
 
 def test_the_same_seed_finds_the_same_words() -> None:

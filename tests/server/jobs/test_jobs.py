@@ -225,3 +225,14 @@ def test_csv_rows_are_read_where_the_name_says_so(client: openai.OpenAI) -> None
     lines.writerows({"text": f"words {n}", "label": "ab"[n % 2]} for n in range(20))
     file = upload(client, text.getvalue().encode(), "rows.CSV")
     assert ended(client, create(client, "csv", method(target="label"), file.id).id).status == "succeeded"
+
+
+def test_a_job_says_what_is_odd_about_its_rows(client: openai.OpenAI) -> None:
+    """Each with the same target is learnt as free text, and told."""
+    rows = "".join(json.dumps({"text": f"row {number}", "target": "same"}) + "\n" for number in range(20)).encode()
+    job = create(client, "odd", file=upload(client, rows).id)
+    assert ended(client, job.id).status == "succeeded"
+    events = client.fine_tuning.jobs.list_events(job.id).data
+    assert [event.message for event in events if event.level == "warn"] == [
+        "every row has the same target: it is learnt as free text"
+    ]

@@ -1,0 +1,39 @@
+"""A signal ends a run between two passes, so that it can be saved where it is. Knows signals; not what runs."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Self
+
+from tuning.base import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopping:
+    """While it is entered the first SIGINT or SIGTERM is kept in `number`; the next has its usual effect.
+
+    Call it where the run may end: it raises Interrupted once there was a signal.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {one: signal.signal(one, self._heard) for one in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._restore()
+
+    def __call__(self) -> None:
+        if self.number:
+            raise Interrupted
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
