@@ -35,7 +35,8 @@ def run_all(
     place = Place(data, results, scratch, lambda size: _base(size, threads))
     chosen = list(cells(only.split(",")))
     left = [cell for cell in chosen if not place.file(cell).exists()]
-    typer.echo(f"{len(left)} of {len(chosen)} cells to do, about {estimate(left):.1f} CPU-hours on two cores")
+    hours = estimate(left)
+    typer.echo(f"{len(left)} of {len(chosen)} cells to do: {hours:.1f} CPU-hours, {hours / 2:.1f} hours on two cores")
     if dry:
         return
     for group in groups(left):

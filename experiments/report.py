@@ -115,7 +115,7 @@ def hard_table(results: Results) -> str:
         metric = metric_of(name)
         written, found = (Value(tuple(data[where][metric] for data in mine)) for where in ("began", "test"))
         instruction = mine[0]["template"].partition("{")[0].strip().replace("|", " ")
-        lines.append(f"| {name} | {mean(written.values):.3f} | {found} | {instruction} |")
+        lines.append(f"| {name} | {Value((mean(written.values),))} | {found} | {instruction} |")
     return "\n".join(lines)
 
 

@@ -67,3 +67,40 @@ def test_rows_are_read_no_further_than_they_are_wanted(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         both(told.data, files, file.id, None, pace)
     assert len(rows) == 5
+
+
+class Impatient(Records):
+    """Cancels a job when it has been asked ten times whether it is wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked = 0
+
+    def wanted(self, name: str) -> bool:
+        self.asked += 1
+        if self.asked == TEXTS:
+            self.cancel(name)
+        return super().wanted(name)
+
+
+def test_a_job_that_is_cancelled_while_its_rows_are_read_encodes_none(tmp_path: Path) -> None:
+    """The reader asks at each row."""
+    base, records, files = frozen(), Impatient(tmp_path / "jobs"), Files(tmp_path / "files", 10**6)
+    encode, told = base.tokenizer.encode, Method.model_validate(method())
+    encoded: list[str] = []
+
+    def kept(text: str, parse_special: bool) -> list[int]:
+        encoded.append(text)
+        return encode(text, parse_special)
+
+    base.tokenizer = Tokenizing(kept, base.tokenizer.decode, base.tokenizer.bos)
+    wanted = Wanted("t", told, files.add(ROWS, "a", TRAINING, "op", "").id, None, 0, None, "op")
+    job = begun(wanted, 0, None, base.base.fingerprint)
+    records.add(job)
+    worker = Worker(records, files, base, lambda _: True, Nowhere(), 20.0)
+    worker.start()
+    until(lambda: records.get(job.id).over, "it is cancelled")
+    worker.leave()
+    worker.join(60)
+    assert records.asked >= TEXTS
+    assert encoded == []
