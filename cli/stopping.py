@@ -25,6 +25,8 @@ class Stopping:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._restore()
+        if kind is None:  # whatever was heard at the very end, there is nothing left to stop
+            self.number = 0
 
     def __call__(self) -> None:
         if self.number:
