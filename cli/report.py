@@ -21,6 +21,7 @@ from tuning.encoding import encode
 from tuning.evaluation import Reading, TextEvaluation
 from tuning.files import encoder_of, soft_of
 from tuning.scorer import BaseScorer
+from tuning.text import TEXT_METHODS
 
 NEAREST, SAMPLES, CONFUSED = 5, 12, 40
 """Tokens a row; samples of free text; labels up to which a confusion matrix is drawn."""
@@ -111,19 +112,21 @@ def nearest(base: FrozenBase, file: PromptFile) -> list[list[tuple[str, float]]]
 
 
 def _curves(run: Comparison, metric: str) -> str | None:
-    """The metric by step of every run that learns."""
-    learnt = [one for one in run.results if len(one.curve) > 1]
+    """The metric by step of every run that learns; where none does, of the draws and rounds of what searches."""
+    curves = [one for one in run.results if len(one.curve) > 1]
+    learnt = [one for one in curves if one.cell.method not in TEXT_METHODS] or curves
     if not learnt:
         return None
+    searches = learnt[0].cell.method in TEXT_METHODS
 
     def draw(axes: Any) -> None:
         for one in learnt:
             named = [(point["step"], point["figures"].get(metric, -point["figures"]["loss"])) for point in one.curve]
             axes.plot(*zip(*named, strict=True), label=_named(one), linewidth=1)
-        axes.set_xlabel("step (hard: rows read)")
+        axes.set_xlabel("draw (hard: rows read)" if searches else "step")
         axes.set_ylabel(f"held-out {metric}")
         if len(learnt) <= SAMPLES:
-            axes.legend(fontsize=7)
+            axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
     return _picture(draw)
 
