@@ -20,6 +20,7 @@ from tuning.compare import Comparison, Result
 from tuning.encoding import encode
 from tuning.evaluation import Reading, TextEvaluation
 from tuning.files import encoder_of, soft_of
+from tuning.metrics import rank
 from tuning.scorer import BaseScorer
 from tuning.text import TEXT_METHODS
 
@@ -140,7 +141,7 @@ def _methods(report: Mapping[str, Any], metric: str) -> str | None:
     """Bars with the deviation over seeds, the best length of each method."""
     best: dict[str, Mapping[str, Any]] = {}
     for row in report["table"]:
-        if row["method"] not in best or row[metric] > best[row["method"]][metric]:
+        if row["method"] not in best or rank(metric, row[metric]) > rank(metric, best[row["method"]][metric]):
             best[row["method"]] = row
     if len(best) < 2:
         return None

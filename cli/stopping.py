@@ -12,24 +12,30 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Stopping:
     """While it is entered the first SIGINT or SIGTERM is kept in `number`; the next has its usual effect.
 
+    What is ignored stays ignored.
+
     Call it where the run may end: it raises Interrupted once there was a signal.
     """
 
     def __init__(self) -> None:
         self.number = 0
+        self._done = False
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
-        self._before = {one: signal.signal(one, self._heard) for one in SIGNALS}
+        heeded = [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+        self._before = {one: signal.signal(one, self._heard) for one in heeded}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._restore()
-        if kind is None:  # whatever was heard at the very end, there is nothing left to stop
-            self.number = 0
+
+    def done(self) -> None:
+        """There is nothing left to stop: what is heard from here on is too late."""
+        self._done = True
 
     def __call__(self) -> None:
-        if self.number:
+        if self.number and not self._done:
             raise Interrupted
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:

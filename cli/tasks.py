@@ -41,13 +41,14 @@ def tasks(
     for name, *cells in zip(("task", *COLUMNS), *rows, strict=True):  # only the description may be cut
         table.add_column(name, min_width=max(map(len, (name, *cells))))
     console = Console()
-    width = max(console.width, WIDE) if not console.is_terminal else console.width
-    room = width - sum(column.min_width or 0 for column in table.columns) - 3 * len(table.columns) - 4
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
+    room = console.width - sum(column.min_width or 0 for column in table.columns) - 3 * len(table.columns) - 4
     if room >= NARROW:
         table.add_column("description", no_wrap=True, overflow="ellipsis", max_width=room)
     for task, cells in zip(found, rows, strict=True):
         table.add_row(*cells, *([task["description"] or ""] if room >= NARROW else []))
-    console.print(table, width=width)
+    console.print(table)
 
 
 def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upload

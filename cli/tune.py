@@ -3,8 +3,6 @@
 Translates options to `tuning`'s arguments and its events to a terminal; knows nothing of how learning works.
 """
 
-import glob
-import json
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -19,7 +17,8 @@ from cli.client import Url, call
 from cli.loading import load_base
 from cli.report import write_page
 from cli.stopping import Stopping
-from cli.watching import compared, figures, watch
+from cli.watching import compared, dumps, figures, watch
+from prompt_store.durable import replace_file
 from prompt_store.errors import BaseDamaged, PromptError
 from prompt_store.prompt import PromptFile
 from prompt_store.task import is_task_id
@@ -35,11 +34,13 @@ from tuning.labels import find, notes
 from tuning.learn import Settings, hold_out
 from tuning.methods import Options, lacking
 from tuning.plan import DivergedError, Plan
-from tuning.text import TextSettings
+from tuning.text import TEXT_METHODS, TextSettings
 
 CHECKPOINT = ".checkpoint.safetensors"
 REPORT = ".report.json"
 PAGE = ".report.html"
+LONGEST_NAME = 150
+"""Bytes: what stands beside it has a longer one, and no file system takes more than 255."""
 REFUSED = (DataError, BadBase, BaseDamaged, CheckpointError, DivergedError, PromptError, OSError, ValueError)
 
 
@@ -76,18 +77,19 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         fresh = partial(load_base, model, device, threads, revision, stopping)
         base, several = fresh(), (_lengths(lengths, settings.length), range(seed, seed + seeds))
         run = Comparison(base, fresh, settings, text, _methods(method, base), *several, rows, held_out, learning_rate)
-        _tell(notes([*rows, *held_out], labels), _lacking(out, resume), _unsaid(run, instructions))
+        _tell(notes([*rows, *held_out], labels), _lacking(out, run) if resume else None, _unsaid(run, instructions))
         with stopping:
             watch(run.events(lambda name: beside(out, name + CHECKPOINT), resume, save_seconds), as_json)
-        best = run.chosen()
+            stopping.done()
+            best = run.chosen()
+            compared(run.table(), settings.metric, as_json)
+            _written(out, run, best, as_json, keep_all)
     except Interrupted:
-        typer.echo("softprompt tune: stopped; the same command with --resume goes on from here", err=True)
+        _tell(_stopped(out, run))
         raise typer.Exit(128 + stopping.number) from None
     except REFUSED as error:
         typer.echo(f"softprompt tune: {error}", err=True)
         raise typer.Exit(2) from None
-    compared(run.table(), settings.metric, as_json)
-    _written(out, run, best, as_json, keep_all)
     if push is not None and best.file is not None:
         _publish(push, out, best.file, url)
 
@@ -97,10 +99,20 @@ def _tell(*said: str | None) -> None:
         typer.echo(f"softprompt tune: {one}", err=True)
 
 
-def _lacking(out: Path, resume: bool) -> str | None:
-    if not resume or any(beside(out, "").parent.glob(f"{glob.escape(beside(out, '').name)}*{CHECKPOINT}")):
-        return None
-    return f"--resume: there is no checkpoint beside {out}, so it begins anew"
+def _lacking(out: Path, run: Comparison) -> str | None:
+    return None if _saved(out, run) else f"--resume: there is no checkpoint of this beside {out}, so it begins anew"
+
+
+def _saved(out: Path, run: Comparison) -> bool:
+    return any(beside(out, name + CHECKPOINT).exists() for name in run.checkpoints)
+
+
+def _stopped(out: Path, run: Comparison) -> str:
+    if not _saved(out, run):
+        return "stopped; nothing was kept"
+    searching = " and ".join(name for name in run.methods if name in TEXT_METHODS)
+    again = f" ({searching} begin anew)" if searching else ""
+    return f"stopped; the same command with --resume goes on from here{again}"
 
 
 def _unsaid(run: Comparison, instructions: str) -> str | None:
@@ -112,16 +124,17 @@ def _unsaid(run: Comparison, instructions: str) -> str | None:
 def _written(out: Path, run: Comparison, best: Result, as_json: bool, keep_all: bool) -> None:
     """The best file, or all, the report and the page, and one line that says so."""
     report = run.report()
+    write(out, best.file, report)
     for one in run.results if keep_all else ():
         if one.file is not None:
-            beside(out, f".{one.cell.name}.safetensors").write_bytes(one.file.data)
-    write(out, best.file, report)
+            replace_file(beside(out, f".{one.cell.name}.safetensors"), one.file.data)
+    _tell(*(f"{cell.name} diverged: it is not in the table" for cell in run.diverged))
     page = write_page(beside(out, PAGE), run, report)
     digest = None if best.file is None else best.file.digest
     kept = [str(path) for path in (out if best.file is not None else None, page) if path is not None]
     told = {"event": "written", "file": kept[0] if best.file is not None else None, "digest": digest, **best.figures}
     said = f"{best.cell.method}: {figures(best.figures)}; written: {', '.join([*kept, str(beside(out, REPORT))])}"
-    typer.echo(json.dumps(told) if as_json else said)
+    typer.echo(dumps(told) if as_json else said)
     if best.file is None:
         typer.echo(f"{best.cell.method} is a yardstick: there is no prompt file to serve", err=True)
 
@@ -162,8 +175,11 @@ def _publish(task: str, out: Path, file: PromptFile, url: str | None) -> None:
 def _check_ways_out(out: Path, push: str | None, url: str | None) -> None:
     """What would lose a finished run is said before it begins."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.is_dir() or not os.access(out.parent, os.W_OK):
+    places = [out, *(beside(out, suffix) for suffix in (CHECKPOINT, REPORT, PAGE))]
+    if any(place.is_dir() for place in places) or not os.access(out.parent, os.W_OK):
         raise ValueError(f"--out {out}: a file cannot be written there")
+    if len(os.fsencode(out.name)) > LONGEST_NAME:
+        raise ValueError(f"--out: a name of at most {LONGEST_NAME} bytes")
     if push is not None and not is_task_id(push):
         raise ValueError("--push: no task can have this name")
     if push is not None:
@@ -178,9 +194,8 @@ def beside(out: Path, suffix: str) -> Path:
 def write(out: Path, file: PromptFile | None, report: Mapping[str, Any]) -> None:
     """The prompt file where there is one, and beside it the report with its curve."""
     if file is not None:
-        out.write_bytes(file.data)
-    told = json.dumps(report, indent=1, ensure_ascii=False)
-    beside(out, REPORT).write_text(told + "\n", encoding="utf-8")
+        replace_file(out, file.data)
+    replace_file(beside(out, REPORT), f"{dumps(report, indent=1)}\n".encode())
 
 
 def _data(train: Path, eval_: Path | None, template: str, target: str) -> tuple[list[Example], list[Example]]:

@@ -1,12 +1,14 @@
 """What a tuning run looks like while it goes on: a bar for people, lines of JSON for machines. Knows events only."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
@@ -14,6 +16,19 @@ from rich.table import Table
 from tuning.hard import Round
 from tuning.metrics import rank
 from tuning.plan import Diverged, Evaluated, Event
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """JSON, which has no NaN and no infinity: null."""
+    return json.dumps(_numbers(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _numbers(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Watcher(Protocol):
@@ -33,7 +48,7 @@ class JsonLines:
         return
 
     def show(self, event: Event | Round) -> None:
-        typer.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}))
+        typer.echo(dumps({"event": type(event).__name__.lower(), **asdict(event)}))
 
 
 class Bar:
@@ -46,7 +61,8 @@ class Bar:
             TextColumn("{task.fields[speed]}"),
             console=console,
         )
-        self._bar = self._progress.add_task("", total=1, loss="", figures="", speed="")
+        self._bar = self._progress.add_task("", total=1, loss="", figures="", speed="", visible=False)
+        self._method = ""
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -56,6 +72,7 @@ class Bar:
         self._progress.stop()
 
     def show(self, event: Event | Round) -> None:
+        self._begin(event.run.partition("-")[0])
         if isinstance(event, Evaluated):
             self._evaluated(event)
         elif isinstance(event, Diverged):
@@ -68,6 +85,13 @@ class Bar:
             speed = f"{event.examples_per_second:.0f} examples/s  {_clock(event.seconds_left)} left"
             loss = f"loss {event.loss:.3f}"
             self._progress.update(self._bar, completed=event.step, total=event.steps, loss=loss, speed=speed)
+
+    def _begin(self, method: str) -> None:
+        """What the bar says of one method is not another's."""
+        if method != self._method:
+            self._method = method
+            self._progress.update(self._bar, completed=0, loss="", figures="", speed="")
+        self._progress.update(self._bar, visible=True)
 
     def _evaluated(self, event: Evaluated) -> None:
         kept = "  kept" if event.best else ""
@@ -89,17 +113,17 @@ def compared(rows: Sequence[Mapping[str, Any]], metric: str, as_json: bool) -> N
         return
     if as_json:
         for row in rows:
-            typer.echo(json.dumps({"event": "compared", **row}))
+            typer.echo(dumps({"event": "compared", **row}))
         return
-    table = Table(title=f"Held-out {metric}")
+    table = Table(title=f"Held-out {metric}", box=box.SIMPLE_HEAD)
     table.add_column("method", no_wrap=True)
-    for heading in ("length", "seeds", metric, "learnt", "bytes", "seconds"):
-        table.add_column(heading, justify="right")
+    for heading in ("length", "seeds", metric, "loss", "learnt", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda row: -rank(metric, row[metric])):
         spread = "" if row["deviation"] is None else f" ± {row['deviation']:.2g}"
         table.add_row(
             row["method"], f"{row['length'] or '–'}", f"{row['seeds']}", f"{row[metric]:.4g}{spread}",
-            f"{row['learnt']:,}", f"{row['bytes']:,}", f"{row['seconds']:.1f}",
+            f"{row['loss']:.3g}", f"{row['learnt']:,}", f"{row['seconds']:.1f}",
         )  # fmt: skip
     Console(stderr=True).print(table)
 

@@ -33,7 +33,10 @@ def run_all(
     scratch = Path("build/experiments")
     scratch.mkdir(parents=True, exist_ok=True)
     place = Place(data, results, scratch, lambda size: _base(size, threads))
-    chosen = list(cells(only.split(",")))
+    tables = list(dict.fromkeys(only.split(",")))
+    if unknown := [table for table in tables if table not in TABLES]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: tables are {', '.join(TABLES)}", param_hint="--only")
+    chosen = list(cells(tables))
     left = [cell for cell in chosen if not place.file(cell).exists()]
     hours = estimate(left)
     typer.echo(f"{len(left)} of {len(chosen)} cells to do: {hours:.1f} CPU-hours, {hours / 2:.1f} hours on two cores")

@@ -61,7 +61,7 @@ def methods_table(results: Results) -> str:
     """Method by data set, with the share of numbers learnt; free text by all its metrics."""
     some = [(cell, data) for cell, data in results if cell.table == "methods"]
     names = list(dict.fromkeys(cell.data for cell, _ in some))
-    shares = {cell.method: data.get("share", 0.0) for cell, data in some}
+    shares = {cell.method: data["share"] for cell, data in some if not data.get("diverged")}
     lines = ["| method | learnt | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
     for method in METHODS:
         if method not in shares:

@@ -39,6 +39,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path.name} is not a checkpoint") from error
 
 
+def differing(one: Any, other: Any, name: str = "") -> list[str]:
+    """Names of what two identities do not agree in, each once and without its place in them."""
+    if one == other:
+        return []
+    if not (isinstance(one, dict) and isinstance(other, dict) and one.keys() & other.keys()):
+        return [name]
+    found = [part for key in one.keys() | other.keys() for part in differing(one.get(key), other.get(key), str(key))]
+    return sorted({part for part in found if part})
+
+
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimiser's state as named tensors."""
     return {

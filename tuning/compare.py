@@ -76,6 +76,7 @@ class Comparison:
     held_out: Sequence[Example]
     rate: float | None = None
     results: list[Result] = field(default_factory=list)
+    diverged: list[Cell] = field(default_factory=list)
     _ready: dict[str, list[Tuning]] | None = None
 
     def prepare(self) -> list[PromptFile]:
@@ -101,16 +102,23 @@ class Comparison:
         if self._ready is None:
             self.prepare()
         ready = self._ready or {}
-        groups = self._all
-        for group in groups:
+        for group in self._all:
             method, first = group[0].method, group[0]
-            name = "" if len(groups) == 1 else f".{method}" + (f"-{first.seed}" if method == "fine_tuning" else "")
             if method in TEXT_METHODS:
                 yield from self._search(first)
             else:
                 base = self.fresh() if method == "fine_tuning" else self.base
                 tunings = ready.pop(method, None) or self._tunings(base, group)
-                yield from self._learn(Sweep(base, tunings), group, checkpoint(name), resume, save_seconds)
+                yield from self._learn(Sweep(base, tunings), group, checkpoint(self._name(group)), resume, save_seconds)
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The names that `events` may ask places for: of all but what writes text, which begins anew."""
+        return [self._name(group) for group in self._all if group[0].method not in TEXT_METHODS]
+
+    def _name(self, group: Sequence[Cell]) -> str:
+        method, alone = group[0].method, len(self._all) == 1
+        return "" if alone else f".{method}" + (f"-{group[0].seed}" if method == "fine_tuning" else "")
 
     @property
     def _all(self) -> list[list[Cell]]:
@@ -133,6 +141,7 @@ class Comparison:
         yield from sweep.events(checkpoint, resume, save_seconds)
         for cell, one in zip(cells, sweep.tunings, strict=True):
             if one.run.progress.diverged:
+                self.diverged.append(cell)
                 continue
             file = one.prompt_file() if METHODS[cell.method].kind is not None else None  # type: ignore[index]
             size = len(file.data) if file is not None else 4 * one.learnt
@@ -169,7 +178,7 @@ class Comparison:
         return {"train_rows": len(self.train), "held_out_rows": len(self.held_out)}
 
     def chosen(self) -> Result:
-        """The best by the metric of those that can be served, else of all; the smaller of two equal ones.
+        """The best by the metric of those that can be served, else of all; of equal ones by the loss, then the smaller.
 
         Raises DivergedError where nothing came to an end.
         """
@@ -177,13 +186,14 @@ class Comparison:
             raise DivergedError("the loss is not finite: a lower learning rate may help")
         served = [one for one in self.results if one.file is not None] or self.results
         metric = self.settings.metric
-        return max(served, key=lambda one: (rank(metric, one.figures[metric]), -one.bytes))
+        return max(served, key=lambda one: (rank(metric, one.figures[metric]), -one.figures["loss"], -one.bytes))
 
     def report(self) -> dict[str, Any]:
         """JSON: the best run's own report, a table of all, and each with its curve."""
         return {
             **self.chosen().report,
             "table": self.table(),
+            "diverged": [cell.name for cell in self.diverged],
             "runs": [
                 {**asdict(one.cell), "figures": one.figures, "seconds": one.seconds, "curve": one.curve}
                 for one in self.results

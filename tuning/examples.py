@@ -14,6 +14,8 @@ from typing import Any
 MOST = 200
 """Characters of a reason."""
 NAMED_LINES = 20
+ALIKE = 3
+"""Rows with the same fault that are told in one line."""
 """How many bad lines a message names before it only counts."""
 BAD_LINES = 1000
 """After so many a file is read no further."""
@@ -57,6 +59,9 @@ class DataError(Exception):
 
 
 def _named(message: str, lines: Sequence[tuple[int, str]]) -> str:
+    reasons = {reason for _, reason in lines}
+    if len(lines) > ALIKE and len(reasons) == 1:
+        return f"{message}\n  line {lines[0][0]}: {lines[0][1]}\n  and the other {len(lines) - 1} likewise"
     named = [f"line {number}: {reason}" for number, reason in lines[:NAMED_LINES]]
     if len(lines) > NAMED_LINES:
         named.append(f"and {len(lines) - NAMED_LINES} more")

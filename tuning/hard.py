@@ -87,18 +87,20 @@ class Hard:
     _scored: int = 0
 
     def rounds(self) -> Iterator[Round]:
-        """Search while a whole round fits the budget; a smaller one leaves the instruction as it was."""
+        """Search while a whole round fits the budget. Raises DataError for one that holds none."""
         rng = random.Random(f"hard/{self.seed}")
         pool = self._pool()
         searched = rng.sample(list(self.train), min(self.budget.searched, len(self.train)))
         words: Words = tuple(self.start.split())
+        needed = self._round(len(searched), self.budget.candidates) + len(searched) + len(self.held_out)
+        if needed > self.budget.scored:
+            raise DataError(f"a budget of {self.budget.scored} rows is too small to search: one round takes {needed}")
         mine = self._judge([words], searched)[0]
         self.began = self.best = Found(" ".join(words), self._judge([words], self.held_out)[0])
         while True:
             some = rng.sample(searched, min(self.budget.judged, len(searched)))
             candidates = self._candidates(words, pool, rng)
-            dearest = (1 + len(candidates)) * len(some) + len(searched) + len(self.held_out)
-            if self._scored + dearest > self.budget.scored:
+            if self._scored + self._round(len(searched), len(candidates)) > self.budget.scored:
                 return
             judged = self._judge([words, *candidates], some)
             place = max(range(1, len(judged)), key=lambda index: judged[index].order)
@@ -113,6 +115,10 @@ class Hard:
                     if held_out.order > self.best.held_out.order:
                         self.best = Found(" ".join(words), held_out)
             yield Round(self._scored, self.budget.scored, accepted, " ".join(words), mine.named)
+
+    def _round(self, searched: int, candidates: int) -> int:
+        """Rows that a round reads at most."""
+        return (1 + candidates) * min(self.budget.judged, searched) + searched + len(self.held_out)
 
     def template(self, instruction: str) -> str:
         """The instruction in front of the line."""

@@ -3,6 +3,7 @@
 Knows examples only as ids and quality only as `Evaluation`'s figures; not which others learn beside it.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -73,12 +74,12 @@ class Run:
 
     @torch.no_grad()
     def evaluate(self, base: FrozenBase) -> Evaluated:
-        """Of two equal evaluations the first is kept."""
+        """Of two equal evaluations the first is kept, and none whose figures are no numbers but the very first."""
         progress, started = self.progress, time.monotonic()
         figures = self.evaluation(base, self.method.soft())
         progress.seconds += time.monotonic() - started
         order = list(figures.order)
-        best = not progress.best_order or order > progress.best_order
+        best = not progress.best_order or (all(map(math.isfinite, order)) and order > progress.best_order)
         progress.since_best = 0 if best else progress.since_best + 1
         if best:
             progress.best_order, progress.best_step = order, progress.step

@@ -42,7 +42,8 @@ class Training:
         except FileNotFoundError:
             return False
         if numbers["identity"] != identity:
-            raise checkpoint.CheckpointError(f"{path.name} belongs to a run with other settings or data")
+            other = ", ".join(checkpoint.differing(numbers["identity"], identity)) or "settings or data"
+            raise checkpoint.CheckpointError(f"{path.name} belongs to a run with other {other}")
         for run in self.runs:
             first = f"{run.name}/"
             own = {name.removeprefix(first): tensor for name, tensor in tensors.items() if name.startswith(first)}

@@ -43,7 +43,9 @@ class Progress:
             self._records.change(self._job, best={**figures, "created": time.time()})
 
     def _said(self, figures: Mapping[str, float]) -> str:
-        metric = self._settings.metric
+        metric = (
+            self._settings.metric if self._settings.metric in figures else "loss"
+        )  # a round of free text has no other
         return f"{metric} {figures[metric]:.4g}"
 
 

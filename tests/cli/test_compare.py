@@ -3,17 +3,21 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.report import _methods
+from cli.watching import dumps
 from prompt_store.prompt import parse
 from tests import models
 from tests.tuning.conftest import LABELS, examples, write_rows
-from tuning.compare import ALL
+from tuning.compare import ALL, Cell, Comparison, Result
 
-QUICK = ["--steps", "4", "--batch-size", "8", "--eval-every", "2", "--threads", "1", "--budget", "300", "--draws", "2"]
+QUICK = ["--steps", "4", "--batch-size", "8", "--eval-every", "2", "--threads", "1", "--budget", "1200", "--draws", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,71 @@ def test_all_methods_are_compared_on_ones_own_data(model: Path, tmp_path: Path) 
     assert all(name in page for name in (*ALL, *LABELS))
     assert page.count("<svg") == 2
     assert not any(word in page for word in ("<script", "src=", "@import", "url(http"))
+
+
+def test_what_cannot_be_written_is_said_and_the_best_is_kept(model: Path, tmp_path: Path) -> None:
+    """A directory in the way of one of all files; one in the way of the report or a checkpoint is seen beforehand."""
+    rows, out = write_rows(tmp_path / "rows.jsonl"), tmp_path / "a.safetensors"
+    fixed = ["tune", str(rows), "--model", str(model), "--template", "{text}", "--length", "2", *QUICK]
+    (tmp_path / "a.prompt_tuning-2-0.safetensors").mkdir()
+    done = CliRunner().invoke(app, [*fixed, "--out", str(out), "--keep-all"])
+    assert (done.exit_code, "Is a directory" in done.stderr) == (2, True)
+    assert parse(out.read_bytes()).metadata.length == 2
+    for number, suffix in enumerate((".report.json", ".report.html", ".checkpoint.safetensors")):
+        (tmp_path / f"b{number}{suffix}").mkdir()
+        done = CliRunner().invoke(app, [*fixed, "--out", str(tmp_path / f"b{number}.safetensors")])
+        assert (done.exit_code, "cannot be written" in done.stderr, "step" in done.output) == (2, True, False)
+    long = CliRunner().invoke(app, [*fixed, "--out", str(tmp_path / ("n" * 200))])
+    assert (long.exit_code, "a name of at most" in long.stderr) == (2, True)
+
+
+def test_a_checkpoint_of_another_comparison_is_not_taken_for_ones_own(model: Path, tmp_path: Path) -> None:
+    """One method and several keep theirs in other places: that it begins anew is said."""
+    rows, out = write_rows(tmp_path / "rows.jsonl"), tmp_path / "a.safetensors"
+    tuned(model, rows, out, "--length", "2")
+    _, said = tuned(model, rows, out, "--length", "2", "--method", "prompt_tuning,prefix_tuning", "--resume")
+    assert "begins anew" in said
+    _, said = tuned(model, rows, out, "--length", "2", "--method", "prompt_tuning,prefix_tuning", "--resume")
+    assert "begins anew" not in said
+
+
+def results(*figures: tuple[str, float, float, int]) -> list[Result]:
+    """Of methods: accuracy, loss and size."""
+    file: Any = object()
+    return [
+        Result(Cell(name, 2, 0), {"accuracy": accuracy, "loss": loss}, 1, 0.1, size, 1.0, [], file, {})  # type: ignore[arg-type]  # a str
+        for name, accuracy, loss, size in figures
+    ]
+
+
+def test_of_equal_ones_the_one_that_is_surer_is_chosen() -> None:
+    """Then the smaller."""
+    nothing: Any = None
+    settings: Any = SimpleNamespace(metric="accuracy")
+    run = Comparison(nothing, nothing, settings, nothing, [], [], [], [], [])
+    run.results = results(("p_tuning", 0.8, 0.7, 10), ("prefix_tuning", 0.8, 0.4, 90), ("prompt_tuning", 0.8, 0.4, 20))
+    assert run.chosen().cell.method == "prompt_tuning"
+
+
+def test_what_is_no_number_is_null_for_machines() -> None:
+    """JSON has no NaN."""
+    told = {"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": -float("inf")}}
+    assert json.loads(dumps(told), parse_constant=None) == {"a": None, "b": [None, 1.5], "c": {"d": None}}
+
+
+def test_where_less_is_better_the_page_draws_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the lengths of one method."""
+    drawn: list[Any] = []
+    monkeypatch.setattr("cli.report._picture", lambda draw: draw(SimpleNamespace(
+        barh=lambda _, heights, **__: drawn.extend(heights), invert_yaxis=lambda: None, set_xlabel=lambda _: None
+    )))  # fmt: skip
+    table = [
+        {"method": "prompt_tuning", "ter": 40.0, "deviation": None},
+        {"method": "prompt_tuning", "ter": 90.0, "deviation": None},
+        {"method": "design", "ter": 60.0, "deviation": None},
+    ]
+    _methods({"table": table}, "ter")
+    assert drawn == [40.0, 60.0]
 
 
 def test_what_a_base_cannot_learn_by_is_left_out_of_all(tmp_path: Path) -> None:

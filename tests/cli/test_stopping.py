@@ -27,5 +27,17 @@ def test_what_is_done_is_not_stopped_any_more() -> None:
     """A signal behind the last pass: what is left to write is written."""
     stopping = Stopping()
     with stopping:
+        stopping.done()
         os.kill(os.getpid(), signal.SIGTERM)
-    stopping()
+        stopping()
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """As for a script's background job."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Stopping() as stopping:
+            os.kill(os.getpid(), signal.SIGINT)
+            stopping()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -98,13 +98,37 @@ def test_a_stopped_run_is_saved_where_it_is(model: Path, tmp_path: Path) -> None
     assert stopped.read_bytes() == whole.read_bytes()
 
 
+def test_a_search_that_is_stopped_promises_nothing(model: Path, tmp_path: Path) -> None:
+    """What writes text keeps nothing on the way, and says so."""
+    command = arguments(model, write_rows(tmp_path / "rows.jsonl"), tmp_path / "a", "--method", "design", "--json")
+    with subprocess.Popen(
+        [*command, "--draws", "5000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "evaluated"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=240)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "nothing was kept" in said
+    assert "goes on" not in said
+
+
+def test_a_checkpoint_of_other_settings_says_which(model: Path, tmp_path: Path) -> None:
+    """Each by its name."""
+    rows, out = write_rows(tmp_path / "rows.jsonl"), tmp_path / "a.safetensors"
+    assert run(arguments(model, rows, out)).returncode == 0
+    other = run(arguments(model, rows, out, "--resume", "--learning-rate", "7", "--warmup", "3"))
+    assert other.returncode == 2
+    assert "belongs to a run with other learning_rate, warmup" in other.stderr
+
+
 def test_what_is_odd_is_said_beside_the_work(files: tuple[Path, Path]) -> None:
     """No checkpoint to resume, one target for all rows, a search that begins with nothing; and no noise besides."""
     model, folder = files
     (folder / "rows.jsonl").write_text(ROWS, encoding="utf-8")
-    done = run(arguments(model, folder / "rows.jsonl", folder / "a", "--resume", "--method", "hard", "--budget", "40"))
+    done = run(arguments(model, folder / "rows.jsonl", folder / "a", "--resume", "--method", "hard", "--budget", "200"))
     assert done.returncode == 0, done.stderr
-    for said in ("there is no checkpoint beside", "every row has the same target", "hard begins with no words"):
+    for said in ("there is no checkpoint of this beside", "every row has the same target", "hard begins with no words"):
         assert done.stderr.count(said) == 1
     assert "Loading weights" not in done.stderr
 
@@ -114,7 +138,7 @@ def test_what_is_odd_is_said_beside_the_work(files: tuple[Path, Path]) -> None:
     [
         ('{"text": "a"}\n', [], "line 1: field 'target' is missing"),
         ('{"text": "a", "target": "x"}\n' * 9, [], "at least two different inputs"),
-        (ROWS, ["--labels", "y,z"], "line 1: the target is none of the labels"),
+        (ROWS, ["--labels", "y,z"], "line 1: the target is none of the labels\n  and the other 8 likewise\n"),
         (ROWS, ["--objective", "labels"], "the objective labels needs labels"),
         (ROWS, ["--init", "labels"], "only a task with labels can start from them"),
         (ROWS, ["--metric", "luck"], "the metric must be one of accuracy"),
@@ -149,7 +173,7 @@ def test_a_place_that_cannot_be_written_is_said_before_learning(files: tuple[Pat
     (folder / "taken").mkdir()
     done = CliRunner().invoke(app, arguments(model, rows, folder / "taken")[len(START) :])
     assert (done.exit_code, "cannot be written" in done.stderr) == (2, True)
-    (folder / "new.checkpoint.safetensors").mkdir()
+    (folder / "new.checkpoint.safetensors").write_text("none")
     done = CliRunner().invoke(app, arguments(model, rows, folder / "new.safetensors", "--resume")[len(START) :])
     assert (done.exit_code, "is not a checkpoint" in done.stderr) == (2, True)
 
@@ -161,7 +185,7 @@ def test_a_pushed_task_is_served_as_it_was_learnt(files: tuple[Path, Path], meth
     out, rows = folder / "intent.safetensors", write_rows(folder / "rows.jsonl")
     with serving("--model", str(model), "--store", "memory://") as (process, client):
         template = ["--template", "{soft:3}{text} is{soft:1}", "--push", "intent", "--url", process.url]
-        more = ["--method", method, "--budget", "300", "--draws", "2", "--shots", "2"]
+        more = ["--method", method, "--budget", "1200", "--draws", "2", "--shots", "2"]
         done = CliRunner().invoke(app, arguments(model, rows, out, *template, *more)[len(START) :])
         assert done.exit_code == 0, done.output
         inputs = [example.inputs["text"] for example in examples(6)]

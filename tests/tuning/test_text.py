@@ -61,6 +61,20 @@ def test_a_search_never_ends_worse_than_it_began() -> None:
     assert BUDGET.scored - 200 < scorer.rows <= BUDGET.scored
 
 
+def test_a_budget_without_a_single_round_is_refused() -> None:
+    """Before a row is read; one that holds just one is kept to."""
+    base = frozen()
+    scorer = Counting(base)
+    tight = search(base, scorer)
+    tight.budget = replace(BUDGET, scored=10)
+    with pytest.raises(DataError, match=r"too small to search: one round takes (\d+)") as refused:
+        list(tight.rounds())
+    assert scorer.rows == 0
+    tight.budget = replace(BUDGET, scored=int(str(refused.value).split()[-1]))
+    assert len(list(tight.rounds())) >= 1
+    assert scorer.rows <= tight.budget.scored
+
+
 def test_the_same_seed_finds_the_same_words() -> None:
     """And another seed goes another way."""
     ways = [

@@ -46,6 +46,14 @@ def test_the_rows_of_the_best_evaluation_are_kept(base: FrozenBase, tmp_path: Pa
     assert not torch.equal(evaluation.seen[1], evaluation.seen[2])
 
 
+@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
+def test_figures_that_are_no_numbers_are_never_the_best(base: FrozenBase, tmp_path: Path, figure: float) -> None:
+    """However they compare."""
+    run, _ = training(base, Written(0.1, figure, 0.2), Plan("labels", steps=2, evaluate_every=1))
+    events = list(run.run(tmp_path / "checkpoint", {}, 60.0))
+    assert [e.best for e in events if isinstance(e, Evaluated)] == [True, False, True]
+
+
 def test_a_run_without_progress_stops(base: FrozenBase, tmp_path: Path) -> None:
     """`patience` evaluations without a better one are enough."""
     run, _ = training(base, Written(0.5, 0.6, 0.1, 0.2, 0.3), Plan("labels", 1000, evaluate_every=2, patience=2))

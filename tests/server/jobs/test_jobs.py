@@ -19,7 +19,7 @@ from tests.tuning.conftest import LABELS
 SERVED = ("design", "hard", "prompt_tuning", "p_tuning", "prefix_tuning", "llama_adapter")
 TEXT: dict[str, dict[str, Any]] = {
     "design": {"shots": 1, "draws": 2},
-    "hard": {"instructions": "Answer", "budget": 200},
+    "hard": {"instructions": "Answer", "budget": 1200},
 }
 
 
@@ -38,6 +38,15 @@ def test_every_method_becomes_a_task_that_answers_within_a_second(
     assert answer.status_code == 200, answer.text
     assert {score["label"] for score in answer.json()["scores"]} == set(LABELS)
     assert learning.generate({"text": "rain?"}, f"learnt-{kind}", max_new_tokens=2)["version"] == 1
+
+
+def test_words_are_searched_for_free_text_too(client: openai.OpenAI) -> None:
+    """Its rounds have a loss and no other figure."""
+    told = {"instructions": "Answer", "budget": 1200, "max_new_tokens": 4}
+    job = create(client, "free", method("hard", told, labels="none"))
+    assert ended(client, job.id).status == "succeeded"
+    said = [event.message for event in client.fine_tuning.jobs.list_events(job.id).data]
+    assert any("rows scored: loss" in one for one in said)
 
 
 def test_a_job_tells_what_it_does(client: openai.OpenAI) -> None:

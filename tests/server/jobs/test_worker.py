@@ -1,5 +1,6 @@
 """The thread that learns, without a server: when it heeds that nobody wants the job any more."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from server.jobs.records import Job, Records
 from server.jobs.rows import both
 from server.jobs.wanted import Wanted, begun
 from server.jobs.worker import StoppedError, Tokenizing, Worker
-from tests.server.jobs.asking import ROWS, method
+from tests.server.jobs.asking import LONG, ROWS, method
 from tests.server.site import until
 from tests.tuning.conftest import frozen
 
@@ -104,3 +105,34 @@ def test_a_job_that_is_cancelled_while_its_rows_are_read_encodes_none(tmp_path: 
     worker.join(60)
     assert records.asked >= TEXTS
     assert encoded == []
+
+
+def test_what_is_odd_about_rows_is_told_once_however_often_a_job_is_begun(tmp_path: Path) -> None:
+    """Two servers stop in the middle of it."""
+    base, records, files = frozen(), Records(tmp_path / "jobs"), Files(tmp_path / "files", 10**6)
+    rows = "".join(json.dumps({"text": f"row {number}", "target": "same"}) + "\n" for number in range(20)).encode()
+    told = Method.model_validate(method(told=LONG))
+    wanted = Wanted("t", told, files.add(rows, "a", TRAINING, "op", "").id, None, 0, None, "op")
+    job = begun(wanted, 0, None, base.base.fingerprint)
+    records.add(job)
+    encode = base.tokenizer
+    for served in (1, 2):
+        base.tokenizer = encode
+        worker = Worker(records, files, base, lambda _: True, Anywhere(), 20.0)
+        worker.start()
+        until(lambda served=served: metrics(records, job) >= served, "it learns")  # type: ignore[misc]
+        worker.leave()
+        worker.join(60)
+    assert [one.level for one in records.history(job.id)].count("warn") == 1
+
+
+def metrics(records: Records, job: Job) -> int:
+    """How often it was evaluated."""
+    return sum("step" in (one.data or {}) for one in records.history(job.id))
+
+
+class Anywhere(Nowhere):
+    """Every draft would do."""
+
+    def check(self, file: PromptFile) -> None:
+        assert file.digest
