@@ -249,7 +249,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     """Going on with another seed would be neither run."""
     learnt(SETTINGS, tmp_path)
     other = tuning(replace(SETTINGS, plan=replace(PLAN, seed=5)))
-    with pytest.raises(CheckpointError, match="other seed$"):
+    with pytest.raises(CheckpointError, match=r"other seed$"):
         next(other.events(tmp_path / "run.checkpoint.safetensors", resume=True))
 
 
