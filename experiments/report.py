@@ -114,7 +114,7 @@ def hard_table(results: Results) -> str:
         mine = [data for cell, data in some if cell.data == name]
         metric = metric_of(name)
         written, found = (Value(tuple(data[where][metric] for data in mine)) for where in ("began", "test"))
-        instruction = mine[0]["template"].partition("{")[0].strip().replace("|", " ")
+        instruction = " ".join(mine[0]["template"].partition("{")[0].replace("|", " ").split())
         lines.append(f"| {name} | {Value((mean(written.values),))} | {found} | {instruction} |")
     return "\n".join(lines)
 

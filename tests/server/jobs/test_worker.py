@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from server.jobs.worker import StoppedError, Tokenizing, Worker
 from tests.server.jobs.asking import LONG, ROWS, method
 from tests.server.site import until
 from tests.tuning.conftest import frozen
+from tuning.base import FrozenBase
 
 TEXTS = 10
 """So many are encoded before the job is cancelled: there are more."""
@@ -30,13 +32,28 @@ class Nowhere:
         raise AssertionError(job.id, file.digest)
 
 
+def asked(base: FrozenBase, files: Files, rows: bytes = ROWS, told: Any = None) -> Job:
+    """Of rows that are uploaded for it."""
+    file = files.add(rows, "a", TRAINING, "op", "")
+    wanted = Wanted("t", Method.model_validate(told or method()), file.id, None, 0, None, "op")
+    return begun(wanted, 0, None, base.base.fingerprint)
+
+
+def until_cancelled(job: Job, records: Records, files: Files, base: FrozenBase) -> None:
+    """A worker takes it up and leaves it."""
+    worker = Worker(records, files, base, lambda _: True, Nowhere(), 20.0)
+    worker.start()
+    until(lambda: records.get(job.id).over, "it is cancelled")
+    worker.leave()
+    worker.join(60)
+
+
 def test_a_job_that_is_cancelled_while_it_is_encoded_ends_at_the_next_text(tmp_path: Path) -> None:
     """However many rows there are."""
     base, records, files = frozen(), Records(tmp_path / "jobs"), Files(tmp_path / "files", 10**6)
-    encode, told = base.tokenizer.encode, Method.model_validate(method())
+    encode = base.tokenizer.encode
     encoded: list[str] = []
-    wanted = Wanted("t", told, files.add(ROWS, "a", TRAINING, "op", "").id, None, 0, None, "op")
-    job = begun(wanted, 0, None, base.base.fingerprint)
+    job = asked(base, files)
 
     def counted(text: str, parse_special: bool) -> list[int]:
         encoded.append(text)
@@ -46,11 +63,7 @@ def test_a_job_that_is_cancelled_while_it_is_encoded_ends_at_the_next_text(tmp_p
 
     base.tokenizer = Tokenizing(counted, base.tokenizer.decode, base.tokenizer.bos)
     records.add(job)
-    worker = Worker(records, files, base, lambda _: True, Nowhere(), 20.0)
-    worker.start()
-    until(lambda: records.get(job.id).over, "it is cancelled")
-    worker.leave()
-    worker.join(60)
+    until_cancelled(job, records, files, base)
     assert len(encoded) == TEXTS
 
 
@@ -87,7 +100,7 @@ class Impatient(Records):
 def test_a_job_that_is_cancelled_while_its_rows_are_read_encodes_none(tmp_path: Path) -> None:
     """The reader asks at each row."""
     base, records, files = frozen(), Impatient(tmp_path / "jobs"), Files(tmp_path / "files", 10**6)
-    encode, told = base.tokenizer.encode, Method.model_validate(method())
+    encode = base.tokenizer.encode
     encoded: list[str] = []
 
     def kept(text: str, parse_special: bool) -> list[int]:
@@ -95,14 +108,9 @@ def test_a_job_that_is_cancelled_while_its_rows_are_read_encodes_none(tmp_path: 
         return encode(text, parse_special)
 
     base.tokenizer = Tokenizing(kept, base.tokenizer.decode, base.tokenizer.bos)
-    wanted = Wanted("t", told, files.add(ROWS, "a", TRAINING, "op", "").id, None, 0, None, "op")
-    job = begun(wanted, 0, None, base.base.fingerprint)
+    job = asked(base, files)
     records.add(job)
-    worker = Worker(records, files, base, lambda _: True, Nowhere(), 20.0)
-    worker.start()
-    until(lambda: records.get(job.id).over, "it is cancelled")
-    worker.leave()
-    worker.join(60)
+    until_cancelled(job, records, files, base)
     assert records.asked >= TEXTS
     assert encoded == []
 
@@ -111,9 +119,7 @@ def test_what_is_odd_about_rows_is_told_once_however_often_a_job_is_begun(tmp_pa
     """Two servers stop in the middle of it."""
     base, records, files = frozen(), Records(tmp_path / "jobs"), Files(tmp_path / "files", 10**6)
     rows = "".join(json.dumps({"text": f"row {number}", "target": "same"}) + "\n" for number in range(20)).encode()
-    told = Method.model_validate(method(told=LONG))
-    wanted = Wanted("t", told, files.add(rows, "a", TRAINING, "op", "").id, None, 0, None, "op")
-    job = begun(wanted, 0, None, base.base.fingerprint)
+    job = asked(base, files, rows, method(told=LONG))
     records.add(job)
     encode = base.tokenizer
     for served in (1, 2):
