@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from prompt_store.durable import replace_file
 from prompt_store.prompt import PromptFile
 from tuning.base import FrozenBase
 from tuning.compare import Comparison, Result
@@ -52,7 +53,7 @@ def write_page(path: Path, run: Comparison, report: Mapping[str, Any]) -> Path |
     }
     if best.file is not None:
         context |= _looked_at(run, best.file)
-    path.write_text(pages.get_template(TEMPLATE).render(context), encoding="utf-8")
+    replace_file(path, pages.get_template(TEMPLATE).render(context).encode())
     return path
 
 
@@ -137,12 +138,19 @@ def _named(one: Result) -> str:
     return f"{one.cell.method}{length}, seed {one.cell.seed}"
 
 
+def best_rows(table: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Mapping[str, Any]]:
+    """Of each method the row of its best length."""
+    best: dict[str, Mapping[str, Any]] = {}
+    for row in table:
+        known = best.setdefault(row["method"], row)
+        if rank(metric, row[metric]) > rank(metric, known[metric]):
+            best[row["method"]] = row
+    return best
+
+
 def _methods(report: Mapping[str, Any], metric: str) -> str | None:
     """Bars with the deviation over seeds, the best length of each method."""
-    best: dict[str, Mapping[str, Any]] = {}
-    for row in report["table"]:
-        if row["method"] not in best or rank(metric, row[metric]) > rank(metric, best[row["method"]][metric]):
-            best[row["method"]] = row
+    best = best_rows(report["table"], metric)
     if len(best) < 2:
         return None
 

@@ -176,7 +176,8 @@ def _check_ways_out(out: Path, push: str | None, url: str | None) -> None:
     """What would lose a finished run is said before it begins."""
     out.parent.mkdir(parents=True, exist_ok=True)
     places = [out, *(beside(out, suffix) for suffix in (CHECKPOINT, REPORT, PAGE))]
-    if any(place.is_dir() for place in places) or not os.access(out.parent, os.W_OK):
+    taken = any(place.exists() and not place.is_file() for place in places)  # a device would be replaced, too
+    if taken or not os.access(out.parent, os.W_OK):
         raise ValueError(f"--out {out}: a file cannot be written there")
     if len(os.fsencode(out.name)) > LONGEST_NAME:
         raise ValueError(f"--out: a name of at most {LONGEST_NAME} bytes")

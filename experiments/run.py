@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.cells import LENGTH, Cell
 from experiments.data import SUBJECTS, Rows, rows
+from prompt_store.durable import replace_file
 from tuning.base import FrozenBase
 from tuning.encoding import Encodings
 from tuning.hard import Budget
@@ -124,8 +125,6 @@ def _text(base: FrozenBase, cell: Cell, place: Place) -> dict[str, Any]:
 
 def _write(cell: Cell, place: Place, found: dict[str, Any]) -> None:
     """Whole or not at all."""
-    file = place.file(cell)
-    fresh = file.with_suffix(".new")
     data = {"cell": asdict(cell), "cpu": platform.machine(), "steps": STEPS, "batch_size": BATCH_SIZE, **found}
-    fresh.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    fresh.replace(file)
+    told = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)
+    replace_file(place.file(cell), f"{told}\n".encode())

@@ -14,9 +14,9 @@ from typing import Any
 MOST = 200
 """Characters of a reason."""
 NAMED_LINES = 20
-ALIKE = 3
-"""Rows with the same fault that are told in one line."""
 """How many bad lines a message names before it only counts."""
+ALIKE = 3
+"""More rows than this with one and the same fault are told in one line."""
 BAD_LINES = 1000
 """After so many a file is read no further."""
 LONGEST_LINE = 2**20

@@ -43,10 +43,10 @@ class Progress:
             self._records.change(self._job, best={**figures, "created": time.time()})
 
     def _said(self, figures: Mapping[str, float]) -> str:
-        metric = (
-            self._settings.metric if self._settings.metric in figures else "loss"
-        )  # a round of free text has no other
-        return f"{metric} {figures[metric]:.4g}"
+        """The task's metric; a round of free text has a loss and no other figure."""
+        metric = self._settings.metric
+        name = metric if metric in figures else "loss"
+        return f"{name} {figures[name]:.4g}"
 
 
 def curve(result: Result) -> bytes:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from cli.report import _methods
+from cli.report import best_rows
 from cli.watching import dumps
 from prompt_store.prompt import parse
 from tests import models
@@ -66,6 +67,9 @@ def test_what_cannot_be_written_is_said_and_the_best_is_kept(model: Path, tmp_pa
         (tmp_path / f"b{number}{suffix}").mkdir()
         done = CliRunner().invoke(app, [*fixed, "--out", str(tmp_path / f"b{number}.safetensors")])
         assert (done.exit_code, "cannot be written" in done.stderr, "step" in done.output) == (2, True, False)
+    os.mkfifo(tmp_path / "pipe")
+    done = CliRunner().invoke(app, [*fixed, "--out", str(tmp_path / "pipe")])
+    assert (done.exit_code, "cannot be written" in done.stderr, (tmp_path / "pipe").is_fifo()) == (2, True, True)
     long = CliRunner().invoke(app, [*fixed, "--out", str(tmp_path / ("n" * 200))])
     assert (long.exit_code, "a name of at most" in long.stderr) == (2, True)
 
@@ -104,19 +108,12 @@ def test_what_is_no_number_is_null_for_machines() -> None:
     assert json.loads(dumps(told), parse_constant=None) == {"a": None, "b": [None, 1.5], "c": {"d": None}}
 
 
-def test_where_less_is_better_the_page_draws_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_less_is_better_the_page_draws_the_least() -> None:
     """Of the lengths of one method."""
-    drawn: list[Any] = []
-    monkeypatch.setattr("cli.report._picture", lambda draw: draw(SimpleNamespace(
-        barh=lambda _, heights, **__: drawn.extend(heights), invert_yaxis=lambda: None, set_xlabel=lambda _: None
-    )))  # fmt: skip
-    table = [
-        {"method": "prompt_tuning", "ter": 40.0, "deviation": None},
-        {"method": "prompt_tuning", "ter": 90.0, "deviation": None},
-        {"method": "design", "ter": 60.0, "deviation": None},
-    ]
-    _methods({"table": table}, "ter")
-    assert drawn == [40.0, 60.0]
+    table = [{"method": "prompt_tuning", "length": length, "x": x} for length, x in ((1, 50.0), (2, 40.0), (4, 90.0))]
+    for metric, length in (("ter", 2), ("bleu", 4)):
+        rows = [{**row, metric: row["x"]} for row in table]
+        assert best_rows(rows, metric)["prompt_tuning"]["length"] == length
 
 
 def test_what_a_base_cannot_learn_by_is_left_out_of_all(tmp_path: Path) -> None:
