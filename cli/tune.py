@@ -34,7 +34,7 @@ from tuning.labels import find, notes
 from tuning.learn import Settings, hold_out
 from tuning.methods import Options, lacking
 from tuning.plan import DivergedError, Plan
-from tuning.text import TEXT_METHODS, TextSettings
+from tuning.text import TextSettings
 
 CHECKPOINT = ".checkpoint.safetensors"
 REPORT = ".report.json"
@@ -110,9 +110,7 @@ def _saved(out: Path, run: Comparison) -> bool:
 def _stopped(out: Path, run: Comparison) -> str:
     if not _saved(out, run):
         return "stopped; nothing was kept"
-    searching = " and ".join(name for name in run.methods if name in TEXT_METHODS)
-    again = f" ({searching} begin anew)" if searching else ""
-    return f"stopped; the same command with --resume goes on from here{again}"
+    return "stopped; the same command with --resume goes on from here"
 
 
 def _unsaid(run: Comparison, instructions: str) -> str | None:
@@ -195,7 +193,7 @@ def beside(out: Path, suffix: str) -> Path:
 def write(out: Path, file: PromptFile | None, report: Mapping[str, Any]) -> None:
     """The prompt file where there is one, and beside it the report with its curve."""
     if file is not None:
-        replace_file(out, file.data)
+        replace_file(out.resolve(), file.data)  # a link stays one
     replace_file(beside(out, REPORT), f"{dumps(report, indent=1)}\n".encode())
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prompt_store.durable import replace_file
 from prompt_store.prompt import PromptFile
 from prompt_store.template import Template
 from tuning.base import FrozenBase
@@ -36,7 +37,7 @@ class Learnt:
         """Writes the prompt file: `softprompt push` or `curl -T` publishes it. Raises ValueError for a yardstick."""
         if self.file is None:
             raise ValueError("a yardstick is not served: there is no prompt file")
-        Path(path).write_bytes(self.file.data)
+        replace_file(Path(path), self.file.data)
         return Path(path)
 
 

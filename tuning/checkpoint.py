@@ -39,6 +39,18 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path.name} is not a checkpoint") from error
 
 
+def resume(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and progress of a run with this identity; None where there is no checkpoint. Raises CheckpointError."""
+    try:
+        tensors, numbers = read(path)
+    except FileNotFoundError:
+        return None
+    if numbers["identity"] != identity:
+        other = ", ".join(differing(numbers["identity"], identity)) or "settings or data"
+        raise CheckpointError(f"{path.name} belongs to a run with other {other}")
+    return tensors, numbers["progress"]
+
+
 def differing(one: Any, other: Any, name: str = "") -> list[str]:
     """Names of what two identities do not agree in, each once and without its place in them."""
     if one == other:

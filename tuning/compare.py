@@ -4,7 +4,6 @@ Cells of one method learn together in one sweep; what writes text searches by it
 base, learns on a fresh one for each seed. Knows settings and examples; no command line and no pictures.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,8 @@ from tuning.text import TEXT_METHODS, TextName, TextSettings, TextTask
 
 AnyMethod = MethodName | TextName
 ALL: tuple[AnyMethod, ...] = ("design", "hard", *METHODS)
+ALONE = frozenset({*TEXT_METHODS, "fine_tuning"})
+"""Runs of these share no pass with another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,7 @@ class Comparison:
         Raises ValueError, DataError and PromptError for what the base cannot hold.
         """
         self._ready = {
-            group[0].method: self._tunings(self.base, group)
-            for group in self._all
-            if group[0].method not in {*TEXT_METHODS, "fine_tuning"}
+            group[0].method: self._tunings(self.base, group) for group in self._all if group[0].method not in ALONE
         }
         begun = [one for some in self._ready.values() for one in some]
         return [one.draft() for one in begun if one.served]
@@ -105,7 +104,7 @@ class Comparison:
         for group in self._all:
             method, first = group[0].method, group[0]
             if method in TEXT_METHODS:
-                yield from self._search(first)
+                yield from self._search(first, checkpoint(self._name(group)), resume, save_seconds)
             else:
                 base = self.fresh() if method == "fine_tuning" else self.base
                 tunings = ready.pop(method, None) or self._tunings(base, group)
@@ -113,12 +112,13 @@ class Comparison:
 
     @property
     def checkpoints(self) -> list[str]:
-        """The names that `events` may ask places for: of all but what writes text, which begins anew."""
-        return [self._name(group) for group in self._all if group[0].method not in TEXT_METHODS]
+        """The names that `events` may ask places for."""
+        return [self._name(group) for group in self._all]
 
     def _name(self, group: Sequence[Cell]) -> str:
         method, alone = group[0].method, len(self._all) == 1
-        return "" if alone else f".{method}" + (f"-{group[0].seed}" if method == "fine_tuning" else "")
+        apart = method in ALONE
+        return "" if alone else f".{method}" + (f"-{group[0].seed}" if apart else "")
 
     @property
     def _all(self) -> list[list[Cell]]:
@@ -126,7 +126,7 @@ class Comparison:
 
     def _groups(self, method: AnyMethod) -> list[list[Cell]]:
         """What learns together."""
-        if method in TEXT_METHODS or method == "fine_tuning":
+        if method in ALONE:
             return [[Cell(method, 0, seed)] for seed in self.seeds]
         lengths = self.lengths if METHODS[method].kind is not None else [0]  # type: ignore[index]  # no text here
         return [[Cell(method, length, seed) for length in lengths for seed in self.seeds]]
@@ -162,16 +162,15 @@ class Comparison:
             template = without_slots(template)  # all rows in front: slots have a length of their own
         return replace(self.settings, method=method, plan=plan, length=length, template=template)
 
-    def _search(self, cell: Cell) -> Iterator[Evaluated | Round]:
-        began = time.monotonic()
+    def _search(self, cell: Cell, checkpoint: Path, resume: bool, save_seconds: float) -> Iterator[Evaluated | Round]:
         method: Any = cell.method
         task = TextTask(self.base, method, self.settings, self.text, self.train, self.held_out, cell.seed)
-        for event in task.events():
+        for event in task.events(checkpoint, resume, save_seconds):
             yield replace(event, run=cell.name)
-        file, seconds = task.prompt_file(), time.monotonic() - began
+        file = task.prompt_file()
         report = {**task.report(), **self._counts}
         size = len(file.data)
-        self.results.append(Result(cell, task.figures, 0, 0.0, size, seconds, task.curve, file, report))
+        self.results.append(Result(cell, task.figures, 0, 0.0, size, task.seconds, task.curve, file, report))
 
     @property
     def _counts(self) -> dict[str, int]:

@@ -133,7 +133,7 @@ class Tuning:
         self.identity = {
             "settings": json.loads(json.dumps(asdict(settings))),
             "base": base.base.fingerprint,
-            "examples": _digest([train, held_out]),
+            "examples": digest([train, held_out]),
         }
         self._spoken = {"max_new_tokens": spoken(examples)} if settings.plan.objective == "labels" else {}
         self._counts = {"train_rows": len(train), "held_out_rows": len(held_out)}
@@ -291,6 +291,7 @@ def encoder_for(base: FrozenBase, settings: Settings) -> Encoder:
     return Encoder(template, settings.target_delimiter, tokenize, bos, base.ends[0], labels, deep)
 
 
-def _digest(parts: Sequence[Sequence[Example]]) -> str:
+def digest(parts: Sequence[Sequence[Example]]) -> str:
+    """Of all rows of all parts, in order."""
     rows = [[[dict(example.inputs), example.target] for example in part] for part in parts]
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()

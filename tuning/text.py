@@ -3,23 +3,27 @@
 Knows examples, a base and the search; no command line.
 """
 
+import json
 import random
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from prompt_store.metadata import Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, build
 from prompt_store.template import Template
-from tuning.base import FrozenBase
+from tuning.base import FrozenBase, Interrupted
 from tuning.design import designed, exemplars, is_plain
 from tuning.encoding import Encoder, encode
 from tuning.evaluation import Reading, judge
 from tuning.examples import DataError, Example
 from tuning.hard import Budget, Hard, Round
 from tuning.hotflip import HotFlip
-from tuning.learn import Settings, spoken, without_slots
+from tuning.learn import Settings, digest, spoken, without_slots
 from tuning.plan import Evaluated, Figures
+from tuning.remembering import Remembering
 from tuning.scorer import BaseScorer, Scorer
 
 TextName = Literal["design", "hard"]
@@ -61,9 +65,35 @@ class TextTask:
     figures: dict[str, float] = field(default_factory=dict)
     began: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    _asking: Remembering | None = None
 
-    def events(self) -> Iterator[Evaluated | Round]:
-        """Raises DataError where not a single candidate fits the base's context."""
+    def events(
+        self, checkpoint: Path | None = None, resume: bool = False, save_seconds: float = 60.0
+    ) -> Iterator[Evaluated | Round]:
+        """`checkpoint`: where it is kept on the way; `resume` goes on from there, and tells only what is new.
+
+        Raises DataError where not a single candidate fits the base's context, CheckpointError.
+        """
+        began = time.monotonic()
+        if checkpoint is None:
+            yield from self._events()
+            self.seconds = time.monotonic() - began
+            return
+        self._asking = Remembering(self._scorer, checkpoint, self._identity, save_seconds)
+        if resume:
+            self._asking.resume()
+        try:
+            for event in self._events():
+                if not self._asking.again:
+                    yield event
+        except Interrupted:
+            self._asking.save()
+            raise
+        self._asking.save()
+        self.seconds, self._asking = self._asking.seconds, None
+
+    def _events(self) -> Iterator[Evaluated | Round]:
         yield from self._draws() if self.method == "design" else self._rounds()
         self.figures = self.measure(self.held_out, [self.settings.metric]).named
 
@@ -106,7 +136,17 @@ class TextTask:
 
     @property
     def _scorer(self) -> Scorer:
-        return self.scorer or BaseScorer(self.base)
+        return self._asking or self.scorer or BaseScorer(self.base)
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """What the questions depend on. How many there may be is not in it: a longer search goes on."""
+        settings, told = self.settings, asdict(self.told)
+        del told["draws"], told["budget"]["scored"]
+        named = {name: getattr(settings, name) for name in ("template", "labels", "target_delimiter", "metric")}
+        examples = digest([self.train, self.held_out])
+        found = {**named, **told, "method": self.method, "seed": self.seed, "max_new_tokens": settings.max_new_tokens}
+        return {**json.loads(json.dumps(found)), "base": self.base.base.fingerprint, "examples": examples}
 
     def _encoder(self, template: str) -> Encoder:
         settings, tokenizer = self.settings, self.base.tokenizer

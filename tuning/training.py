@@ -37,18 +37,15 @@ class Training:
 
     def resume(self, path: Path, identity: dict[str, Any]) -> bool:
         """Go on from the checkpoint; False where there is none. Raises CheckpointError."""
-        try:
-            tensors, numbers = checkpoint.read(path)
-        except FileNotFoundError:
+        found = checkpoint.resume(path, identity)
+        if found is None:
             return False
-        if numbers["identity"] != identity:
-            other = ", ".join(checkpoint.differing(numbers["identity"], identity)) or "settings or data"
-            raise checkpoint.CheckpointError(f"{path.name} belongs to a run with other {other}")
+        tensors, progress = found
         for run in self.runs:
             first = f"{run.name}/"
             own = {name.removeprefix(first): tensor for name, tensor in tensors.items() if name.startswith(first)}
             try:
-                run.restore(own, Progress(**numbers["progress"][run.name]))
+                run.restore(own, Progress(**progress[run.name]))
             except (KeyError, TypeError, ValueError, RuntimeError) as error:  # tensors of others, or none
                 raise checkpoint.CheckpointError(f"{path.name} holds another run") from error
         return True

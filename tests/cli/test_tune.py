@@ -98,19 +98,28 @@ def test_a_stopped_run_is_saved_where_it_is(model: Path, tmp_path: Path) -> None
     assert stopped.read_bytes() == whole.read_bytes()
 
 
-def test_a_search_that_is_stopped_promises_nothing(model: Path, tmp_path: Path) -> None:
-    """What writes text keeps nothing on the way, and says so."""
-    command = arguments(model, write_rows(tmp_path / "rows.jsonl"), tmp_path / "a", "--method", "design", "--json")
-    with subprocess.Popen(
-        [*command, "--draws", "5000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+@pytest.mark.parametrize("method", ["hard", "design"])
+def test_a_search_that_is_stopped_goes_on(model: Path, tmp_path: Path, method: str) -> None:
+    """Among several methods; what was asked before is not told again, and the file is an undisturbed run's."""
+    rows, whole, stopped = write_rows(tmp_path / "rows.jsonl"), tmp_path / "whole", tmp_path / "stopped"
+    more = ["--method", f"{method},prompt_tuning", "--keep-all", "--draws", "400", "--budget", "20000", "--json"]
+    assert run(arguments(model, rows, whole, *more)).returncode == 0
+    command = arguments(model, rows, stopped, *more)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["event"] == "evaluated"
+        first = [json.loads(process.stdout.readline()) for _ in range(5)]
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=240)
+        out, said = process.communicate(timeout=240)
     assert process.returncode == 128 + signal.SIGINT
-    assert "nothing was kept" in said
-    assert "goes on" not in said
+    assert "--resume goes on from here" in said
+    told = [*first, *map(json.loads, out.splitlines())]
+    resumed = run([*command, "--resume"])
+    assert resumed.returncode == 0, resumed.stderr
+    searched = [one for one in map(json.loads, resumed.stdout.splitlines()) if one.get("run", "").startswith(method)]
+    assert searched
+    assert all(one not in told for one in searched)
+    name = f".{method}-0-0.safetensors"
+    assert (tmp_path / f"stopped{name}").read_bytes() == (tmp_path / f"whole{name}").read_bytes()
 
 
 def test_a_checkpoint_of_other_settings_says_which(model: Path, tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ import json
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests import models
 from tests.e2e.process import Process, serving
@@ -32,10 +35,12 @@ def until_it_learns(folder: Path, job: str) -> None:
     until(lambda: "valid_accuracy" in history.read_text(), "an evaluation", 120)
 
 
-def test_a_job_survives_a_kill_and_a_restart_and_learns_what_it_would_have(base_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [method(told=STEPS), method("hard", {"budget": 12_000, "instructions": "Say it"})])
+def test_a_job_survives_a_kill_and_a_restart_and_learns_what_it_would_have(
+    base_folder: Path, tmp_path: Path, wanted: Any
+) -> None:
     """Killed in the middle it goes on by itself, and becomes the very bytes of a run that was left alone."""
     given, variables = options(base_folder, tmp_path)
-    wanted = method(told=STEPS)
     with serving(*given, **variables) as (_, http):
         client = client_of(str(http.base_url))
         alone = create(client, "alone", wanted, seed=5)
@@ -56,8 +61,9 @@ def test_a_job_survives_a_kill_and_a_restart_and_learns_what_it_would_have(base_
         digests = {http.get(f"/tasks/{task}").json()["digest"] for task in ("alone", "killed")}
         assert len(digests) == 1
         events = client.fine_tuning.jobs.list_events(job.id, limit=1000).data
-        assert sum(event.message.startswith("step 0:") for event in events) == 1  # it went on, and did not begin again
         said = [event.message for event in events]
+        figures = [event.message for event in events if event.type == "metrics"]
+        assert len(set(figures)) == len(figures)  # it went on, and did not begin again
         assert "the server started again: the job waits for its turn" in said
 
 
