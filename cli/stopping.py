@@ -1,5 +1,6 @@
-"""A signal ends a run between two passes, so that it can be saved where it is. Knows signals; not what runs."""
+"""A signal, or a reader that is gone, ends a run between two passes, so that it is saved. Knows not what runs."""
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Self
@@ -7,6 +8,7 @@ from typing import Self
 from tuning.base import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STANDARD_OUTPUT = 1
 
 
 class Stopping:
@@ -33,6 +35,13 @@ class Stopping:
     def done(self) -> None:
         """There is nothing left to stop: what is heard from here on is too late."""
         self._done = True
+
+    def unheard(self) -> None:
+        """Nobody reads standard output any more, as with `| head`: the run ends as by a SIGPIPE."""
+        self.number = self.number or signal.SIGPIPE
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, STANDARD_OUTPUT)  # what is left in buffers has a place to go
+        os.close(nowhere)
 
     def __call__(self) -> None:
         if self.number and not self._done:

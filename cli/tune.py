@@ -79,7 +79,9 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         run = Comparison(base, fresh, settings, text, _methods(method, base), *several, rows, held_out, learning_rate)
         _tell(notes([*rows, *held_out], labels), _lacking(out, run) if resume else None, _unsaid(run, instructions))
         with stopping:
-            watch(run.events(lambda name: beside(out, name + CHECKPOINT), resume, save_seconds), as_json)
+            watch(
+                run.events(lambda name: beside(out, name + CHECKPOINT), resume, save_seconds), as_json, stopping.unheard
+            )
             stopping.done()
             best = run.chosen()
             compared(run.table(), settings.metric, as_json)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -39,7 +39,13 @@ class Watcher(Protocol):
 
 
 class JsonLines:
-    """One object a line on standard output: `{"event": "step" | "evaluated" | "diverged" | "round", ...}`."""
+    """One object a line on standard output: `{"event": "step" | "evaluated" | "diverged" | "round", ...}`.
+
+    `unheard` is called when nobody reads them any more.
+    """
+
+    def __init__(self, unheard: Callable[[], None]) -> None:
+        self._unheard = unheard
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +54,10 @@ class JsonLines:
         return
 
     def show(self, event: Event | Round) -> None:
-        typer.echo(dumps({"event": type(event).__name__.lower(), **asdict(event)}))
+        try:
+            typer.echo(dumps({"event": type(event).__name__.lower(), **asdict(event)}))
+        except BrokenPipeError:
+            self._unheard()
 
 
 class Bar:
@@ -100,9 +109,9 @@ class Bar:
             self._progress.update(self._bar, figures=f"best {figures(event.figures)}")
 
 
-def watch(events: Iterable[Event | Round], as_json: bool) -> None:
-    """Run to the end, showing it."""
-    with JsonLines() if as_json else Bar(Console(stderr=True)) as watcher:
+def watch(events: Iterable[Event | Round], as_json: bool, unheard: Callable[[], None] = lambda: None) -> None:
+    """Run to the end, showing it. `unheard`: what to do when nobody reads the lines any more."""
+    with JsonLines(unheard) if as_json else Bar(Console(stderr=True)) as watcher:
         for event in events:
             watcher.show(event)
 

@@ -98,6 +98,28 @@ def test_a_stopped_run_is_saved_where_it_is(model: Path, tmp_path: Path) -> None
     assert stopped.read_bytes() == whole.read_bytes()
 
 
+def test_a_run_that_nobody_reads_any_more_is_saved(model: Path, tmp_path: Path) -> None:
+    """As by SIGPIPE, and said on standard error; what `--out` links to is written, and the link stays one."""
+    rows = write_rows(tmp_path / "rows.jsonl")
+    whole, linked, kept = tmp_path / "whole.safetensors", tmp_path / "link.safetensors", tmp_path / "kept"
+    linked.symlink_to(kept)
+    assert run(arguments(model, rows, whole, "--steps", "400")).returncode == 0
+    command = arguments(model, rows, linked, "--steps", "400", "--json", "--save-seconds", "3600")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert 7 in (json.loads(line).get("step") for line in process.stdout)
+        process.stdout.close()
+        said = process.stderr.read()
+        process.wait(timeout=240)
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert "--resume goes on from here" in said
+    assert "Exception" not in said
+    assert run([*command, "--resume"]).returncode == 0
+    assert linked.is_symlink()
+    assert kept.read_bytes() == whole.read_bytes()
+
+
 @pytest.mark.parametrize("method", ["hard", "design"])
 def test_a_search_that_is_stopped_goes_on(model: Path, tmp_path: Path, method: str) -> None:
     """Among several methods; what was asked before is not told again, and the file is an undisturbed run's."""
