@@ -16,9 +16,9 @@ from tuning.encoding import Encoded
 
 Objective = Literal["labels", "lm"]
 
-SPOKEN = 0.3
-"""Weight of the labels' total probability. At 1 the loss is plain language modelling of the label; at .05 as many are
-told apart, but greedy text often says none of them (docs/log.md)."""
+SPOKEN = 0.05
+"""Weight of the labels' total probability. At 1 the loss is plain language modelling of the label; at .3 deep methods
+no longer learn to choose where that is hard, at .05 greedy text may say none of few rows' labels (docs/log.md)."""
 
 
 def choice_loss(found: Tensor, batch: Sequence[Encoded]) -> Tensor:

@@ -7,6 +7,7 @@ its own on disk: the answers are enough, in the order of the questions. Knows a 
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ class Remembering:
                 Told(asked, tensors[f"{place}.values"], tensors[f"{place}.sizes"])
                 for place, asked in enumerate(progress["asked"])
             ]
-        except (KeyError, TypeError, ValueError) as error:
+            for told in self._told:
+                told.rows()
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # sizes that do not add up
             raise checkpoint.CheckpointError(f"{self.path.name} holds another run") from error
         return True
 
@@ -83,12 +86,13 @@ class Remembering:
         return self._ask(repr(asked), torch.int64, lambda: self.scorer.answers(prompts, max_new_tokens))
 
     def save(self) -> None:
-        """All that was told so far. Raises OSError."""
+        """All that was told so far. Where that cannot be written the search goes on: what it finds matters more."""
         tensors: dict[str, Tensor] = {}
         for place, told in enumerate(self._told):
             tensors |= {f"{place}.values": told.values, f"{place}.sizes": told.sizes}
         progress = {"asked": [told.asked for told in self._told], "seconds": self.seconds}
-        checkpoint.write(self.path, tensors, {"identity": self.identity, "progress": progress})
+        with suppress(OSError):
+            checkpoint.write(self.path, tensors, {"identity": self.identity, "progress": progress})
         self._saved = time.monotonic()
 
     def _ask(self, said: str, dtype: torch.dtype, ask: Callable[[], list[list[Any]]]) -> list[list[Any]]:

@@ -6,12 +6,13 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.tuning.conftest import LABELS, examples, frozen
 from tests.tuning.test_learn import SETTINGS
 from tests.tuning.test_text import BUDGET, Counting
 from tuning.base import FrozenBase, Interrupted
-from tuning.checkpoint import CheckpointError
+from tuning.checkpoint import CheckpointError, write
 from tuning.encoding import Encoded
 from tuning.learn import hold_out
 from tuning.remembering import Remembering
@@ -111,6 +112,22 @@ def test_another_search_is_refused_by_the_names_of_what_differs(tmp_path: Path) 
     checkpoint.write_bytes(b"x" * 100)
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         list(task(base, "design").events(checkpoint, resume=True))
+
+
+def test_a_checkpoint_whose_sizes_do_not_add_up_is_refused(tmp_path: Path) -> None:
+    """Before anything is answered from it."""
+    path = tmp_path / "checkpoint"
+    tensors = {"0.values": torch.zeros(5), "0.sizes": torch.tensor([3, 3])}
+    write(path, tensors, {"identity": {}, "progress": {"asked": ["a"], "seconds": 0.0}})
+    with pytest.raises(CheckpointError, match="holds another run"):
+        Remembering(Scripted(), path, {}).resume()
+
+
+def test_a_search_that_cannot_be_kept_ends_all_the_same(tmp_path: Path) -> None:
+    """A disk without room costs the way back, not what was found."""
+    one, whole = task(frozen(), "hard"), task(frozen(), "hard")
+    assert list(one.events(tmp_path / "nowhere" / "checkpoint", save_seconds=-1)) == list(whole.events())
+    assert one.report() == whole.report()
 
 
 class Scripted(BaseScorer):
