@@ -114,7 +114,7 @@ def _text(base: FrozenBase, cell: Cell, place: Place) -> dict[str, Any]:
     checkpoint = place.scratch / f"{cell.name}.checkpoint.safetensors"
     for _ in task.events(checkpoint, resume=True):
         pass
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)
     test = task.measure(some.test, subject.metrics).named
     found = {"test": test, "held_out": task.figures, "learnt": 0, "share": 0.0, "template": task.template}
     if method == "hard":

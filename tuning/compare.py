@@ -117,8 +117,7 @@ class Comparison:
 
     def _name(self, group: Sequence[Cell]) -> str:
         method, alone = group[0].method, len(self._all) == 1
-        apart = method in ALONE
-        return "" if alone else f".{method}" + (f"-{group[0].seed}" if apart else "")
+        return "" if alone else f".{method}" + (f"-{group[0].seed}" if method in ALONE else "")
 
     @property
     def _all(self) -> list[list[Cell]]:
