@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from tuning.compare import ALL
+from tuning.hard import MAX_BUDGET
 from tuning.initial import Init
 from tuning.metrics import METRICS
 from tuning.objective import Objective
@@ -26,7 +27,7 @@ Methods = Annotated[
 Instructions = Annotated[str, Option(help="What design and hard begin with: a sentence that tells the task.")]
 Shots = Annotated[int, Option(help="Exemplars of design.", min=0)]
 Draws = Annotated[int, Option(help="Draws of exemplars that design tries.", min=1)]
-Scored = Annotated[int, Option("--budget", help="Rows that hard may read.", min=1)]
+Scored = Annotated[int, Option("--budget", help="Rows that hard may read.", min=1, max=MAX_BUDGET)]
 Flip = Annotated[bool, Option("--hotflip", help="Let the base's gradient propose words to hard.")]
 Lengths = Annotated[str | None, Option(help="Several lengths to compare: 1,2,5,10,20.")]
 Seeds = Annotated[int, Option(help="So many seeds from --seed on, learnt together; error bars need two.", min=1)]

@@ -4,7 +4,7 @@ Translates options to `tuning`'s arguments and its events to a terminal; knows n
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from prompt_store.template import Template
 from server.engine.checkpoint import BadBase
 from tuning.base import FrozenBase, Interrupted
 from tuning.checkpoint import CheckpointError
-from tuning.compare import ALL, AnyMethod, Comparison, Result
+from tuning.compare import ALL, AnyMethod, Cell, Comparison, Result
 from tuning.defaults import init_for, length_for, metric_for, objective_for
 from tuning.examples import DataError, Example, read
 from tuning.hard import Budget
@@ -77,6 +77,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         fresh = partial(load_base, model, device, threads, revision, stopping)
         base, several = fresh(), (_lengths(lengths, settings.length), range(seed, seed + seeds))
         run = Comparison(base, fresh, settings, text, _methods(method, base), *several, rows, held_out, learning_rate)
+        _check_places([beside(out, suffix) for suffix in _suffixes(run, keep_all)])
         _tell(notes([*rows, *held_out], labels), _lacking(out, run) if resume else None, _unsaid(run, instructions))
         with stopping:
             watch(
@@ -86,8 +87,8 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
             best = run.chosen()
             compared(run.table(), settings.metric, as_json)
             _written(out, run, best, as_json, keep_all)
-    except Interrupted:
-        _tell(_stopped(out, run))
+    except Interrupted as stopped:
+        _tell(_stopped(out, run, stopped.unsaved))
         raise typer.Exit(128 + stopping.number) from None
     except REFUSED as error:
         typer.echo(f"softprompt tune: {error}", err=True)
@@ -109,9 +110,12 @@ def _saved(out: Path, run: Comparison) -> bool:
     return any(beside(out, name + CHECKPOINT).exists() for name in run.checkpoints)
 
 
-def _stopped(out: Path, run: Comparison) -> str:
+def _stopped(out: Path, run: Comparison, unsaved: str | None) -> str:
+    lost = "" if unsaved is None else f" ({unsaved})"
     if not _saved(out, run):
-        return "stopped; nothing was kept"
+        return f"stopped; nothing was kept{lost}"
+    if lost:
+        return f"stopped; it could not be saved{lost}: the same command with --resume goes on from the last checkpoint"
     return "stopped; the same command with --resume goes on from here"
 
 
@@ -127,7 +131,7 @@ def _written(out: Path, run: Comparison, best: Result, as_json: bool, keep_all: 
     write(out, best.file, report)
     for one in run.results if keep_all else ():
         if one.file is not None:
-            replace_file(beside(out, f".{one.cell.name}.safetensors"), one.file.data)
+            replace_file(beside(out, _kept(one.cell)), one.file.data)
     _tell(*(f"{cell.name} diverged: it is not in the table" for cell in run.diverged))
     page = write_page(beside(out, PAGE), run, report)
     digest = None if best.file is None else best.file.digest
@@ -175,16 +179,31 @@ def _publish(task: str, out: Path, file: PromptFile, url: str | None) -> None:
 def _check_ways_out(out: Path, push: str | None, url: str | None) -> None:
     """What would lose a finished run is said before it begins."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    places = [out, *(beside(out, suffix) for suffix in (CHECKPOINT, REPORT, PAGE))]
-    taken = any(place.exists() and not place.is_file() for place in places)  # a device would be replaced, too
-    if taken or not os.access(out.parent, os.W_OK):
-        raise ValueError(f"--out {out}: a file cannot be written there")
+    _check_places([out, *(beside(out, suffix) for suffix in (REPORT, PAGE))])
     if len(os.fsencode(out.name)) > LONGEST_NAME:
         raise ValueError(f"--out: a name of at most {LONGEST_NAME} bytes")
     if push is not None and not is_task_id(push):
         raise ValueError("--push: no task can have this name")
     if push is not None:
         call("GET", "/readyz", url=url)
+
+
+def _suffixes(run: Comparison, keep_all: bool) -> list[str]:
+    """Of what a run writes beside its prompt file, but for its report."""
+    return [name + CHECKPOINT for name in run.checkpoints] + [_kept(cell) for cell in run.cells if keep_all]
+
+
+def _kept(cell: Cell) -> str:
+    return f".{cell.name}.safetensors"
+
+
+def _check_places(places: Sequence[Path]) -> None:
+    """Each is a file or nothing yet, in a folder that can be written. Raises ValueError."""
+    for place in places:
+        end = Path(os.path.realpath(place))  # of a link, which stays one; of links in a circle still a link
+        taken = end.is_symlink() or (end.exists() and not end.is_file())  # a device would be replaced, too
+        if taken or not os.access(end.parent, os.W_OK):
+            raise ValueError(f"--out: {place} cannot be written")
 
 
 def beside(out: Path, suffix: str) -> Path:

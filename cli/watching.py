@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tuning.hard import Round
 from tuning.metrics import rank
-from tuning.plan import Diverged, Evaluated, Event
+from tuning.plan import Diverged, Evaluated, Event, Unsaved
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
@@ -39,7 +39,7 @@ class Watcher(Protocol):
 
 
 class JsonLines:
-    """One object a line on standard output: `{"event": "step" | "evaluated" | "diverged" | "round", ...}`.
+    """One object a line on standard output: `{"event": "step" | "evaluated" | "diverged" | "round" | "unsaved", ...}`.
 
     `unheard` is called when nobody reads them any more.
     """
@@ -86,6 +86,8 @@ class Bar:
             self._evaluated(event)
         elif isinstance(event, Diverged):
             self._progress.print(f"{_named(event.run)}step {event.step}: the loss is not finite any more")
+        elif isinstance(event, Unsaved):
+            self._progress.print(f"a checkpoint cannot be written ({event.reason}); the run goes on")
         elif isinstance(event, Round):
             self._progress.update(self._bar, completed=event.scored, total=event.budget, speed="rows read")
             if event.accepted:

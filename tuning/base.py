@@ -22,7 +22,12 @@ POSITIONS = 2048
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: somebody wants the run to stop here
-    """Raised by whoever is asked to `pace` a run: it is saved where it is, and goes on from there another time."""
+    """Raised by whoever is asked to `pace` a run: it is saved where it is, and goes on from there another time.
+
+    `unsaved`: why it could not be saved.
+    """
+
+    unsaved: str | None = None
 
 
 class Tokenizer(Protocol):

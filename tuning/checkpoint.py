@@ -26,6 +26,17 @@ def write(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any])
     replace_file(path, data)
 
 
+def keep(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> str | None:
+    """`write`, or why it could not be written: whoever learns goes on."""
+    try:
+        write(path, tensors, numbers)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except SafetensorError:  # more tensors than its header may name
+        return "it has become too large for its format"
+    return None
+
+
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Raises CheckpointError for a file that is none, FileNotFoundError where there is no file."""
     try:
@@ -35,7 +46,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return tensors, {"identity": numbers["identity"], "progress": numbers["progress"]}
     except FileNotFoundError:
         raise
-    except (SafetensorError, KeyError, TypeError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} is not a checkpoint") from error
 
 

@@ -18,7 +18,7 @@ from tuning.hard import Round
 from tuning.learn import Settings, Sweep, Tuning, without_slots
 from tuning.methods import METHODS, MethodName
 from tuning.metrics import rank
-from tuning.plan import DivergedError, Evaluated, Event
+from tuning.plan import DivergedError, Event
 from tuning.text import TEXT_METHODS, TextName, TextSettings, TextTask
 
 AnyMethod = MethodName | TextName
@@ -115,6 +115,11 @@ class Comparison:
         """The names that `events` may ask places for."""
         return [self._name(group) for group in self._all]
 
+    @property
+    def cells(self) -> list[Cell]:
+        """All there are, in the order in which they learn."""
+        return [cell for group in self._all for cell in group]
+
     def _name(self, group: Sequence[Cell]) -> str:
         method, alone = group[0].method, len(self._all) == 1
         return "" if alone else f".{method}" + (f"-{group[0].seed}" if method in ALONE else "")
@@ -161,7 +166,7 @@ class Comparison:
             template = without_slots(template)  # all rows in front: slots have a length of their own
         return replace(self.settings, method=method, plan=plan, length=length, template=template)
 
-    def _search(self, cell: Cell, checkpoint: Path, resume: bool, save_seconds: float) -> Iterator[Evaluated | Round]:
+    def _search(self, cell: Cell, checkpoint: Path, resume: bool, save_seconds: float) -> Iterator[Event | Round]:
         method: Any = cell.method
         task = TextTask(self.base, method, self.settings, self.text, self.train, self.held_out, cell.seed)
         for event in task.events(checkpoint, resume, save_seconds):

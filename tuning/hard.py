@@ -31,6 +31,9 @@ _NONE = Figures({}, (-inf,))
 LONGEST = 40
 """Words of an instruction."""
 
+MAX_BUDGET = 1_000_000
+"""Rows that a search may score: what it is told of each is kept until it ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

@@ -66,7 +66,15 @@ class Diverged:
     run: str = ""
 
 
-Event = Step | Evaluated | Diverged
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """A checkpoint could not be written. The run goes on: what it learns matters more."""
+
+    reason: str
+    run: str = ""
+
+
+Event = Step | Evaluated | Diverged | Unsaved
 
 
 class DivergedError(Exception):

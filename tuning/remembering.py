@@ -7,7 +7,6 @@ its own on disk: the answers are enough, in the order of the questions. Knows a 
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +47,8 @@ class Remembering:
     save_seconds: float = 60.0
     again: bool = False
     """Whether the last question had been asked before."""
+    unsaved: str | None = None
+    """Why it could not be saved the last time."""
     _told: list[Told] = field(default_factory=list)
     _next: int = 0
     _before: float = 0.0
@@ -85,15 +86,15 @@ class Remembering:
         asked = (max_new_tokens, [tuple(prompt) for prompt in prompts])
         return self._ask(repr(asked), torch.int64, lambda: self.scorer.answers(prompts, max_new_tokens))
 
-    def save(self) -> None:
-        """All that was told so far. Where that cannot be written the search goes on: what it finds matters more."""
+    def save(self) -> str | None:
+        """All that was told so far, or why that cannot be written."""
         tensors: dict[str, Tensor] = {}
         for place, told in enumerate(self._told):
             tensors |= {f"{place}.values": told.values, f"{place}.sizes": told.sizes}
         progress = {"asked": [told.asked for told in self._told], "seconds": self.seconds}
-        with suppress(OSError):
-            checkpoint.write(self.path, tensors, {"identity": self.identity, "progress": progress})
+        self.unsaved = checkpoint.keep(self.path, tensors, {"identity": self.identity, "progress": progress})
         self._saved = time.monotonic()
+        return self.unsaved
 
     def _ask(self, said: str, dtype: torch.dtype, ask: Callable[[], list[list[Any]]]) -> list[list[Any]]:
         asked = hashlib.sha256(said.encode()).hexdigest()

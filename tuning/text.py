@@ -22,7 +22,7 @@ from tuning.examples import DataError, Example
 from tuning.hard import Budget, Hard, Round
 from tuning.hotflip import HotFlip
 from tuning.learn import Settings, digest, spoken, without_slots
-from tuning.plan import Evaluated, Figures
+from tuning.plan import Evaluated, Figures, Unsaved
 from tuning.remembering import Remembering
 from tuning.scorer import BaseScorer, Scorer
 
@@ -30,6 +30,9 @@ TextName = Literal["design", "hard"]
 TEXT_METHODS: tuple[TextName, ...] = ("design", "hard")
 STOP = ("\n",)
 """Where an answer ends: a base that has learnt nothing of the task goes on with another example."""
+
+_NAMED = ("template", "labels", "target_delimiter", "metric")
+_TOLD = {"design": ("instructions", "shots"), "hard": ("instructions", "budget", "hotflip")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class TextTask:
 
     def events(
         self, checkpoint: Path | None = None, resume: bool = False, save_seconds: float = 60.0
-    ) -> Iterator[Evaluated | Round]:
+    ) -> Iterator[Evaluated | Round | Unsaved]:
         """`checkpoint`: where it is kept on the way; `resume` goes on from there, and tells only what is new.
 
         Raises DataError where not a single candidate fits the base's context, CheckpointError.
@@ -87,10 +90,14 @@ class TextTask:
             for event in self._events():
                 if not self._asking.again:
                     yield event
-        except Interrupted:
-            self._asking.save()
+                if self._asking.unsaved is not None:
+                    yield Unsaved(self._asking.unsaved)
+                    self._asking.unsaved = None
+        except Interrupted as stopped:
+            stopped.unsaved = self._asking.save()
             raise
-        self._asking.save()
+        if (reason := self._asking.save()) is not None:
+            yield Unsaved(reason)
         self.seconds, self._asking = self._asking.seconds, None
 
     def _events(self) -> Iterator[Evaluated | Round]:
@@ -142,10 +149,12 @@ class TextTask:
     def _identity(self) -> dict[str, Any]:
         """What the questions depend on. How many there may be is not in it: a longer search goes on."""
         settings, told = self.settings, asdict(self.told)
-        del told["draws"], told["budget"]["scored"]
-        named = {name: getattr(settings, name) for name in ("template", "labels", "target_delimiter", "metric")}
+        del told["budget"]["scored"]
+        own = {name: told[name] for name in _TOLD[self.method]}
+        spoken = () if settings.labels else ("max_new_tokens",)
+        named = {name: getattr(settings, name) for name in (*_NAMED, *spoken)}
         examples = digest([self.train, self.held_out])
-        found = {**named, **told, "method": self.method, "seed": self.seed, "max_new_tokens": settings.max_new_tokens}
+        found = {**named, "method": {self.method: own}, "seed": self.seed}
         return {**json.loads(json.dumps(found)), "base": self.base.base.fingerprint, "examples": examples}
 
     def _encoder(self, template: str) -> Encoder:

@@ -18,7 +18,7 @@ from tuning.crowd import Member, gather
 from tuning.encoding import Encoded
 from tuning.likelihood import chunks, log_likelihoods
 from tuning.objective import size, total
-from tuning.plan import Diverged, Event, Progress, Step
+from tuning.plan import Diverged, Event, Progress, Step, Unsaved
 from tuning.run import Run
 
 
@@ -57,8 +57,8 @@ class Training:
         """
         try:
             yield from self._run(path, identity, save_seconds)
-        except Interrupted:
-            self._save(path, identity)
+        except Interrupted as stopped:
+            stopped.unsaved = self._save(path, identity)
             raise
 
     def _run(self, path: Path, identity: dict[str, Any], save_seconds: float) -> Iterator[Event]:
@@ -81,9 +81,9 @@ class Training:
                     yield Step(run.progress.step, run.plan.steps, found, rate, left * passed / moved, run.name)
             yield from self._evaluate()
             if time.monotonic() - saved > save_seconds:
-                self._save(path, identity)
+                yield from self._kept(path, identity)
                 saved = time.monotonic()
-        self._save(path, identity)
+        yield from self._kept(path, identity)
         for run in self.runs:
             run.take_best()
 
@@ -137,7 +137,12 @@ class Training:
     def _precision(self, run: Run) -> torch.autocast:
         return torch.autocast(self._base.device.type, torch.bfloat16, enabled=run.plan.precision == "bfloat16")
 
-    def _save(self, path: Path, identity: dict[str, Any]) -> None:
+    def _kept(self, path: Path, identity: dict[str, Any]) -> Iterator[Event]:
+        reason = self._save(path, identity)
+        if reason is not None:
+            yield Unsaved(reason)
+
+    def _save(self, path: Path, identity: dict[str, Any]) -> str | None:
         tensors = {f"{run.name}/{name}": tensor for run in self.runs for name, tensor in run.tensors().items()}
         progress = {run.name: asdict(run.progress) for run in self.runs}
-        checkpoint.write(path, tensors, {"identity": identity, "progress": progress})
+        return checkpoint.keep(path, tensors, {"identity": identity, "progress": progress})

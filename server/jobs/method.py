@@ -14,7 +14,7 @@ from server.parameters import WHOLE, Given, Strict
 from tuning.compare import AnyMethod
 from tuning.defaults import init_for, length_for, metric_for, objective_for
 from tuning.examples import Example
-from tuning.hard import Budget
+from tuning.hard import MAX_BUDGET, Budget
 from tuning.initial import Init
 from tuning.labels import find
 from tuning.learn import Settings
@@ -55,7 +55,7 @@ class Hard(Measured):
     """A search for words. `budget`: rows scored in all."""
 
     instructions: Text = ""
-    budget: Annotated[int, Field(ge=1, le=10_000_000), WHOLE] = _TEXT.budget.scored
+    budget: Annotated[int, Field(ge=1, le=MAX_BUDGET), WHOLE] = _TEXT.budget.scored
     hotflip: bool = False
 
 

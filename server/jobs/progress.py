@@ -14,7 +14,7 @@ from server.jobs.records import Records
 from tuning.compare import Result
 from tuning.hard import Round
 from tuning.learn import Settings
-from tuning.plan import Evaluated, Event, Step
+from tuning.plan import Evaluated, Event, Step, Unsaved
 
 
 class Progress:
@@ -34,6 +34,8 @@ class Progress:
             self._records.tell(self._job, text, **figures)
             if event.accepted:
                 self._records.change(self._job, best={**figures, "created": time.time()})
+        elif isinstance(event, Unsaved):
+            self._records.tell(self._job, f"its checkpoint cannot be written: {event.reason}", "warn")
 
     def _evaluated(self, event: Evaluated) -> None:
         figures = {"step": event.step, "train_loss": _number(event.train_loss), **_valid(event.figures)}

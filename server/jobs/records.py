@@ -94,6 +94,8 @@ class Records:
             job = disk.read(path, ONE)
             if job is not None:
                 self._jobs[job.id] = job
+                if job.over:  # a kill between a job's end and this
+                    self.checkpoint(job.id).unlink(missing_ok=True)
 
     def add(self, job: Job) -> None:
         """Where there are MAX_JOBS, the oldest that is over is forgotten. Raises OSError."""

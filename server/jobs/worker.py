@@ -168,8 +168,8 @@ class Worker:
         checkpoint = self._records.checkpoint(job.id)
         try:
             for event in comparison.events(lambda _: checkpoint, resume=True, save_seconds=self._save):
-                self._check_wanted()
-                progress.hear(event)
+                if self._records.wanted(job.id):  # it ends within a pass, where it is saved
+                    progress.hear(event)
         except CheckpointError as error:
             checkpoint.unlink(missing_ok=True)
             self._records.tell(job.id, f"the job begins again: {error}", "warn")

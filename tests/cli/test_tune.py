@@ -198,12 +198,24 @@ def test_what_cannot_be_learnt_is_said_in_a_sentence(
 
 
 def test_a_place_that_cannot_be_written_is_said_before_learning(files: tuple[Path, Path]) -> None:
-    """A directory, and a checkpoint that is none."""
+    """A directory, links that lead nowhere, a place of one run among several, and a checkpoint that is none."""
     model, folder = files
     rows = write_rows(folder / "rows.jsonl")
     (folder / "taken").mkdir()
-    done = CliRunner().invoke(app, arguments(model, rows, folder / "taken")[len(START) :])
-    assert (done.exit_code, "cannot be written" in done.stderr) == (2, True)
+    (folder / "round").symlink_to("round")
+    (folder / "away").symlink_to(folder / "nowhere" / "file")
+    (folder / "all.design-1.checkpoint.safetensors").mkdir()
+    (folder / "kept.design-0-0.safetensors").mkdir()
+    design = ("--method", "design", "--draws", "1", "--shots", "2")
+    for name, *more in [
+        ("taken",),
+        ("round",),
+        ("away",),
+        ("all", *design, "--seeds", "2"),
+        ("kept", *design, "--keep-all"),
+    ]:
+        done = CliRunner().invoke(app, arguments(model, rows, folder / name, *more)[len(START) :])
+        assert (done.exit_code, "cannot be written" in done.stderr) == (2, True)
     (folder / "new.checkpoint.safetensors").write_text("none")
     done = CliRunner().invoke(app, arguments(model, rows, folder / "new.safetensors", "--resume")[len(START) :])
     assert (done.exit_code, "is not a checkpoint" in done.stderr) == (2, True)

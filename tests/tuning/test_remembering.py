@@ -14,7 +14,9 @@ from tests.tuning.test_text import BUDGET, Counting
 from tuning.base import FrozenBase, Interrupted
 from tuning.checkpoint import CheckpointError, write
 from tuning.encoding import Encoded
+from tuning.hard import Budget
 from tuning.learn import hold_out
+from tuning.plan import Unsaved
 from tuning.remembering import Remembering
 from tuning.scorer import BaseScorer
 from tuning.text import TextName, TextSettings, TextTask
@@ -126,8 +128,38 @@ def test_a_checkpoint_whose_sizes_do_not_add_up_is_refused(tmp_path: Path) -> No
 def test_a_search_that_cannot_be_kept_ends_all_the_same(tmp_path: Path) -> None:
     """A disk without room costs the way back, not what was found."""
     one, whole = task(frozen(), "hard"), task(frozen(), "hard")
-    assert list(one.events(tmp_path / "nowhere" / "checkpoint", save_seconds=-1)) == list(whole.events())
+    told = list(one.events(tmp_path / "nowhere" / "checkpoint", save_seconds=-1))
+    assert [event for event in told if not isinstance(event, Unsaved)] == list(whole.events())
+    assert told[1] == told[-1] == Unsaved("No such file or directory")
     assert one.report() == whole.report()
+
+
+def test_a_search_that_is_stopped_and_cannot_be_kept_says_why(tmp_path: Path) -> None:
+    """Beside that it was stopped."""
+    base = frozen()
+
+    def pace() -> None:
+        raise Interrupted
+
+    base.pace = pace
+    with pytest.raises(Interrupted) as stopped:
+        list(task(base, "design").events(tmp_path / "nowhere" / "checkpoint"))
+    assert stopped.value.unsaved == "No such file or directory"
+
+
+def test_what_a_method_does_not_heed_makes_no_other_search(tmp_path: Path) -> None:
+    """Its checkpoint is gone on from."""
+    base = frozen()
+    cases: list[tuple[TextName, TextSettings]] = [
+        ("design", replace(TOLD, hotflip=False, budget=Budget(1))),
+        ("hard", replace(TOLD, shots=1, draws=1)),
+    ]
+    for method, told in cases:
+        first, other = task(base, method), task(base, method, told=told)
+        list(first.events(tmp_path / method))
+        other.settings = replace(other.settings, max_new_tokens=5)  # labels are not generated
+        assert list(other.events(tmp_path / method, resume=True)) == []
+        assert other.report() == first.report()
 
 
 class Scripted(BaseScorer):

@@ -8,9 +8,9 @@ import torch
 from tests.models import rows
 from tests.tuning.conftest import LABELS, frozen
 from tests.tuning.test_likelihood import TEMPLATES, encoded
-from tuning.base import FrozenBase
+from tuning.base import FrozenBase, Interrupted
 from tuning.fine_tuning import FineTuning
-from tuning.plan import Evaluated, Figures, Plan, Precision, Step
+from tuning.plan import Evaluated, Figures, Plan, Precision, Step, Unsaved
 from tuning.prompt_tuning import PromptTuning
 from tuning.run import Run
 from tuning.soft import Soft
@@ -52,6 +52,30 @@ def test_figures_that_are_no_numbers_are_never_the_best(base: FrozenBase, tmp_pa
     run, _ = training(base, Written(0.1, figure, 0.2), Plan("labels", steps=2, evaluate_every=1))
     events = list(run.run(tmp_path / "checkpoint", {}, 60.0))
     assert [e.best for e in events if isinstance(e, Evaluated)] == [True, False, True]
+
+
+def test_a_run_that_cannot_be_saved_goes_on(base: FrozenBase, tmp_path: Path) -> None:
+    """A disk without room costs the way back, not what is learnt; each time it is said why."""
+    place, why = tmp_path / "nowhere" / "checkpoint", Unsaved("No such file or directory")
+    run, method = training(base, Written(0.1, 0.2, 0.3), Plan("labels", steps=2, evaluate_every=1))
+    events = list(run.run(place, {}, -1.0))
+    whole, same = training(base, Written(0.1, 0.2, 0.3), Plan("labels", steps=2, evaluate_every=1))
+    list(whole.run(tmp_path / "checkpoint", {}, 60.0))
+    assert [event for event in events if isinstance(event, Unsaved)] == [why] * 3
+    assert torch.equal(method.soft().rows, same.soft().rows)
+
+
+def test_a_run_that_is_stopped_and_cannot_be_saved_says_why(base: FrozenBase, tmp_path: Path) -> None:
+    """Beside that it was stopped."""
+    run, _ = training(base, Written(0.1), Plan("labels", steps=2))
+
+    def pace() -> None:
+        raise Interrupted
+
+    base.pace = pace
+    with pytest.raises(Interrupted) as stopped:
+        list(run.run(tmp_path / "nowhere" / "checkpoint", {}, 60.0))
+    assert stopped.value.unsaved == "No such file or directory"
 
 
 def test_a_run_without_progress_stops(base: FrozenBase, tmp_path: Path) -> None:
