@@ -77,12 +77,10 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         fresh = partial(load_base, model, device, threads, revision, stopping)
         base, several = fresh(), (_lengths(lengths, settings.length), range(seed, seed + seeds))
         run = Comparison(base, fresh, settings, text, _methods(method, base), *several, rows, held_out, learning_rate)
-        _check_places([beside(out, suffix) for suffix in _suffixes(run, keep_all)])
+        _check_places(_ways(out, run, keep_all))
         _tell(notes([*rows, *held_out], labels), _lacking(out, run) if resume else None, _unsaid(run, instructions))
         with stopping:
-            watch(
-                run.events(lambda name: beside(out, name + CHECKPOINT), resume, save_seconds), as_json, stopping.unheard
-            )
+            watch(run.events(partial(_checkpoint, out), resume, save_seconds), as_json, stopping.unheard)
             stopping.done()
             best = run.chosen()
             compared(run.table(), settings.metric, as_json)
@@ -107,7 +105,7 @@ def _lacking(out: Path, run: Comparison) -> str | None:
 
 
 def _saved(out: Path, run: Comparison) -> bool:
-    return any(beside(out, name + CHECKPOINT).exists() for name in run.checkpoints)
+    return any(_checkpoint(out, name).exists() for name in run.checkpoints)
 
 
 def _stopped(out: Path, run: Comparison, unsaved: str | None) -> str:
@@ -131,7 +129,7 @@ def _written(out: Path, run: Comparison, best: Result, as_json: bool, keep_all: 
     write(out, best.file, report)
     for one in run.results if keep_all else ():
         if one.file is not None:
-            replace_file(beside(out, _kept(one.cell)), one.file.data)
+            replace_file(_kept(out, one.cell), one.file.data)
     _tell(*(f"{cell.name} diverged: it is not in the table" for cell in run.diverged))
     page = write_page(beside(out, PAGE), run, report)
     digest = None if best.file is None else best.file.digest
@@ -188,13 +186,18 @@ def _check_ways_out(out: Path, push: str | None, url: str | None) -> None:
         call("GET", "/readyz", url=url)
 
 
-def _suffixes(run: Comparison, keep_all: bool) -> list[str]:
-    """Of what a run writes beside its prompt file, but for its report."""
-    return [name + CHECKPOINT for name in run.checkpoints] + [_kept(cell) for cell in run.cells if keep_all]
+def _ways(out: Path, run: Comparison, keep_all: bool) -> list[Path]:
+    """Of checkpoints, and of all prompt files where they are kept."""
+    kept = [_kept(out, cell) for cell in run.cells if keep_all]
+    return [_checkpoint(out, name) for name in run.checkpoints] + kept
 
 
-def _kept(cell: Cell) -> str:
-    return f".{cell.name}.safetensors"
+def _checkpoint(out: Path, name: str) -> Path:
+    return beside(out, name + CHECKPOINT)
+
+
+def _kept(out: Path, cell: Cell) -> Path:
+    return beside(out, f".{cell.name}.safetensors")
 
 
 def _check_places(places: Sequence[Path]) -> None:
