@@ -126,10 +126,16 @@ def _unsaid(run: Comparison, instructions: str) -> str | None:
 def _written(out: Path, run: Comparison, best: Result, as_json: bool, keep_all: bool) -> None:
     """The best file, or all, the report and the page, and one line that says so."""
     report = run.report()
-    write(out, best.file, report)
-    for one in run.results if keep_all else ():
-        if one.file is not None:
-            replace_file(_kept(out, one.cell), one.file.data)
+    try:
+        write(out, best.file, report)
+        for one in run.results if keep_all else ():
+            if one.file is not None:
+                replace_file(_kept(out, one.cell), one.file.data)
+    except OSError as error:
+        raise ValueError(
+            f"{out} cannot be written: {error.strerror}; with room there, the same command with --resume goes on from"
+            " the last checkpoint that could be"
+        ) from error
     _tell(*(f"{cell.name} diverged: it is not in the table" for cell in run.diverged))
     page = write_page(beside(out, PAGE), run, report)
     digest = None if best.file is None else best.file.digest

@@ -53,8 +53,12 @@ class Encoder:
         return Encoded(ids, tuple(answers), self.labels.index(example.target))
 
 
+class UnfitError(DataError):
+    """Rows that this base cannot read behind this template; another template may be shorter."""
+
+
 def encode(examples: Sequence[Example], encoder: Encoder, context: int) -> list[Encoded]:
-    """All examples, or DataError naming each line that does not fit the context or has nothing to learn from."""
+    """All examples, or UnfitError naming each line that does not fit the context or has nothing to learn from."""
     encoded = [encoder(example) for example in examples]
     bad = []
     for example, one in zip(examples, encoded, strict=True):
@@ -64,7 +68,7 @@ def encode(examples: Sequence[Example], encoder: Encoder, context: int) -> list[
         elif not one.prompt or not all(one.answers):
             bad.append((example.line, "no tokens before the answer, or none in it"))
     if bad:
-        raise DataError(f"{len(bad)} of {len(encoded)} rows do not fit", bad)
+        raise UnfitError(f"{len(bad)} of {len(encoded)} rows do not fit", bad)
     if encoder.labels is not None and encoded:
         _check_apart(encoded[0].answers)
     return encoded

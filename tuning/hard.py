@@ -15,7 +15,7 @@ from math import inf
 
 from prompt_store.template import Template
 from tuning.design import literal
-from tuning.encoding import Encoded, Encoder, encode
+from tuning.encoding import Encoded, Encoder, UnfitError, encode
 from tuning.evaluation import of_labels
 from tuning.examples import DataError, Example
 from tuning.plan import Figures
@@ -142,7 +142,7 @@ class Hard:
             encoder = replace(self.encoder, template=Template.parse(text, "text", 0), deep=0)
             try:
                 encoded.append(encode(rows, encoder, self.context))
-            except DataError:  # too long for the context: the shortest instruction's fault is the data's
+            except UnfitError:  # too long for the context: the shortest instruction's fault is the data's
                 if words == tuple(self.start.split()):
                     raise
                 encoded.append([])

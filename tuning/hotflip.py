@@ -13,7 +13,7 @@ import torch
 from prompt_store.template import Template
 from tuning.base import FrozenBase
 from tuning.crowd import Member, gather
-from tuning.encoding import Encoder, encode
+from tuning.encoding import Encoder, UnfitError, encode
 from tuning.examples import Example
 from tuning.hard import Words
 from tuning.likelihood import log_likelihoods
@@ -46,7 +46,10 @@ class HotFlip:
         if not alone:
             return []
         ids = [token for piece in pieces for token in piece]
-        gradient = self._gradient(ids)
+        try:
+            gradient = self._gradient(ids)
+        except UnfitError:  # a row that only shorter instructions leave room for
+            return []
         firsts = [sum(map(len, pieces[:place])) for place in alone]
         gains = -(gradient[firsts] @ self._table.T)
         gains = gains + (gradient[firsts] * self._table[[ids[first] for first in firsts]]).sum(1, keepdim=True)

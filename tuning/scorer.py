@@ -21,7 +21,7 @@ BATCH = 64
 
 
 class Scorer(Protocol):
-    """Likelihoods and greedy answers behind one soft prompt, or behind none."""
+    """Likelihoods and greedy answers behind one soft prompt, or behind none. Of no prompts there are none."""
 
     def likelihoods(self, prompts: Sequence[Encoded]) -> list[list[float]]:
         """Of each prompt's answers the sum of natural log-probabilities, in order."""
@@ -39,6 +39,8 @@ class BaseScorer:
 
     @torch.no_grad()
     def likelihoods(self, prompts: Sequence[Encoded]) -> list[list[float]]:
+        if not prompts:
+            return []
         head = shared_head(prompts)
         crowd = gather(self._base, [Member(self._soft, head)])
         found: list[list[float]] = [[] for _ in prompts]
@@ -50,6 +52,8 @@ class BaseScorer:
         return found
 
     def answers(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        if not prompts:
+            return []
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         head = shared_head([Encoded(tuple(prompt), ((0,),)) for prompt in prompts])
         found: list[list[int]] = [[] for _ in prompts]

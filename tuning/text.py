@@ -16,7 +16,7 @@ from prompt_store.prompt import PromptFile, SoftPrompt, build
 from prompt_store.template import Template
 from tuning.base import FrozenBase, Interrupted
 from tuning.design import designed, exemplars, is_plain
-from tuning.encoding import Encoder, encode
+from tuning.encoding import Encoder, UnfitError, encode
 from tuning.evaluation import Reading, judge
 from tuning.examples import DataError, Example
 from tuning.hard import Budget, Hard, Round
@@ -114,7 +114,7 @@ class TextTask:
             template = designed(self.told.instructions, self._line, chosen, self.settings.target_delimiter)
             try:
                 found = self.measure(self.held_out, [self.settings.metric], template)
-            except DataError:  # exemplars too long for the context
+            except UnfitError:  # exemplars too long for the context
                 continue
             kept = best is None or found.order > best.order
             if kept:

@@ -78,6 +78,20 @@ def test_a_killed_run_resumes_to_the_same_bytes(model: Path, tmp_path: Path) -> 
     assert killed.read_bytes() == whole.read_bytes()
 
 
+def test_a_disk_without_room_is_told_on_the_way_and_at_the_end(model: Path, tmp_path: Path) -> None:
+    """No file of its may be larger than a block: checkpoints first, then what was learnt."""
+    rows, out = write_rows(tmp_path / "rows.jsonl"), tmp_path / "a.safetensors"
+    command = [*arguments(model, rows, out, "--steps", "3"), "--save-seconds", "0", "--json"]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["reason"] for one in events if one["event"] == "unsaved"] == ["File too large"] * 4
+    assert f"{out} cannot be written: File too large; with room there" in done.stderr
+    assert [path.name for path in tmp_path.glob("a.*")] == []
+
+
 def test_a_stopped_run_is_saved_where_it_is(model: Path, tmp_path: Path) -> None:
     """SIGTERM ends it between two passes, whatever --save-seconds; `--resume` writes an undisturbed run's bytes."""
     rows = write_rows(tmp_path / "rows.jsonl")

@@ -175,6 +175,19 @@ def test_a_search_passes_over_what_does_not_fit() -> None:
         list(Hard(BaseScorer(base), encoder(base), base.context, line, "say " * 60, rows[4:], rows[:4]).rounds())
 
 
+@pytest.mark.parametrize("hotflip", [False, True])
+def test_one_row_that_leaves_little_room_ends_no_search(hotflip: bool) -> None:
+    """What wins on rows that it fits, and then does not fit all of them, is no better than what was there."""
+    base, line = frozen(), "{text} Intent:"
+    room = base.context - max(len(encoder(base).tokenize(f"say {label}", False)) for label in LABELS) - 24
+    rows = examples()
+    rows[8] = replace(rows[8], inputs={"text": base.tokenizer.decode([20] * room)})
+    told = replace(BUDGET, searched=20, judged=2)
+    flip = HotFlip(base, encoder(base), line, rows[4:]) if hotflip else None
+    found = Hard(BaseScorer(base), encoder(base), base.context, line, "say", rows[4:], rows[:4], told, 0, flip)
+    assert list(found.rounds())
+
+
 def test_a_search_without_words_to_draw_from_ends() -> None:
     """Empty inputs, free text, no instructions."""
     base = frozen()
@@ -189,3 +202,13 @@ def test_exemplars_that_never_fit_are_said() -> None:
     task = TextTask(frozen(), "design", SETTINGS, TextSettings(shots=4, draws=2), *hold_out(long))
     with pytest.raises(DataError, match="no draw of 4 exemplars fits"):
         list(task.events())
+
+
+def test_labels_that_begin_one_another_are_no_matter_of_room() -> None:
+    """Whichever method is told them."""
+    labels = ("music", "music please")
+    rows = [replace(one, target=labels[n % 2]) for n, one in enumerate(examples())]
+    for method in ("design", "hard"):
+        task = TextTask(frozen(), method, replace(SETTINGS, labels=labels), TextSettings("Say", 2), *hold_out(rows))
+        with pytest.raises(DataError, match="begins with all of label 1"):
+            list(task.events())
