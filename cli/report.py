@@ -181,6 +181,7 @@ def _lengths(report: Mapping[str, Any], metric: str) -> str | None:
             axes.errorbar(at, [row[metric] for row in rows], yerr=errors, label=method, marker="o", capsize=3)
         axes.set_xscale("log")
         axes.set_xticks(at, [str(one) for one in at])
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axes.set_xlabel("pseudo-tokens")
         axes.set_ylabel(f"held-out {metric}")
         axes.legend(fontsize=7)

@@ -4,10 +4,8 @@ Translates options to `tuning`'s arguments and its events to a terminal; knows n
 """
 
 import os
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import typer
@@ -15,6 +13,8 @@ import typer
 from cli import options as o
 from cli.client import Url, call
 from cli.loading import load_base
+from cli.notes import after, before, stopped_as
+from cli.places import PAGE, REPORT, beside, check, checkpoint, kept_as, ways, write
 from cli.report import write_page
 from cli.stopping import Stopping
 from cli.watching import compared, dumps, figures, watch
@@ -26,7 +26,7 @@ from prompt_store.template import Template
 from server.engine.checkpoint import BadBase
 from tuning.base import FrozenBase, Interrupted
 from tuning.checkpoint import CheckpointError
-from tuning.compare import ALL, AnyMethod, Cell, Comparison, Result
+from tuning.compare import ALL, AnyMethod, Comparison, Result
 from tuning.defaults import init_for, length_for, metric_for, objective_for
 from tuning.examples import DataError, Example, read
 from tuning.hard import Budget
@@ -36,9 +36,7 @@ from tuning.methods import Options, lacking
 from tuning.plan import DivergedError, Plan
 from tuning.text import TextSettings
 
-CHECKPOINT = ".checkpoint.safetensors"
-REPORT = ".report.json"
-PAGE = ".report.html"
+BEGIN_ANEW = ": without --resume, or with another --out, it begins anew"
 LONGEST_NAME = 150
 """Bytes: what stands beside it has a longer one, and no file system takes more than 255."""
 REFUSED = (DataError, BadBase, BaseDamaged, CheckpointError, DivergedError, PromptError, OSError, ValueError)
@@ -77,19 +75,19 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         fresh = partial(load_base, model, device, threads, revision, stopping)
         base, several = fresh(), (_lengths(lengths, settings.length), range(seed, seed + seeds))
         run = Comparison(base, fresh, settings, text, _methods(method, base), *several, rows, held_out, learning_rate)
-        _check_places(_ways(out, run, keep_all))
-        _tell(notes([*rows, *held_out], labels), _lacking(out, run) if resume else None, _unsaid(run, instructions))
+        check(ways(out, run, keep_all))
+        _tell(*notes(rows, held_out, labels), *before(out, run, resume, instructions))
         with stopping:
-            watch(run.events(partial(_checkpoint, out), resume, save_seconds), as_json, stopping.unheard)
+            watch(run.events(partial(checkpoint, out), resume, save_seconds), as_json, stopping.unheard)
             stopping.done()
             best = run.chosen()
             compared(run.table(), settings.metric, as_json)
             _written(out, run, best, as_json, keep_all)
     except Interrupted as stopped:
-        _tell(_stopped(out, run, stopped.unsaved))
+        _tell(stopped_as(out, run, stopped.unsaved))
         raise typer.Exit(128 + stopping.number) from None
     except REFUSED as error:
-        typer.echo(f"softprompt tune: {error}", err=True)
+        _tell(f"{error}{BEGIN_ANEW if isinstance(error, CheckpointError) else ''}")
         raise typer.Exit(2) from None
     if push is not None and best.file is not None:
         _publish(push, out, best.file, url)
@@ -100,29 +98,6 @@ def _tell(*said: str | None) -> None:
         typer.echo(f"softprompt tune: {one}", err=True)
 
 
-def _lacking(out: Path, run: Comparison) -> str | None:
-    return None if _saved(out, run) else f"--resume: there is no checkpoint of this beside {out}, so it begins anew"
-
-
-def _saved(out: Path, run: Comparison) -> bool:
-    return any(_checkpoint(out, name).exists() for name in run.checkpoints)
-
-
-def _stopped(out: Path, run: Comparison, unsaved: str | None) -> str:
-    lost = "" if unsaved is None else f" ({unsaved})"
-    if not _saved(out, run):
-        return f"stopped; nothing was kept{lost}"
-    if lost:
-        return f"stopped; it could not be saved{lost}: the same command with --resume goes on from the last checkpoint"
-    return "stopped; the same command with --resume goes on from here"
-
-
-def _unsaid(run: Comparison, instructions: str) -> str | None:
-    if "hard" not in run.methods or instructions:
-        return None
-    return "hard begins with no words, since there are no --instructions"
-
-
 def _written(out: Path, run: Comparison, best: Result, as_json: bool, keep_all: bool) -> None:
     """The best file, or all, the report and the page, and one line that says so."""
     report = run.report()
@@ -130,13 +105,13 @@ def _written(out: Path, run: Comparison, best: Result, as_json: bool, keep_all: 
         write(out, best.file, report)
         for one in run.results if keep_all else ():
             if one.file is not None:
-                replace_file(_kept(out, one.cell), one.file.data)
+                replace_file(kept_as(out, one.cell), one.file.data)
     except OSError as error:
         raise ValueError(
             f"{out} cannot be written: {error.strerror}; with room there, the same command with --resume goes on from"
             " the last checkpoint that could be"
         ) from error
-    _tell(*(f"{cell.name} diverged: it is not in the table" for cell in run.diverged))
+    _tell(*(f"{cell.name} diverged: it is not in the table" for cell in run.diverged), *after(run, best))
     page = write_page(beside(out, PAGE), run, report)
     digest = None if best.file is None else best.file.digest
     kept = [str(path) for path in (out if best.file is not None else None, page) if path is not None]
@@ -183,48 +158,13 @@ def _publish(task: str, out: Path, file: PromptFile, url: str | None) -> None:
 def _check_ways_out(out: Path, push: str | None, url: str | None) -> None:
     """What would lose a finished run is said before it begins."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    _check_places([out, *(beside(out, suffix) for suffix in (REPORT, PAGE))])
+    check([out, *(beside(out, suffix) for suffix in (REPORT, PAGE))])
     if len(os.fsencode(out.name)) > LONGEST_NAME:
         raise ValueError(f"--out: a name of at most {LONGEST_NAME} bytes")
     if push is not None and not is_task_id(push):
         raise ValueError("--push: no task can have this name")
     if push is not None:
         call("GET", "/readyz", url=url)
-
-
-def _ways(out: Path, run: Comparison, keep_all: bool) -> list[Path]:
-    """Of checkpoints, and of all prompt files where they are kept."""
-    kept = [_kept(out, cell) for cell in run.cells if keep_all]
-    return [_checkpoint(out, name) for name in run.checkpoints] + kept
-
-
-def _checkpoint(out: Path, name: str) -> Path:
-    return beside(out, name + CHECKPOINT)
-
-
-def _kept(out: Path, cell: Cell) -> Path:
-    return beside(out, f".{cell.name}.safetensors")
-
-
-def _check_places(places: Sequence[Path]) -> None:
-    """Each is a file or nothing yet, in a folder that can be written. Raises ValueError."""
-    for place in places:
-        end = Path(os.path.realpath(place))  # of a link, which stays one; of links in a circle still a link
-        taken = end.is_symlink() or (end.exists() and not end.is_file())  # a device would be replaced, too
-        if taken or not os.access(end.parent, os.W_OK):
-            raise ValueError(f"--out: {place} cannot be written")
-
-
-def beside(out: Path, suffix: str) -> Path:
-    """A file of the same run: `a.safetensors` and `a.report.json`, `a.v1` and `a.v1.report.json`."""
-    return out.with_name((out.stem if out.suffix == ".safetensors" else out.name) + suffix)
-
-
-def write(out: Path, file: PromptFile | None, report: Mapping[str, Any]) -> None:
-    """The prompt file where there is one, and beside it the report with its curve."""
-    if file is not None:
-        replace_file(out.resolve(), file.data)  # a link stays one
-    replace_file(beside(out, REPORT), f"{dumps(report, indent=1)}\n".encode())
 
 
 def _data(train: Path, eval_: Path | None, template: str, target: str) -> tuple[list[Example], list[Example]]:

@@ -130,7 +130,7 @@ def compared(rows: Sequence[Mapping[str, Any]], metric: str, as_json: bool) -> N
     table.add_column("method", no_wrap=True)
     for heading in ("length", "seeds", metric, "loss", "learnt", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in sorted(rows, key=lambda row: -rank(metric, row[metric])):
+    for row in sorted(rows, key=lambda row: (-rank(metric, row[metric]), row["loss"])):
         spread = "" if row["deviation"] is None else f" ± {row['deviation']:.2g}"
         table.add_row(
             row["method"], f"{row['length'] or '–'}", f"{row['seeds']}", f"{row[metric]:.4g}{spread}",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cli.tune import CHECKPOINT, REPORT, write
+from cli.places import CHECKPOINT, REPORT, write
 from cli.watching import watch
 from demos.recipes import DESIGNS, RECIPES, Design, Recipe
 from prompt_store.metadata import Metadata

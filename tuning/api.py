@@ -65,6 +65,8 @@ def tune(  # noqa: PLR0913 - by name, and each with a default
     Raises DataError for rows that cannot be learnt from, PromptError for a template, ValueError for settings that do
     not fit, DivergedError.
     """
+    if method not in METHODS:
+        raise ValueError(f"method is none of {', '.join(METHODS)}")
     base = model if isinstance(model, FrozenBase) else load(Path(model))
     fields = Template.parse(template, "embeddings", length_for(template, None)).fields
     train = taken(rows, fields, target)
@@ -74,15 +76,8 @@ def tune(  # noqa: PLR0913 - by name, and each with a default
     options = Options(**{"init": init_for(found, None), **told})
     rate = learning_rate or METHODS[method].rate_for(options)
     plan = Plan(objective_for(found, None), steps=steps, learning_rate=rate, seed=seed, **more)
-    settings = Settings(
-        template,
-        plan,
-        method,
-        found,
-        length=length_for(template, length),
-        options=options,
-        metric=metric_for(found, None),
-    )
+    length = length_for(template, length)
+    settings = Settings(template, plan, method, found, length=length, options=options, metric=metric_for(found, None))
     tuning = Tuning(base, settings, train, kept)
     with tempfile.TemporaryDirectory() as folder:
         for event in tuning.events(Path(folder) / "checkpoint.safetensors"):

@@ -189,7 +189,9 @@ class Comparison:
             raise DivergedError("the loss is not finite: a lower learning rate may help")
         served = [one for one in self.results if one.file is not None] or self.results
         metric = self.settings.metric
-        return max(served, key=lambda one: (rank(metric, one.figures[metric]), -one.figures["loss"], -one.bytes))
+        return max(
+            served, key=lambda one: (rank(metric, one.figures[metric]), -round(one.figures["loss"], 4), -one.bytes)
+        )
 
     def report(self) -> dict[str, Any]:
         """JSON: the best run's own report, a table of all, and each with its curve."""

@@ -3,13 +3,16 @@
 Knows examples; not tokens or models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tuning.examples import DataError, Example
 
 AUTO_LABELS = 100
 AUTO_REPEATS = 5
 """`auto` takes the targets for labels when there are at most AUTO_LABELS, each seen AUTO_REPEATS times on average."""
+
+LABEL_WORDS = 3
+"""A target of more is no label's name."""
 
 
 def find(examples: Sequence[Example], choice: str | Sequence[str]) -> tuple[str, ...] | None:
@@ -28,11 +31,35 @@ def find(examples: Sequence[Example], choice: str | Sequence[str]) -> tuple[str,
     return labels
 
 
-def notes(examples: Sequence[Example], choice: str | Sequence[str]) -> str | None:
-    """What is odd about the targets, though it can be learnt."""
-    if choice == "auto" and len(examples) > 1 and len({one.target for one in examples}) == 1:
-        return "every row has the same target: it is learnt as free text"
-    return None
+def notes(train: Sequence[Example], held_out: Sequence[Example], choice: str | Sequence[str]) -> Iterator[str]:
+    """What is odd about the rows, though it can be learnt. Those of `find`, which must have found nothing to refuse."""
+    examples = [*train, *held_out]
+    labels = find(examples, choice)
+    if choice == "auto" and labels is None:
+        yield from _unlabelled({one.target for one in examples}, len(examples))
+    if labels is not None:
+        seen = len({one.target for one in held_out})
+        if seen < len(labels):
+            yield (
+                f"{_rows(len(held_out))} held out, with {seen} of {len(labels)} labels: their figures say little, and"
+                " they choose what is kept; more rows, or held-out rows of your own, would tell more"
+            )
+
+
+def _unlabelled(targets: set[str], rows: int) -> Iterator[str]:
+    if len(targets) == 1 and rows > 1:
+        yield "every row has the same target: it is learnt as free text"
+    elif (
+        len(targets) <= AUTO_LABELS and all(len(one.split()) <= LABEL_WORDS for one in targets) and len(targets) < rows
+    ):
+        yield (
+            f"{len(targets)} short targets in {_rows(rows)} are learnt as free text, since labels would be seen"
+            f" {AUTO_REPEATS} times each: name them as labels if they are"
+        )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def check(examples: Sequence[Example], labels: Sequence[str]) -> None:

@@ -255,7 +255,7 @@ class Sweep:
 
     def events(self, checkpoint: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[Event]:
         """Learn; `resume` as for one. A run whose loss is not finite any more ends, and says so."""
-        identity = {"runs": {one.run.name: one.identity for one in self.tunings}}
+        identity = {"lengths or seeds": {one.run.name: one.identity for one in self.tunings}}
         if resume:
             self._training.resume(checkpoint, identity)
         yield from self._training.run(checkpoint, identity, save_seconds)

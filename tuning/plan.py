@@ -31,8 +31,9 @@ class Plan:
     precision: Precision = "float32"
 
     def scale(self, step: int) -> float:
-        """Of the learning rate: linear warm-up, then linear decay to zero."""
-        return min((step + 1) / max(self.warmup, 1), (self.steps - step) / max(self.steps - self.warmup, 1), 1.0)
+        """Of the learning rate: linear warm-up, over half of the steps at most, then linear decay to zero."""
+        warmup = min(self.warmup, self.steps // 2)
+        return min((step + 1) / max(warmup, 1), (self.steps - step) / max(self.steps - warmup, 1), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def invalid(error: ErrorDetails, model: type[BaseModel]) -> Invalid:
 
 def unknown_field(name: str, known: list[str], parent: str | None) -> Invalid:
     """What was probably meant. `name` is the client's and not repeated."""
-    close = difflib.get_close_matches(name[:64], known, 1, 0.5)
+    close = difflib.get_close_matches(name[:64], known, 1, 0.6)
     listed = f"known are {', '.join(known)}" if known else "there are none here"
     return Invalid("unknown_field", f"unknown field; {f'did you mean {close[0]}?' if close else listed}", parent)
 

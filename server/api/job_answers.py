@@ -114,7 +114,7 @@ class CheckpointObject(Answer):
     object: Literal["fine_tuning.job.checkpoint"]
     created_at: int
     fine_tuning_job_id: str
-    fine_tuned_model_checkpoint: str
+    fine_tuned_model_checkpoint: str | None
     step_number: int
     metrics: dict[str, float | None]
 
@@ -184,7 +184,7 @@ def checkpoints(job: Job) -> Iterator[Json]:
         "object": "fine_tuning.job.checkpoint",
         "created_at": int(job.best["created"]),
         "fine_tuning_job_id": job.id,
-        "fine_tuned_model_checkpoint": job.task,
+        "fine_tuned_model_checkpoint": job.task if job.status == "succeeded" else None,
         "step_number": step,
         "metrics": {name: value for name, value in job.best.items() if name != "created"},
     }

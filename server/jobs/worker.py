@@ -142,9 +142,9 @@ class Worker:
         train, held_out = both(method.data, self._files, job.training_file, job.validation_file, self._check_wanted)
         self._check_wanted()
         settings = method.settings([*train, *held_out], job.seed)
-        odd = notes([*train, *held_out], method.data.labels)
-        if odd is not None and all(one.message != odd for one in self._records.history(job.id)):
-            self._records.tell(job.id, odd, "warn")
+        for odd in notes(train, held_out, method.data.labels):
+            if all(one.message != odd for one in self._records.history(job.id)):
+                self._records.tell(job.id, odd, "warn")
         comparison = Comparison(
             self._base, lambda: self._base, settings, method.text(), [method.name], [settings.length], [job.seed],
             train, held_out, method.rate,

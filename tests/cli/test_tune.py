@@ -178,6 +178,19 @@ def test_what_is_odd_is_said_beside_the_work(files: tuple[Path, Path]) -> None:
     assert "Loading weights" not in done.stderr
 
 
+def test_a_run_that_did_not_end_is_not_begun_anew_in_silence(files: tuple[Path, Path]) -> None:
+    """And a search that ends says with what."""
+    model, folder = files
+    rows, out = write_rows(folder / "rows.jsonl"), folder / "said.safetensors"
+    search = ("--method", "hard", "--budget", "2000", "--instructions", "Say it")
+    (folder / "said.checkpoint.safetensors").write_bytes(b"")
+    for begun_anew in (True, False):
+        done = run(arguments(model, rows, out, *search))
+        assert done.returncode == 0, done.stderr
+        assert ("of a run that did not end: it is begun anew" in done.stderr) == begun_anew
+        assert "the template is '" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("rows", "more", "said"),
     [

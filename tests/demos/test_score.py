@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cli.loading import load_base
-from cli.tune import write
+from cli.places import write
 from demos.recipes import RECIPES
 from demos.score import score
 from prompt_store.prompt import parse

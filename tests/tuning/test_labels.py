@@ -3,7 +3,7 @@
 import pytest
 
 from tuning.examples import DataError, Example
-from tuning.labels import find
+from tuning.labels import find, notes
 
 
 def rows(*targets: str) -> list[Example]:
@@ -30,3 +30,18 @@ def test_given_labels_keep_their_order_and_must_cover_the_rows() -> None:
         find(rows("x", "secret"), "x,y")
     with pytest.raises(DataError, match="at least two labels"):
         find(rows("x"), "x")
+
+
+def test_what_the_rows_cannot_tell_is_said() -> None:
+    """Held-out rows without some label, one target for all, and classes that are taken for free text."""
+    rows = [Example({"text": str(n)}, "abc"[n % 3], n) for n in range(18)]
+    assert list(notes(rows[3:], rows[:3], "auto")) == []
+    (few,) = notes(rows[1:], rows[:1], "auto")
+    assert few.startswith("1 row held out, with 1 of 3 labels")
+    (same,) = notes([Example({"text": "x"}, "a b c d")] * 4, [], "auto")
+    assert same == "every row has the same target: it is learnt as free text"
+    (short,) = notes(rows[:6], [], "auto")
+    assert short.startswith("3 short targets in 6 rows are learnt as free text")
+    sentences = [Example({"text": str(n)}, f"this is sentence {n % 4}") for n in range(8)]
+    assert list(notes(sentences, [], "auto")) == []
+    assert list(notes(rows[:6], [], "none")) == []

@@ -89,6 +89,8 @@ def test_the_rate_rises_then_falls_to_zero() -> None:
     """Linear warm-up, linear decay."""
     plan = Plan("labels", steps=110, warmup=10)
     assert [plan.scale(step) for step in (0, 4, 9, 10, 60, 109)] == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.5, 0.01])
+    short = Plan("labels", steps=4, warmup=50)
+    assert [short.scale(step) for step in range(4)] == [0.5, 1.0, 1.0, 0.5], "few steps get there too"
 
 
 def test_bfloat16_products_change_little_of_what_is_learnt(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_bfloat16_products_change_little_of_what_is_learnt(tmp_path: Path) -> No
     losses = {}
     precisions: list[Precision] = ["float32", "bfloat16"]
     for precision in precisions:
-        plan = Plan("labels", steps=4, evaluate_every=4, precision=precision)
+        plan = Plan("labels", steps=4, learning_rate=0.04, evaluate_every=4, precision=precision)
         run, method = training(frozen(), Written(0.1, 0.2), plan)
         losses[precision] = [e.loss for e in run.run(tmp_path / precision, {}, 60.0) if isinstance(e, Step)]
         assert method.soft().rows.dtype == torch.float32
