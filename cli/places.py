@@ -32,13 +32,16 @@ def kept_as(out: Path, cell: Cell) -> Path:
     return beside(out, f".{cell.name}.safetensors")
 
 
-def check(places: Sequence[Path]) -> None:
-    """Each is a file or nothing yet, in a folder that can be written. Raises ValueError."""
+def check(places: Sequence[Path], data: Sequence[Path] = ()) -> None:
+    """Each is a file or nothing yet, none of `data`, in a folder that can be written. Raises ValueError."""
+    read = {os.path.realpath(one) for one in data}
     for place in places:
         end = Path(os.path.realpath(place))  # of a link, which stays one; of links in a circle still a link
         taken = end.is_symlink() or (end.exists() and not end.is_file())  # a device would be replaced, too
         if taken or not os.access(end.parent, os.W_OK):
             raise ValueError(f"--out: {place} cannot be written")
+        if str(end) in read:
+            raise ValueError(f"--out: {place} holds the rows to learn from")
 
 
 def beside(out: Path, suffix: str) -> Path:

@@ -4,6 +4,7 @@ Translates options to `tuning`'s arguments and its events to a terminal; knows n
 """
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -60,7 +61,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
     """Learn a task on a frozen base, by one method or several; write the best prompt file and a report."""
     template = template.replace("\\n", "\n")
     try:
-        _check_ways_out(out, push, url)
+        _check_ways_out(out, [one for one in (train, eval_) if one is not None], push, url)
         rows, held_out = _data(train, eval_, template, target)
         found = find([*rows, *held_out], labels)
         begin = Options(init_for(found, init), init_text, encoder, mlp, gate_per_layer, rank, units)
@@ -105,7 +106,7 @@ def _written(out: Path, run: Comparison, best: Result, as_json: bool, keep_all: 
         write(out, best.file, report)
         for one in run.results if keep_all else ():
             if one.file is not None:
-                replace_file(kept_as(out, one.cell), one.file.data)
+                replace_file(kept_as(out, one.cell).resolve(), one.file.data)
     except OSError as error:
         raise ValueError(
             f"{out} cannot be written: {error.strerror}; with room there, the same command with --resume goes on from"
@@ -155,10 +156,10 @@ def _publish(task: str, out: Path, file: PromptFile, url: str | None) -> None:
     typer.echo(f"published as {task}, version {answer.json()['version']}", err=True)
 
 
-def _check_ways_out(out: Path, push: str | None, url: str | None) -> None:
+def _check_ways_out(out: Path, data: Sequence[Path], push: str | None, url: str | None) -> None:
     """What would lose a finished run is said before it begins."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    check([out, *(beside(out, suffix) for suffix in (REPORT, PAGE))])
+    check([out, *(beside(out, suffix) for suffix in (REPORT, PAGE))], data)
     if len(os.fsencode(out.name)) > LONGEST_NAME:
         raise ValueError(f"--out: a name of at most {LONGEST_NAME} bytes")
     if push is not None and not is_task_id(push):

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tuning.hard import Round
 from tuning.metrics import rank
-from tuning.plan import Diverged, Evaluated, Event, Unsaved
+from tuning.plan import Diverged, Evaluated, Event, Step, Unsaved
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
@@ -82,6 +82,8 @@ class Bar:
 
     def show(self, event: Event | Round) -> None:
         self._begin(event.run.partition("-")[0])
+        if isinstance(event, Step | Round):
+            self._progress.update(self._bar, visible=True)
         if isinstance(event, Evaluated):
             self._evaluated(event)
         elif isinstance(event, Diverged):
@@ -102,7 +104,6 @@ class Bar:
         if method != self._method:
             self._method = method
             self._progress.update(self._bar, completed=0, loss="", figures="", speed="")
-        self._progress.update(self._bar, visible=True)
 
     def _evaluated(self, event: Evaluated) -> None:
         kept = "  kept" if event.best else ""

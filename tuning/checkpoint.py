@@ -15,6 +15,9 @@ from torch import Tensor
 
 from prompt_store.durable import replace_file
 
+RUNS = "lengths or seeds"
+"""What runs of one sweep differ in: under this name an identity has them all."""
+
 
 class CheckpointError(Exception):
     """A checkpoint that cannot be gone on from."""
@@ -23,7 +26,7 @@ class CheckpointError(Exception):
 def write(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
     """Replace `path`, whole or not at all. `numbers` must be JSON. Raises OSError."""
     data = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, {"run": json.dumps(numbers)})
-    replace_file(path, data)
+    replace_file(path.resolve(), data)  # a link stays one
 
 
 def keep(path: Path, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> str | None:
@@ -67,6 +70,8 @@ def differing(one: Any, other: Any, name: str = "") -> list[str]:
     if one == other:
         return []
     if not (isinstance(one, dict) and isinstance(other, dict) and one.keys() & other.keys()):
+        return [name]
+    if name == RUNS and one.keys() != other.keys():
         return [name]
     found = [part for key in one.keys() | other.keys() for part in differing(one.get(key), other.get(key), str(key))]
     return sorted({part for part in found if part})

@@ -17,6 +17,7 @@ from prompt_store.metadata import Kind, Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, Tensor, build
 from prompt_store.template import PART, Template, bad_template
 from tuning.base import FrozenBase
+from tuning.checkpoint import RUNS
 from tuning.encoding import Encoded, Encoder, Encodings
 from tuning.evaluation import Reading, Speaking, judge
 from tuning.examples import DataError, Example
@@ -255,7 +256,7 @@ class Sweep:
 
     def events(self, checkpoint: Path, resume: bool = False, save_seconds: float = 60.0) -> Iterator[Event]:
         """Learn; `resume` as for one. A run whose loss is not finite any more ends, and says so."""
-        identity = {"lengths or seeds": {one.run.name: one.identity for one in self.tunings}}
+        identity = {RUNS: {one.run.name: one.identity for one in self.tunings}}
         if resume:
             self._training.resume(checkpoint, identity)
         yield from self._training.run(checkpoint, identity, save_seconds)

@@ -156,12 +156,12 @@ class Jobs:
             if reason is not None:
                 self.records.fail(job.id, reason)
             elif job.status != "queued":
-                self.records.change(job.id, status="queued", publishing=False)
+                self.records.change(job.id, status="queued")
                 self.records.tell(job.id, "the server started again: the job waits for its turn", "warn")
 
     def _lost(self, job: Job) -> Failure | None:
         """Why a job cannot go on."""
-        if job.attempts >= MAX_ATTEMPTS and not job.publishing:  # that one has learnt, and is perhaps served
+        if job.attempts >= MAX_ATTEMPTS * (2 if job.publishing else 1):  # that one has learnt, and is perhaps served
             return INTERRUPTED_TOO_OFTEN
         if job.fingerprint != self._base.base.fingerprint:
             return OTHER_BASE

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from prompt_store.durable import FRESH
 from server.errors import MAX_MESSAGE, Missing
 from server.jobs import disk
 from server.jobs.failures import Failure
@@ -32,7 +33,7 @@ class Job:
     """`method` is what was asked for, whole; `starts_from` the digest that was current then, None where nothing was.
 
     `best`: figures of what would be served now. `attempts`: how often it was begun. `publishing`: it has learnt, and
-    can no longer be cancelled. Times in seconds since 1970.
+    can no longer be cancelled, whatever is restarted: it may be served. Times in seconds since 1970.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FINITE
@@ -90,6 +91,8 @@ class Records:
         self._lock = threading.Lock()
         self._writing = threading.Lock()  # of its own: whoever only asks never waits for a disk
         self._jobs: dict[str, Job] = {}
+        for leaving in folder.glob(f"*/.*{FRESH}"):  # of a kill while something was written
+            leaving.unlink(missing_ok=True)
         for path in folder.glob(f"*/{RECORD}"):
             job = disk.read(path, ONE)
             if job is not None:

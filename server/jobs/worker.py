@@ -29,6 +29,7 @@ from tuning.labels import notes
 
 MAX_ATTEMPTS = 3
 """Starts of a job that a server did not survive: it may be the job that ends it."""
+RUNS = "the job runs"
 NICE = 10
 """Of the thread: behind whatever serves, but not so far that it is put aside while it holds the interpreter's lock."""
 WAIT_SECONDS = 1.0
@@ -157,10 +158,11 @@ class Worker:
         self._told(job, version, result)
 
     def _begin(self, job: Job) -> Job:
-        running = self._records.change(job.id, status="running", attempts=job.attempts + 1, publishing=False)
+        running = self._records.change(job.id, status="running", attempts=job.attempts + 1)
         if running is None:  # cancelled meanwhile
             raise StoppedError
-        self._records.tell(job.id, "the job runs" if not job.attempts else "the job goes on")
+        before = any(one.message == RUNS for one in self._records.history(job.id))
+        self._records.tell(job.id, "the job goes on" if before else RUNS)
         logger().info("a job runs", job=job.id, task=job.task, attempt=running.attempts)
         return running
 
@@ -230,7 +232,7 @@ class Worker:
             if failed is not None:
                 self._records.fail(job.id, failed)
             elif self._leaving.is_set() and self._records.wanted(job.id):
-                self._records.change(job.id, status="queued", attempts=job.attempts, publishing=False)
+                self._records.change(job.id, status="queued", attempts=job.attempts)
         except OSError as error:
             logger().error("a job's end cannot be written", job=job.id, exc_info=error)
             self._records.forget(job.id, failed or INTERNAL)

@@ -228,6 +228,8 @@ def test_a_place_that_cannot_be_written_is_said_before_learning(files: tuple[Pat
     """A directory, links that lead nowhere, a place of one run among several, and a checkpoint that is none."""
     model, folder = files
     rows = write_rows(folder / "rows.jsonl")
+    same = run([*arguments(model, rows, rows)])
+    assert (same.returncode, "holds the rows to learn from" in same.stderr) == (2, True)
     (folder / "taken").mkdir()
     (folder / "round").symlink_to("round")
     (folder / "away").symlink_to(folder / "nowhere" / "file")

@@ -184,6 +184,28 @@ def test_a_job_is_cancelled_while_it_waits_and_while_it_runs(learning: Site, cli
     assert learning.http.get("/tasks/runs").status_code == learning.http.get("/tasks/waits").status_code == 404
 
 
+def test_what_may_be_served_already_cannot_be_cancelled_after_a_restart(base_folder: Path, tmp_path: Path) -> None:
+    """A server was killed between publishing and saying so: whatever is begun again, it ends as a success."""
+    with running_site(base_folder, "memory://", jobs=str(tmp_path)) as site, client_of(site.url) as client:
+        job = create(client, "killed", method(told=LONG))
+        running(client, job.id)
+    folder = tmp_path / "jobs" / job.id
+    told = json.loads((folder / "job.json").read_text())
+    assert told["status"] == "queued", "an orderly end"
+    quick = {**told, "method": method(told=QUICK), "status": "running", "publishing": True, "attempts": 3}
+    (folder / "job.json").write_text(json.dumps(quick))
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    (folder / ".checkpoint.safetensors.fresh").write_bytes(b"half a checkpoint")
+    with running_site(base_folder, "memory://", jobs=str(tmp_path)) as site, client_of(site.url) as client:
+        with pytest.raises(openai.ConflictError):
+            client.fine_tuning.jobs.cancel(job.id)
+        assert ended(client, job.id).status == "succeeded"
+        said = [event.message for event in client.fine_tuning.jobs.list_events(job.id)]
+        assert (said.count("the job runs"), said.count("the job goes on")) == (1, 1)
+        assert site.http.get("/tasks/killed").status_code == 200
+    assert not list(folder.glob(".*"))
+
+
 def test_a_request_that_is_sent_again_makes_no_second_job(client: openai.OpenAI) -> None:
     """Under the same Idempotency-Key; another request under that key is refused."""
     once = {"Idempotency-Key": "once-job"}
