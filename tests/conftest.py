@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for. The only reader of SOFTPROMPT_TEST_DATA."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,10 @@ def shared() -> Path:
     if os.environ.get("CI"):
         pytest.fail(ABSENT)
     pytest.skip(ABSENT)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts() -> None:
+    """A script's background job ignores SIGINT and hands that down: tests that send one want it heard."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
