@@ -72,9 +72,12 @@ def test_a_job_that_is_over_stays_as_it_ended(tmp_path: Path) -> None:
     assert records.cancel(JOB.id) is not None
     assert records.change(JOB.id, status="succeeded") is None
     assert not records.checkpoint(JOB.id).exists()
-    records.checkpoint(JOB.id).write_bytes(b"tensors")  # of one that was killed in between
+    fresh = tmp_path / "jobs" / JOB.id / ".checkpoint.safetensors.fresh"
+    for left in (records.checkpoint(JOB.id), fresh):  # by a kill in between
+        left.write_bytes(b"tensors")
     assert Records(tmp_path / "jobs").get(JOB.id).status == "cancelled"
     assert not records.checkpoint(JOB.id).exists()
+    assert not fresh.exists()
 
 
 def test_a_job_that_is_being_published_cannot_be_cancelled(tmp_path: Path) -> None:
