@@ -55,14 +55,13 @@ def test_all_methods_are_compared_on_ones_own_data(model: Path, tmp_path: Path) 
     assert not any(word in page for word in ("<script", "src=", "@import", "url(http"))
 
 
-def test_what_cannot_be_written_is_said_and_the_best_is_kept(model: Path, tmp_path: Path) -> None:
-    """A directory in the way of one of all files; one in the way of the report or a checkpoint is seen beforehand."""
+def test_what_cannot_be_written_is_seen_beforehand(model: Path, tmp_path: Path) -> None:
+    """A directory in the way of one of all files, of the report, the page or a checkpoint; a pipe; too long a name."""
     rows, out = write_rows(tmp_path / "rows.jsonl"), tmp_path / "a.safetensors"
     fixed = ["tune", str(rows), "--model", str(model), "--template", "{text}", "--length", "2", *QUICK]
     (tmp_path / "a.prompt_tuning-2-0.safetensors").mkdir()
     done = CliRunner().invoke(app, [*fixed, "--out", str(out), "--keep-all"])
-    assert (done.exit_code, "Is a directory" in done.stderr) == (2, True)
-    assert parse(out.read_bytes()).metadata.length == 2
+    assert (done.exit_code, "cannot be written" in done.stderr, out.exists()) == (2, True, False)
     for number, suffix in enumerate((".report.json", ".report.html", ".checkpoint.safetensors")):
         (tmp_path / f"b{number}{suffix}").mkdir()
         done = CliRunner().invoke(app, [*fixed, "--out", str(tmp_path / f"b{number}.safetensors")])
