@@ -17,6 +17,7 @@ from server.api import jobs as jobs_api
 from server.api.auth import Keys, authorize
 from server.api.guard import Guard
 from server.api.queries import check_query
+from server.api.v1 import chat, completions, models
 from server.config import EMBEDDED_BASE, EMBEDDED_TASKS, Settings
 from server.engine.checkpoint import BadBase, locate, name_of
 from server.engine.engine import Engine
@@ -24,19 +25,28 @@ from server.engine.model import FAMILIES, BaseModel
 from server.engine.selfcheck import check
 from server.engine.settings import EngineSettings
 from server.errors import KNOWN, as_fault
-from server.generate import Room
 from server.heap import give_back
 from server.jobs.desk import Jobs, NoJobs
 from server.jobs.disk import InUseError
 from server.jobs.learner import learner
 from server.lookup import Tasks
 from server.publish import Desk, publish_files
+from server.rendering import Room
 from server.running import Running
 from server.telemetry import logger
 from server.tokenizer import Tokenizer
 from tuning.base import FrozenBase
 
-ROUTERS: Sequence[APIRouter] = (generate.router, tasks.router, files.router, jobs_api.router, ops.router)
+ROUTERS: Sequence[APIRouter] = (
+    generate.router,
+    tasks.router,
+    completions.router,
+    chat.router,
+    models.router,
+    files.router,
+    jobs_api.router,
+    ops.router,
+)
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from anyio.to_thread import run_sync
 from prompt_store.template import Composed, continuations
 from server.engine.request import Request, Scored
 from server.errors import Broken, Invalid
-from server.generate import Inputs, Room, check_room, fields_of, render
 from server.lookup import Served
+from server.rendering import Inputs, Room, check_room, fields_of, render
 from server.tokenizer import Tokenizer
 
 BARE_DELIMITER = " "

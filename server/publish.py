@@ -24,8 +24,8 @@ from server.config import Settings
 from server.engine.request import Prompt, Request, Sampling
 from server.engine.residency import Unloadable
 from server.errors import KNOWN, Invalid, Unacceptable, Unavailable
-from server.generate import Room
 from server.lookup import check_runs, engine_prompt, refusal
+from server.rendering import Room
 from server.telemetry import logger
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from server.engine.engine import Engine
-from server.engine.request import Closed, Event, Failed, QueueFull, Request, TokenEvent
+from server.engine.request import Closed, Event, Failed, PromptEvent, QueueFull, Request, TokenEvent
 from server.errors import Broken, Fault, Late, Unavailable
 
 
@@ -95,7 +95,7 @@ class Running:
             if isinstance(heard.event, Failed):
                 open_ids.discard(requests[heard.request].id)
                 raise _fault_of(heard.event)
-            if not isinstance(heard.event, TokenEvent):
+            if not isinstance(heard.event, TokenEvent | PromptEvent):
                 open_ids.discard(requests[heard.request].id)
             yield heard
 

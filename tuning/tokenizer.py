@@ -4,11 +4,18 @@ Special tokens are recognised in literals only: whoever calls says which text is
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+class ChatError(ValueError):
+    """The base's chat template takes no such conversation."""
 
 
 class Tokenizer:
@@ -29,6 +36,7 @@ class Tokenizer:
         self.bos = bos if self._adds(bos) else None
         self._anchor = self._plain.encode("a", add_special_tokens=False).ids[-1:]
         self.piece = lru_cache(maxsize=65536)(self._piece)
+        self._loaded: PreTrainedTokenizerBase | None = None
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -38,7 +46,9 @@ class Tokenizer:
         if backend is None:
             raise ValueError(f"{path}: no tokenizer.json, and none can be made of what is there")
         special = {index for index, token in backend.get_added_tokens_decoder().items() if token.special}
-        return cls(backend, loaded.bos_token_id, frozenset(special))
+        found = cls(backend, loaded.bos_token_id, frozenset(special))
+        found._loaded = loaded
+        return found
 
     def _adds(self, bos: int | None) -> bool:
         return bos is not None and self._special.encode("a", add_special_tokens=True).ids[:1] == [bos]
@@ -56,6 +66,42 @@ class Tokenizer:
     def decode(self, ids: list[int]) -> str:
         """Text without special tokens."""
         return self._special.decode(ids, skip_special_tokens=True)
+
+    def spelled(self, ids: Sequence[int]) -> str:
+        """Text with its special tokens by name."""
+        return self._special.decode(list(ids), skip_special_tokens=False)
+
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """As the vocabulary writes them; nothing for an id that it lacks."""
+        return [self._special.id_to_token(index) or "" for index in ids]
+
+    @property
+    def about(self) -> dict[str, str | None]:
+        """Special tokens by their use, and the chat template."""
+        named = {name: getattr(self._loaded, name, None) for name in NAMED}
+        return {**named, "chat_template": self._chat_template}
+
+    @property
+    def _chat_template(self) -> str | None:
+        """None where there is none, or several of which none is the usual one."""
+        found = getattr(self._loaded, "chat_template", None)
+        return found.get("default") if isinstance(found, dict) else found
+
+    @property
+    def chats(self) -> bool:
+        return self._chat_template is not None
+
+    def chat(self, messages: Sequence[Mapping[str, str]], answer: bool) -> str:
+        """The conversation as one text, special tokens by name, up to where the `answer` begins. Raises ChatError."""
+        if self._loaded is None or not self.chats:
+            raise ChatError("this base has no chat template")
+        try:
+            text = self._loaded.apply_chat_template(
+                [dict(one) for one in messages], tokenize=False, add_generation_prompt=answer
+            )
+        except Exception as error:  # a template is a program of the base's makers
+            raise ChatError("this base's chat template takes no such conversation") from error
+        return str(text)
 
     def _piece(self, index: int) -> str:
         """What one id reads as behind other text; special tokens by name, parts of a character as U+FFFD."""

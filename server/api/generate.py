@@ -29,8 +29,9 @@ from server.api.schemas import (
 from server.api.sse import EventStream
 from server.classify import Question, classify
 from server.errors import KNOWN, Broken, Invalid, as_fault
-from server.generate import Answer, Item, Room, answer, check_room, generate, render
+from server.generate import Answer, Item, answer, generate
 from server.publish import Desk
+from server.rendering import Room, check_room, render
 from server.writing import Piece
 
 router = APIRouter(tags=["generate"])
@@ -177,8 +178,9 @@ async def _events(item: Item, room: Room) -> AsyncGenerator[wire.Json, None]:
     try:
         async with aclosing(generate(item, room)) as steps:
             async for step in steps:
-                yield _event(step, room)
-                begun = True
+                if isinstance(step, Answer) or (isinstance(step, Piece) and step.finish is None):
+                    yield _event(step, room)
+                    begun = True
     except KNOWN as error:
         if not begun:
             raise
@@ -186,6 +188,7 @@ async def _events(item: Item, room: Room) -> AsyncGenerator[wire.Json, None]:
 
 
 def _event(step: Piece | Answer, room: Room) -> wire.Json:
+    """The last piece comes with the answer."""
     if isinstance(step, Piece):
         return wire.stream_event(step)
     pieces = step.choices[0].pieces

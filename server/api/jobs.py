@@ -24,7 +24,7 @@ from server.api.job_answers import (
     page,
 )
 from server.api.jobs_of import jobs_of
-from server.api.lenient import lenient
+from server.api.lenient import Lacking, lenient
 from server.api.openapi import accepts, takes
 from server.api.queries import JobPage, JobPart
 from server.api.schemas import JobBody
@@ -34,8 +34,8 @@ from server.lookup import BARE
 
 router = APIRouter(tags=["tuning"])
 LACKING = {
-    "integrations": "ask for a job's events instead",
-    "hyperparameters": "they stand in the method",
+    "integrations": Lacking("ask for a job's events instead"),
+    "hyperparameters": Lacking("they stand in the method"),
 }
 
 

@@ -5,6 +5,7 @@ A field of theirs that this server lacks is refused unless it asks for nothing. 
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -22,14 +23,22 @@ Model = TypeVar("Model", bound=BaseModel)
 _said: set[str] = set()
 
 
-def lenient(model: type[Model], value: Any, lacking: Mapping[str, str]) -> Model:
-    """`lacking`: what this server has instead of each field of OpenAI's. Raises Invalid."""
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """A field of theirs that is not here: what there is `instead`, and values besides NEUTRAL that ask for nothing."""
+
+    instead: str
+    neutral: tuple[Any, ...] = ()
+
+
+def lenient(model: type[Model], value: Any, lacking: Mapping[str, Lacking]) -> Model:
+    """Raises Invalid."""
     if not isinstance(value, dict):
         return validated(model, value)
     given = {name: _without_nulls(one) for name, one in value.items() if one is not None}
-    for name, instead in lacking.items():
-        if given.pop(name, None) not in (None, *NEUTRAL):
-            raise Invalid("unknown_field", f"this server has no such field: {instead}", name)
+    for name, lack in lacking.items():
+        if given.pop(name, None) not in (None, *NEUTRAL, *lack.neutral):
+            raise Invalid("unknown_field", f"this server has no such field: {lack.instead}", name)
     for name in given.keys() - model.model_fields.keys():
         del given[name]
         _say(name)
@@ -39,6 +48,8 @@ def lenient(model: type[Model], value: Any, lacking: Mapping[str, str]) -> Model
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [_without_nulls(one) for one in value]
     return value
 
 

@@ -20,6 +20,8 @@ from server.api.schemas import (
     TaskPatch,
     TextTask,
 )
+from server.api.v1.answers import ChatChunk, CompletionChunk
+from server.api.v1.bodies import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
 
 REF = "#/components/schemas/{model}"
 BODIES: tuple[type[BaseModel], ...] = (
@@ -32,8 +34,12 @@ BODIES: tuple[type[BaseModel], ...] = (
     TaskPatch,
     TextTask,
     JobBody,
+    CompletionBody,
+    ChatBody,
+    TokenizeBody,
+    DetokenizeBody,
 )
-STREAMED: tuple[type[BaseModel], ...] = (StreamEvent,)
+STREAMED: tuple[type[BaseModel], ...] = (StreamEvent, CompletionChunk, ChatChunk)
 HEADERS = {
     "If-Match": "Only when this digest, quoted, is the current one; else 412",
     "If-None-Match": "`*`: only when there is no current version; else 412",

@@ -1,4 +1,4 @@
-"""A stream of events: `data: {json}` and a blank line, LF only (some clients lose CRLF events).
+"""A stream of events: `data: {json}` and a blank line, LF only (some clients lose CRLF events). A string is sent as is.
 
 Knows the protocol; what the events say is the caller's. Ends when the client leaves or reads nothing for too long.
 """
@@ -45,6 +45,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _event(self, send: Send, event: Any) -> None:
-        body = f"data: {dumps(event)}\n\n".encode()
+        said = event if isinstance(event, str) else dumps(event)
+        body = f"data: {said}\n\n".encode()
         async with asyncio.timeout(self._write_seconds):
             await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -17,6 +17,8 @@ from server.engine.sequence import Sequence
 class Batch:
     """`wanted[i]` is the sequence that row `logit_rows[i]` of the step's output predicts the next id for.
 
+    The rows behind those are of `told`: a sequence and an id of its prompt, which the row stands in front of.
+
     ids, positions: int64 [1, N]; a pseudo-token's id is 0 and its embedding is replaced by a row: `rows` lists
     (index on the row, tensor [p, d], row). `adapted`: (first index, count, the adapter that these tokens use).
     """
@@ -27,6 +29,7 @@ class Batch:
     adapted: list[tuple[int, int, Adapter]]
     logit_rows: torch.Tensor
     wanted: list[Sequence]
+    told: list[tuple[Sequence, int]]
     plan: Plan
 
 
@@ -37,6 +40,8 @@ class _Row:
     rows: list[tuple[int, torch.Tensor, int]] = field(default_factory=list)
     logit_rows: list[int] = field(default_factory=list)
     wanted: list[Sequence] = field(default_factory=list)
+    told_rows: list[int] = field(default_factory=list)
+    told: list[tuple[Sequence, int]] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     adapted: list[tuple[int, int, Adapter]] = field(default_factory=list)
 
@@ -61,8 +66,18 @@ class _Row:
         self.adapt(sequence, first)
         self.positions.extend(range(chunk.start, end))
         self.segments.append(Segment(sequence.slot, first, chunk.count, chunk.start))
-        if end == sequence.prompt_length:
+        if sequence.request.prompt_logprobs is not None:
+            self.tell(sequence, chunk.start, end, first)
+        if end == sequence.prompt_length and (sequence.scoring or sequence.request.sampling.max_new_tokens):
             self.want(sequence)
+
+    def tell(self, sequence: Sequence, start: int, end: int, first: int) -> None:
+        """Logits in front of every text id but the first; the token of place `start` is the row's `first`."""
+        ids = sequence.request.ids
+        for at in range(max(start, sequence.request.first_text), min(end, len(ids) - 1)):
+            if ids[at + 1] >= 0:
+                self.told_rows.append(first + at - start)
+                self.told.append((sequence, ids[at + 1]))
 
     def add_branches(self, chunk: Chunk) -> None:
         sequence, first = chunk.sequence, len(self.ids)
@@ -114,7 +129,8 @@ def build(step: Step, span: int, device: torch.device, tile: int | None = None) 
         positions=torch.tensor([row.positions], device=device),
         rows=row.rows,
         adapted=row.adapted,
-        logit_rows=torch.tensor(row.logit_rows, dtype=torch.int64, device=device),
+        logit_rows=torch.tensor(row.logit_rows + row.told_rows, dtype=torch.int64, device=device),
         wanted=row.wanted,
+        told=row.told,
         plan=plan,
     )

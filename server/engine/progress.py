@@ -6,7 +6,7 @@ Knows sequences, slots and the end ids; runs nothing and waits for nothing.
 import math
 
 from server.engine.kv import KVCache
-from server.engine.request import Failed, Finished, Scored, TokenEvent
+from server.engine.request import Failed, Finished, PromptEvent, Scored, TokenEvent
 from server.engine.residency import Residency
 from server.engine.runner import Outcome
 from server.engine.sampler import Choice
@@ -39,10 +39,17 @@ class Progress:
                 chunk.sequence.fed += chunk.count
                 self._cover(chunk.sequence)
         for outcome in outcomes:
-            if outcome.choice is not None:
+            if outcome.sequence.done:  # what was told of its prompt were no numbers
+                continue
+            if outcome.told:
+                self._told(outcome.sequence, outcome.told)
+            elif outcome.choice is not None:
                 self._chosen(outcome.sequence, outcome.choice)
             else:
                 self._scored(outcome.sequence, outcome.scores)
+        for chunk in step.prefills:
+            if _only_told(chunk.sequence):
+                self.end(chunk.sequence, Finished("length", chunk.sequence.cached_tokens))
 
     def end(self, sequence: Sequence, event: Finished | Scored | Failed) -> None:
         if not isinstance(event, Failed):
@@ -82,6 +89,13 @@ class Progress:
         length = texts.worth_keeping(sequence) if sequence.slot >= 0 else 0
         if 0 < length <= sequence.fed:
             texts.keep(sequence, length, self._kv.copy_out(sequence.slot, length))
+
+    def _told(self, sequence: Sequence, told: tuple[Choice, ...]) -> None:
+        if all(choice.finite for choice in told):
+            tokens = tuple((choice.id, choice.logprob or 0.0, choice.top) for choice in told)
+            sequence.sink.put(PromptEvent(tokens))
+        else:
+            self.fail(sequence, _NON_FINITE)
 
     def _chosen(self, sequence: Sequence, choice: Choice) -> None:
         if not choice.finite:
@@ -141,3 +155,9 @@ class Progress:
             rows = sum(1 for token in fed if token < 0)
             counters.rows_fed += rows
             counters.ids_fed += len(fed) - rows
+
+
+def _only_told(sequence: Sequence) -> bool:
+    """Its prompt has been read and nothing is to be generated behind it."""
+    generates = sequence.scoring or sequence.is_head or sequence.request.sampling.max_new_tokens
+    return sequence.prefilled and not generates and not sequence.done

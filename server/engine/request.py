@@ -61,7 +61,8 @@ class Request:
 
     Requests of one `group` start in the order they came; groups share the engine fairly.
 
-    With `continuations` nothing is generated: each is scored after `ids`, all over one shared prefill.
+    With `continuations` nothing is generated: each is scored after `ids`, all over one shared prefill. With
+    `prompt_logprobs` n >= 0 the text ids of `ids` are told too (`PromptEvent`), each with the n best ids in its place.
     """
 
     id: Hashable
@@ -71,11 +72,17 @@ class Request:
     deadline: float | None = None
     continuations: tuple[tuple[int, ...], ...] = ()
     group: Hashable = None
+    prompt_logprobs: int | None = None
 
     @property
     def positions(self) -> int:
         """What its slot may come to hold; the last id is chosen or scored, not fed."""
-        return len(self.ids) + (0 if self.continuations else self.sampling.max_new_tokens - 1)
+        return len(self.ids) + (0 if self.continuations else max(self.sampling.max_new_tokens - 1, 0))
+
+    @property
+    def first_text(self) -> int:
+        """Where the first text id stands; behind the last id where there is none."""
+        return next((at for at, token in enumerate(self.ids) if token >= 0), len(self.ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,20 @@ class TokenEvent:
     id: int
     logprob: float | None
     top: tuple[tuple[int, float], ...]
+
+
+Told = tuple[int, float, tuple[tuple[int, float], ...]]
+"""An id of a prompt: its logprob in its place, and the best ids there with theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEvent:
+    """Text ids of the prompt in order, as `prompt_logprobs` asks.
+
+    Nothing stands before the first text id but rows: it is never told. Those of one prompt may come in several events.
+    """
+
+    tokens: tuple[Told, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +133,7 @@ class Failed:
     message: str
 
 
-Event = TokenEvent | Finished | Scored | Failed
+Event = TokenEvent | PromptEvent | Finished | Scored | Failed
 
 
 class Sink(Protocol):

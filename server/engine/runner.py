@@ -14,18 +14,25 @@ from server.engine.attention import PackedAttention
 from server.engine.batch import Batch, build
 from server.engine.kv import KVCache, KVShape
 from server.engine.model import BaseModel
-from server.engine.sampler import Choice, Wish, choose
+from server.engine.sampler import Choice, Wish, choose, tell
 from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
+
+TOLD = 64
+"""Rows of logits that are looked at together: in float32 a large vocabulary takes megabytes each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of a sequence that got logits: a chosen id, or while scoring one sum of logs per continuation fed."""
+    """Of a sequence that got logits: a chosen id, or while scoring one sum of logs per continuation fed.
+
+    `told`: ids of its prompt with their logs.
+    """
 
     sequence: Sequence
     choice: Choice | None = None
     scores: tuple[float, ...] = ()
+    told: tuple[Choice, ...] = ()
 
 
 class Runner:
@@ -59,7 +66,8 @@ class Runner:
         self._attention.begin(batch.plan)
         self.base.attend_with(self._attention, self._attention.name)
         logits = self._logits(batch)
-        return self._outcomes(step, batch.wanted, logits)
+        told = self._told(batch.told, logits[len(batch.wanted) :])
+        return told + self._outcomes(step, batch.wanted, logits[: len(batch.wanted)])
 
     def _start(self, sequence: Sequence) -> None:
         """An empty slot, but for the ids whose keys and values are somewhere already."""
@@ -107,6 +115,18 @@ class Runner:
             rows = torch.stack([tensor[row] for _, tensor, row in batch.rows])
             embedded[0].index_copy_(0, index, rows)
         return embedded
+
+    def _told(self, told: list[tuple[Sequence, int]], logits: torch.Tensor) -> list[Outcome]:
+        """An outcome a sequence; logits [told, V]."""
+        found: dict[Sequence, list[Choice]] = {}
+        for start in range(0, len(told), TOLD):
+            part, rows = told[start : start + TOLD], logits[start : start + TOLD]
+            counts = [sequence.request.prompt_logprobs or 0 for sequence, _ in part]
+            best, _ = self.base.best(rows)
+            choices = tell(rows, [token for _, token in part], counts, best, self.base.log_sums)
+            for (sequence, _), choice in zip(part, choices, strict=True):
+                found.setdefault(sequence, []).append(choice)
+        return [Outcome(sequence, told=tuple(choices)) for sequence, choices in found.items()]
 
     def _outcomes(self, step: Step, wanted: list[Sequence], logits: torch.Tensor) -> list[Outcome]:
         generating = [row for row, sequence in enumerate(wanted) if not sequence.scoring]

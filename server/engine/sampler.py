@@ -61,10 +61,20 @@ def choose(
     if asked:
         some, most = (logits, best) if len(asked) == len(wishes) else (logits[asked], best[asked])
         norm = (most, log_sums(some, most))
-        told = _with_logprobs(some, [chosen[row] for row in asked], [wishes[row] for row in asked], norm)
+        counts = [wishes[row].sampling.logprobs or 0 for row in asked]
+        told = _with_logprobs(some, [chosen[row] for row in asked], counts, norm)
         for row, one in zip(asked, told, strict=True):
             found[row] = one
     return found
+
+
+def tell(
+    logits: torch.Tensor, ids: Sequence[int], counts: Sequence[int], best: torch.Tensor, log_sums: LogSums
+) -> list[Choice]:
+    """The ids that stand there, as if they had been chosen: logits [R, V], each row's `best` [R]."""
+    told = _with_logprobs(logits, ids, counts, (best, log_sums(logits, best)))
+    finite = torch.isfinite(best).tolist()
+    return [one if ok else Choice(one.id, finite=False) for one, ok in zip(told, finite, strict=True)]
 
 
 def _penalised(row: torch.Tensor, wish: Wish) -> torch.Tensor:
@@ -110,16 +120,15 @@ def _top(scaled: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.
 
 
 def _with_logprobs(
-    logits: torch.Tensor, ids: Sequence[int], wishes: Sequence[Wish], norm: tuple[torch.Tensor, torch.Tensor]
+    logits: torch.Tensor, ids: Sequence[int], counts: Sequence[int], norm: tuple[torch.Tensor, torch.Tensor]
 ) -> list[Choice]:
-    """Natural logs of the raw logits [R, V] for the ids chosen, and the best as each wishes.
+    """Natural logs of the raw logits [R, V] for the ids chosen, and so many of the best for each.
 
     `norm`: each row's largest and LogSums of it. The largest goes first: large logits would take the digits of both.
     """
     most, log_sums = norm
     index = torch.tensor(ids, device=logits.device)
     own = (logits.gather(1, index[:, None])[:, 0].float() - most - log_sums).tolist()
-    counts = [wish.sampling.logprobs or 0 for wish in wishes]
     best_ids: list[list[int]] = [[]] * len(ids)
     best: list[list[float]] = [[]] * len(ids)
     if max(counts):

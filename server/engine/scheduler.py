@@ -86,7 +86,8 @@ class Scheduler:
         return bool(self.waiting or self._new_heads or len(self.slots))
 
     def add(self, sequence: Sequence) -> None:
-        sequence.chain = chain(sequence)
+        if sequence.request.prompt_logprobs is None:
+            sequence.chain = chain(sequence)
         self.waiting.add(sequence)
 
     def load(self, resident: Resident, sink: Sink) -> None:

@@ -87,6 +87,8 @@ class Sequence:
     def share(self, head: tuple[int, ...]) -> int:
         """How many leading ids can be taken from `head`'s keys and values; the last id is always fed itself."""
         limit = min(len(head), self.prompt_length - 1)
+        if self.request.prompt_logprobs is not None:  # what predicts the second text id is fed
+            limit = min(limit, self.request.first_text)
         shared = next((i for i in range(limit) if head[i] != self.ids[i]), limit)
         return max(shared, 0)
 

@@ -16,7 +16,7 @@ API_KEY = "generate-0123456789"
 SECOND_KEY = "generate-9876543210"
 ADMIN_KEY = "admin-0123456789abc"
 OPEN = {"/livez", "/readyz", "/startupz", "/health"}
-NAMES = {"task": "t", "version": "1", "file": "f", "job": "j"}
+NAMES = {"task": "t", "version": "1", "file": "f", "job": "j", "model": "t"}
 """Of a path's parts."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

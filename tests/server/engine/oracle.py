@@ -11,7 +11,7 @@ from torch import nn
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from server.engine.engine import Engine
-from server.engine.request import Event, Failed, Finished, Prompt, Request, Scored, TokenEvent
+from server.engine.request import Event, Failed, Finished, Prompt, PromptEvent, Request, Scored, TokenEvent
 
 PATIENCE = 120.0
 
@@ -133,7 +133,7 @@ def score(
 def events(sink: "queue.SimpleQueue[Event]") -> list[Event]:
     """Everything up to and with the terminal event."""
     found: list[Event] = []
-    while not found or isinstance(found[-1], TokenEvent):
+    while not found or isinstance(found[-1], TokenEvent | PromptEvent):
         found.append(sink.get(timeout=PATIENCE))
     return found
 

@@ -1,0 +1,296 @@
+"""The bodies of OpenAI's routes, as pydantic models, and what of theirs is not here.
+
+Knows shapes and bounds; no tasks, no engine.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
+from server.api.lenient import Lacking
+from server.api.schemas import MAX_REQUESTS, Inputs, Name
+from server.parameters import MAX_CHOICES, MAX_LOGPROBS, MAX_SEED, WHOLE, Given, Parameters, Stop, Strict, Temperature
+from server.rendering import Exact
+
+MAX_IDS = 2**20
+MAX_MESSAGES = 1024
+ID = {"type": "integer", "minimum": 0}
+IDS = {"type": "array", "items": ID, "minItems": 1, "maxItems": MAX_IDS}
+
+
+def _prompts(value: Any) -> Any:
+    """A text, several, ids, or several lists of ids: always several prompts."""
+    if isinstance(value, str):
+        return (Exact(value),)
+    if isinstance(value, list) and value:
+        if _are_ids(value):
+            return (Exact(tuple(value)),)
+        if all(isinstance(one, str) or (isinstance(one, list) and one and _are_ids(one)) for one in value):
+            return tuple(Exact(one if isinstance(one, str) else tuple(one)) for one in value)
+    raise PydanticCustomError("prompt", "prompt must be a string, a list of ids, or a list of one of these")
+
+
+def _are_ids(value: list[Any]) -> bool:
+    return all(type(one) is int and one >= 0 for one in value)
+
+
+def _stops(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Prompts = Annotated[
+    Any,
+    BeforeValidator(_prompts),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                IDS,
+                {
+                    "type": "array",
+                    "items": {"anyOf": [{"type": "string"}, IDS]},
+                    "minItems": 1,
+                    "maxItems": MAX_REQUESTS,
+                },
+            ]
+        }
+    ),
+]
+_ONE_STOP = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}
+Stops = Annotated[
+    list[Stop],
+    BeforeValidator(_stops),
+    Field(max_length=MAX_STOPS),
+    WithJsonSchema({"anyOf": [_ONE_STOP, {"type": "array", "items": _ONE_STOP, "maxItems": MAX_STOPS}]}),
+]
+Count = Annotated[int, Field(ge=0, le=2**20), WHOLE]
+
+
+class StreamOptions(Strict):
+    """`include_usage`: the last chunk counts; `continuous_usage_stats`: every chunk does."""
+
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class Sampled(Strict):
+    """What both routes take. `model`: a task, `base`, or `base:task`. What is absent is the task's, then OpenAI's."""
+
+    model: Name
+    temperature: Given[Temperature] = None
+    top_p: Given[Annotated[float, Field(ge=1e-6, le=1)]] = None
+    top_k: Given[Annotated[int, Field(ge=-1, le=2**20), WHOLE]] = None
+    min_p: Given[Annotated[float, Field(ge=0, le=1)]] = None
+    repetition_penalty: Given[Annotated[float, Field(ge=0.01, le=100)]] = None
+    n: Given[Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE]] = None
+    stop: Given[Stops] = None
+    seed: Given[Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]] = None
+    ignore_eos: Given[bool] = None
+    stream: bool = False
+    stream_options: Given[StreamOptions] = None
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise PydanticCustomError("stream_options", "stream_options are of a stream")
+        return self
+
+    @property
+    def usage_in(self) -> StreamOptions:
+        return self.stream_options or StreamOptions()
+
+    def parameters(self, logprobs: int | None, most: int | None) -> Parameters:
+        """As our own request path has them. `most`: ids to generate."""
+        same = ("temperature", "top_p", "min_p", "repetition_penalty", "n", "stop", "seed", "ignore_eos")
+        found = {name: value for name in same if (value := getattr(self, name)) is not None}
+        if self.top_k is not None and self.top_k > 0:
+            found["top_k"] = self.top_k
+        if logprobs is not None:
+            found["logprobs"] = logprobs
+        if most:
+            found["max_new_tokens"] = most
+        return Parameters(**found)
+
+
+class CompletionBody(Sampled):
+    """`inputs` fill the task's template, in place of a prompt that stands as it is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "intent", "prompt": "play some jazz", "max_tokens": 8}]}
+    )
+
+    prompt: Given[Prompts] = None
+    inputs: Given[Inputs] = None
+    max_tokens: Given[Count] = None
+    logprobs: Given[Annotated[int, Field(ge=0, le=MAX_LOGPROBS), WHOLE]] = None
+    echo: bool = False
+    best_of: Given[Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE]] = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.inputs is None and self.prompt is None:
+            raise PydanticCustomError("prompt", "a prompt is needed, or inputs for the task's template")
+        if self.inputs is not None and self.prompt not in {None, (Exact(""),)}:
+            raise PydanticCustomError("prompt", "either a prompt, or inputs for the task's template")
+        if self.prompt is not None and len(self.prompt) > MAX_REQUESTS:
+            raise PydanticCustomError("prompt", f"at most {MAX_REQUESTS} prompts")
+        if self.max_tokens == 0 and not self.echo:
+            raise PydanticCustomError("max_tokens", "max_tokens 0 asks for nothing without echo")
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise PydanticCustomError("best_of", "best_of must equal n: none of the choices is left out")
+        return self
+
+    @property
+    def asked(self) -> list[Any]:
+        """Prompts, or the inputs."""
+        return [self.inputs] if self.prompt is None or self.inputs is not None else list(self.prompt)
+
+
+class TextPart(Strict):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+def _no_tools(value: Any) -> Any:
+    if isinstance(value, dict) and any(value.get(name) for name in ("tool_calls", "function_call", "audio")):
+        raise PydanticCustomError("tools", "there is only text here: no tools, no audio")
+    return value
+
+
+class Message(Strict):
+    """A turn of a conversation, as it was received or written: what nobody here reads is passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Annotated[str, Field(min_length=1, max_length=64)]
+    content: str | list[TextPart]
+    name: Given[Annotated[str, Field(max_length=64)]] = None
+
+    _plain = model_validator(mode="before")(_no_tools)
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
+class ChatBody(Sampled):
+    """A conversation, which the base's chat template turns into a prompt."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"model": "base", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}]
+        }
+    )
+
+    messages: Messages
+    max_tokens: Given[Annotated[int, Field(ge=1, le=2**20), WHOLE]] = None
+    max_completion_tokens: Given[Annotated[int, Field(ge=1, le=2**20), WHOLE]] = None
+    logprobs: bool = False
+    top_logprobs: Given[Annotated[int, Field(ge=0, le=MAX_LOGPROBS), WHOLE]] = None
+
+    @model_validator(mode="after")
+    def _top_of_logprobs(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise PydanticCustomError("top_logprobs", "top_logprobs need logprobs: true")
+        return self
+
+
+class TokenizeBody(Strict):
+    """A text, or a conversation, as ids. `model` may be left out: all tasks share the base's tokenizer."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "play some jazz"}]})
+
+    model: Given[Name] = None
+    prompt: Given[str] = None
+    messages: Given[Messages] = None
+    add_special_tokens: Given[bool] = None
+    add_generation_prompt: bool = True
+    return_token_strs: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise PydanticCustomError("prompt", "either a prompt or messages")
+        return self
+
+
+class DetokenizeBody(Strict):
+    """Ids as a text."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [1, 2, 3]}]})
+
+    model: Given[Name] = None
+    tokens: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_IDS)]
+
+
+_PENALTY = Lacking("repetition_penalty is there", (0, 0.0))
+_SOFT_PROMPT = "a task's answers are its soft prompt's"
+_PLAIN = Lacking("answers are plain text")
+_TOKENS = Lacking("special tokens are never in the text", (True,))
+BOTH: Mapping[str, Lacking] = {
+    "frequency_penalty": _PENALTY,
+    "presence_penalty": _PENALTY,
+    "logit_bias": Lacking("ids are not weighted"),
+    "min_tokens": Lacking("ignore_eos with max_tokens gives an exact count", (0,)),
+    "stop_token_ids": Lacking("stop takes texts"),
+    "include_stop_str_in_output": Lacking("a stop text is never in the text"),
+    "bad_words": Lacking("ids are not forbidden"),
+    "allowed_token_ids": Lacking("ids are not forbidden"),
+    "length_penalty": Lacking("there is no beam search", (1, 1.0)),
+    "use_beam_search": Lacking("there is no beam search"),
+    "early_stopping": Lacking("there is no beam search"),
+    "skip_special_tokens": _TOKENS,
+    "spaces_between_special_tokens": _TOKENS,
+    "prompt_logprobs": Lacking("echo with logprobs tells the prompt's"),
+    "truncate_prompt_tokens": Lacking("nothing is ever cut", (-1,)),
+    "response_format": Lacking("answers are plain text", ({"type": "text"},)),
+    "structured_outputs": _PLAIN,
+    "guided_json": _PLAIN,
+    "guided_regex": _PLAIN,
+    "guided_choice": Lacking("/classify chooses among labels"),
+    "guided_grammar": _PLAIN,
+    "priority": Lacking("tasks share the server fairly", (0,)),
+    "logits_processors": _PLAIN,
+    "return_tokens_as_token_ids": Lacking("/tokenize gives ids"),
+    "return_token_ids": Lacking("/tokenize gives ids"),
+    "cache_salt": Lacking("keys and values are shared inside a task only"),
+}
+COMPLETION: Mapping[str, Lacking] = {
+    **BOTH,
+    "suffix": Lacking("text is only continued"),
+    "prompt_embeds": Lacking(f"PUT /tasks publishes them: {_SOFT_PROMPT}"),
+    "add_special_tokens": Lacking("ids are taken as they are given", (True,)),
+}
+CHAT: Mapping[str, Lacking] = {
+    **BOTH,
+    "tools": Lacking("there are no tools"),
+    "tool_choice": Lacking("there are no tools", ("none", "auto")),
+    "parallel_tool_calls": Lacking("there are no tools", (True,)),
+    "functions": Lacking("there are no tools"),
+    "function_call": Lacking("there are no tools", ("none", "auto")),
+    "audio": Lacking("there is only text"),
+    "modalities": Lacking("there is only text", (["text"],)),
+    "prediction": Lacking("nothing is predicted"),
+    "reasoning_effort": Lacking("the base has no such setting", ("none",)),
+    "verbosity": Lacking("the base has no such setting"),
+    "web_search_options": Lacking("there are no tools"),
+    "store": Lacking("nothing is stored"),
+    "metadata": Lacking("nothing is stored"),
+    "echo": Lacking("/v1/completions has it"),
+    "add_generation_prompt": Lacking("the answer is always the next turn", (True,)),
+    "continue_final_message": Lacking("the answer is always the next turn"),
+    "add_special_tokens": Lacking("the chat template has its own"),
+    "documents": Lacking("write them into a message"),
+    "chat_template": Lacking("the base's own is used"),
+    "chat_template_kwargs": Lacking("the base's own is used as it is"),
+    "service_tier": Lacking("there is one", ("auto", "default")),
+}
