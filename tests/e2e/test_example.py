@@ -1,33 +1,47 @@
-"""docs/examples/job.py as docs/jobs.md has it, against a server on the embedded base."""
+"""The examples as the pages print them, against a server on the embedded base."""
 
 import os
 import subprocess
 from pathlib import Path
 
+import httpx
+
 from tests.checkout import ROOT, text
 from tests.e2e.process import serving
 from tests.server.jobs.conftest import client_of
 
-PAGE, PIP = Path("docs/jobs.md"), "pip install"
-"""The page's first block, but for what the tests have installed already."""
+PIP = "pip install"
+"""The tests have installed it already."""
+
+
+def example(page: str, url: str) -> subprocess.CompletedProcess[str]:
+    """The page's first block of commands, which must be one command."""
+    block = text(Path(page)).partition("```sh\n")[2].partition("```")[0]
+    (command,) = [line for line in block.splitlines() if PIP not in line]
+    environment = {**os.environ, "SOFTPROMPT_URL": url}
+    done = subprocess.run(
+        ["sh", "-euc", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_example_asks_tasks_with_openais_client() -> None:
+    """What is served, an answer, and a stream that says what the whole answer says."""
+    with serving("--store", "memory://") as (process, _):
+        models, intent, restaurant = example("docs/openai.md", process.url).stdout.splitlines()
+        assert models.startswith("models: base, ")
+        assert intent == "intent: music"
+        asked = {"mr": "name[Aromi], eatType[coffee shop], food[Italian], area[riverside]"}
+        body = {"task": "restaurant", "inputs": asked, "parameters": {"max_new_tokens": 40}}
+        own = httpx.post(f"{process.url}/generate", json=body).json()
+        assert restaurant == f"restaurant: {own['generated_text']}"
 
 
 def test_the_example_teaches_a_running_server_a_task(tmp_path: Path) -> None:
     """It prints what happens, and the task answers as it should where it was judged."""
     with serving("--store", "memory://", SOFTPROMPT_JOBS=str(tmp_path / "jobs")) as (process, _):
-        commands = [
-            line for line in text(PAGE).partition("```sh\n")[2].partition("```")[0].splitlines() if PIP not in line
-        ]
-        assert len(commands) == 1
-        done = subprocess.run(
-            ["sh", "-euc", "\n".join(commands)],
-            cwd=ROOT,
-            env={**os.environ, "SOFTPROMPT_URL": process.url},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        done = example("docs/jobs.md", process.url)
         assert done.stdout.endswith("what time does the shop close: question\n")
         assert "the job runs" in done.stdout
         assert "the task is served: version 1" in done.stdout
