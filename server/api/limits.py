@@ -6,6 +6,7 @@ from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
 from server.api.queries import MAX_NEAREST, MAX_PAGE
 from server.api.schemas import MAX_REQUESTS
 from server.api.strict_json import MAX_DEPTH
+from server.api.v1.bodies import MAX_IDS, MAX_MESSAGES, MAX_TOLD
 from server.config import Settings
 from server.jobs.desk import MAX_WAITING as MAX_WAITING_JOBS
 from server.jobs.files import MAX_FILES
@@ -18,6 +19,9 @@ CONSTANT = {
     "max_requests": MAX_REQUESTS,
     "max_choices": MAX_CHOICES,
     "max_logprobs": MAX_LOGPROBS,
+    "max_echo_logprobs": MAX_TOLD,
+    "max_messages": MAX_MESSAGES,
+    "max_prompt_ids": MAX_IDS,
     "max_seed": MAX_SEED,
     "max_stops": MAX_STOPS,
     "max_stop_characters": MAX_STOP_CHARACTERS,

@@ -8,44 +8,17 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from server.api.answers import ErrorAnswer, StreamEvent
-from server.api.schemas import (
-    ClassifyItem,
-    ClassifyMany,
-    GenerateMany,
-    GenerateOne,
-    JobBody,
-    RenderOne,
-    RollbackBody,
-    TaskPatch,
-    TextTask,
-)
-from server.api.v1.answers import ChatChunk, CompletionChunk
-from server.api.v1.bodies import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
+from server.api.answers import ErrorAnswer
 
 REF = "#/components/schemas/{model}"
-BODIES: tuple[type[BaseModel], ...] = (
-    GenerateOne,
-    GenerateMany,
-    ClassifyItem,
-    ClassifyMany,
-    RenderOne,
-    RollbackBody,
-    TaskPatch,
-    TextTask,
-    JobBody,
-    CompletionBody,
-    ChatBody,
-    TokenizeBody,
-    DetokenizeBody,
-)
-STREAMED: tuple[type[BaseModel], ...] = (StreamEvent, CompletionChunk, ChatChunk)
 HEADERS = {
     "If-Match": "Only when this digest, quoted, is the current one; else 412",
     "If-None-Match": "`*`: only when there is no current version; else 412",
     "Idempotency-Key": "Names the operation, 1 to 255 visible ASCII characters: sent again, it is done once",
     "Content-Digest": "`sha-256=:<base64>:` of the body (RFC 9530); other bytes are 422",
 }
+_DECLARED: dict[str, type[BaseModel]] = {}
+"""What routes say that they read or stream: FastAPI sees neither."""
 UNSAID = ("HTTPValidationError", "ValidationError")
 DESCRIPTION = "One frozen language model, many tasks: each a soft prompt and a template, mixed in one batch."
 
@@ -82,6 +55,7 @@ def streams(event: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 
 def _ref(model: type[BaseModel]) -> dict[str, Any]:
+    _DECLARED[model.__name__] = model
     return {"$ref": REF.format(model=model.__name__)}
 
 
@@ -91,8 +65,7 @@ def document(app: FastAPI, *, closed: bool, open_paths: Collection[str]) -> dict
         title="softprompt", version=app.version, description=DESCRIPTION, routes=app.routes, tags=app.openapi_tags
     )
     schemas = built.setdefault("components", {}).setdefault("schemas", {})
-    models = (*BODIES, *STREAMED)
-    _, bodies = models_json_schema([(model, "validation") for model in models], ref_template=REF)
+    _, bodies = models_json_schema([(model, "validation") for model in _DECLARED.values()], ref_template=REF)
     schemas.update(bodies["$defs"])
     for name in UNSAID:
         schemas.pop(name, None)

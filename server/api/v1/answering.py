@@ -9,6 +9,7 @@ from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Protocol
 
+from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -75,7 +76,12 @@ async def _whole(
     for one in answers:
         counts.add(one)
     choices = [choice for one in answers for choice in one.choices]
-    return envelope.around([form.whole(index, choice) for index, choice in enumerate(choices)], counts.said())
+
+    def told() -> list[wire.Json]:
+        return [form.whole(index, choice) for index, choice in enumerate(choices)]
+
+    long = any(choice.read.told for choice in choices)  # whole prompts with their logprobs: not on the loop
+    return envelope.around(await run_sync(told) if long else told(), counts.said())
 
 
 async def _chunks(

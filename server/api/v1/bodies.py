@@ -17,6 +17,8 @@ from server.rendering import Exact
 
 MAX_IDS = 2**20
 MAX_MESSAGES = 1024
+MAX_TOLD = 1024
+"""Numbers that an echo tells in each place of its prompts."""
 ID = {"type": "integer", "minimum": 0}
 IDS = {"type": "array", "items": ID, "minItems": 1, "maxItems": MAX_IDS}
 
@@ -140,6 +142,9 @@ class CompletionBody(Sampled):
             raise PydanticCustomError("prompt", f"at most {MAX_REQUESTS} prompts")
         if self.max_tokens == 0 and not self.echo:
             raise PydanticCustomError("max_tokens", "max_tokens 0 asks for nothing without echo")
+        told = len(self.asked) * (self.n or 1) * (1 + (self.logprobs or 0))
+        if self.echo and self.logprobs is not None and told > MAX_TOLD:
+            raise PydanticCustomError("logprobs", f"prompts x n x (1 + logprobs) may be {MAX_TOLD} with echo")
         if self.best_of is not None and self.best_of != (self.n or 1):
             raise PydanticCustomError("best_of", "best_of must equal n: none of the choices is left out")
         return self

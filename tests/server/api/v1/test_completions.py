@@ -209,6 +209,8 @@ def test_what_is_not_here_is_refused_by_name_unless_it_asks_for_nothing(client: 
         with pytest.raises(openai.BadRequestError) as refused:
             client.completions.create(model="base", prompt=TEXT, **{name: value})  # type: ignore[call-overload]
         assert (refused.value.code, refused.value.param) == ("unknown_field", name)
+    with pytest.raises(openai.BadRequestError, match="may be 1024 with echo"):
+        client.completions.create(model="base", prompt=[TEXT] * 100, echo=True, logprobs=20)
     with pytest.raises(openai.BadRequestError, match="best_of must equal n"):
         client.completions.create(model="base", prompt=TEXT, best_of=2)
 
