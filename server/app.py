@@ -30,6 +30,7 @@ from server.jobs.desk import Jobs, NoJobs
 from server.jobs.disk import InUseError
 from server.jobs.learner import learner
 from server.lookup import Tasks
+from server.metrics import Meter
 from server.publish import Desk, publish_files
 from server.rendering import Room
 from server.running import Running
@@ -75,7 +76,9 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
     engine.start()
     jobs: Jobs | NoJobs = NoJobs("the server is starting")
     try:
-        room = Room(Tasks(store, engine, tokenizer, settings), Running(engine), tokenizer)
+        about = {"version": ops.VERSION, "model": base.base.name, "fingerprint": base.base.fingerprint}
+        meter = Meter(engine.snapshot, about, settings.metrics_tasks)
+        room = Room(Tasks(store, engine, tokenizer, settings, meter), Running(engine), tokenizer, meter)
         desk = Desk(room, settings)
         wanted = await run_sync(unpublished, store, EMBEDDED_TASKS) if settings.embedded else []
         packaged = await publish_files(wanted, desk)
@@ -194,7 +197,7 @@ def build(up: Started, lifecycle: Lifecycle) -> ASGIApp:
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    return Guard(app, desk.settings)
+    return Guard(app, desk.settings, desk.room.meter)
 
 
 def routes() -> list[APIRoute]:

@@ -11,7 +11,7 @@ from anyio.to_thread import run_sync
 
 from prompt_store.template import Composed, continuations
 from server.engine.request import Request, Scored
-from server.errors import Broken, Invalid
+from server.errors import KNOWN, Broken, Invalid, as_fault
 from server.lookup import Served
 from server.rendering import Inputs, Room, check_room, fields_of, render
 from server.tokenizer import Tokenizer
@@ -51,6 +51,16 @@ class Verdict:
 
 async def classify(question: Question, room: Room) -> Verdict:
     """Raises Fault, PromptError, InputsError or StoreError."""
+    try:
+        found = await _classify(question, room)
+    except KNOWN as error:
+        room.meter.failed(as_fault(error).code)
+        raise
+    room.meter.classified(found.served.name)
+    return found
+
+
+async def _classify(question: Question, room: Room) -> Verdict:
     served = await room.tasks.served(question.task, question.version, question.min_version)
     labels = question.labels or served.metadata.labels
     if not labels:

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     prompt_budget: Bytes = 512 * 2**20
     text_budget: Annotated[int, Field(ge=0), BeforeValidator(_bytes)] = 256 * 2**20
     pin: Annotated[tuple[str, ...], NoDecode] = ()
+    metrics_tasks: int = Field(default=100, ge=0, le=10_000)
+    """Tasks with a label of their own in /metrics."""
     jobs_budget: Bytes = 2**30
     """Bytes of all uploaded files and results together."""
     jobs_save_seconds: float = Field(default=20.0, ge=0, le=3600)

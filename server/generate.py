@@ -6,7 +6,7 @@ Knows tasks, text and the engine; no HTTP. `generate` is the path, top to bottom
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -14,8 +14,9 @@ from typing import Any
 
 from prompt_store.template import Composed
 from server.engine.request import Finished, PromptEvent, Request, Sampling, TokenEvent, Told
-from server.errors import Broken, Invalid, Late
+from server.errors import KNOWN, Broken, Invalid, Late, as_fault
 from server.lookup import Served
+from server.metrics import Meter
 from server.parameters import MAX_NEW_TOKENS, MAX_SEED, Parameters
 from server.rendering import Exact, Inputs, Room, check_room, render
 from server.stopping import Stopping
@@ -73,18 +74,53 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The end of every generation that did not fail."""
+    """The end of every generation that did not fail. `queued`: seconds that its first choice waited for the batch."""
 
     served: Served
     choices: list[Choice]
     usage: Usage
     seed: int
     logprobs: bool
+    queued: float = 0.0
 
 
 Step = Read | Piece | Answer
 
 
+Path = Callable[[Item, Room], AsyncGenerator[Step, None]]
+
+
+def metered(path: Path) -> Path:
+    """The same steps, and what they took is counted."""
+
+    async def counted(item: Item, room: Room) -> AsyncGenerator[Step, None]:
+        began, times = time.monotonic(), list[float]()
+        try:
+            async with aclosing(path(item, room)) as steps:
+                async for step in steps:
+                    if isinstance(step, Piece) and step.choice == 0:
+                        times.append(time.monotonic())
+                    elif isinstance(step, Answer):
+                        _count(step, began, times, room.meter)
+                    yield step
+        except KNOWN as error:
+            room.meter.failed(as_fault(error).code)
+            raise
+
+    return counted
+
+
+def _count(answer: Answer, began: float, times: Sequence[float], meter: Meter) -> None:
+    name, usage = answer.served.name, answer.usage
+    if times:
+        meter.first_token(name, times[0] - began)
+    between = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
+    reasons = (choice.finish_reason for choice in answer.choices)
+    meter.ended(name, time.monotonic() - began, answer.queued, between, reasons)
+    meter.tokens(name, usage.prompt_tokens, usage.soft_tokens, usage.cached_tokens, usage.completion_tokens)
+
+
+@metered
 async def generate(item: Item, room: Room) -> AsyncGenerator[Step, None]:
     """Of each choice Read, then its pieces as they come; at last the Answer. Raises Fault, PromptError or StoreError.
 
@@ -99,13 +135,7 @@ async def generate(item: Item, room: Room) -> AsyncGenerator[Step, None]:
     sampling = settle(item, served, parameters, composed, room)
 
     choices = range(parameters.n or 1)
-    told = sampling.logprobs if item.echo else None
-    requests = [
-        Request(
-            f"{item.id}/{index}", composed.ids, _choice(sampling, index), served.prompt, deadline, (), served.name, told
-        )
-        for index in choices
-    ]
+    requests = [_request(item, served, composed, _choice(sampling, index), deadline) for index in choices]
     writers = [_writer(item, served, parameters, composed, room, sampling, index) for index in choices]
     read: dict[int, Read] = {}
     ends: dict[int, Finished] = {}
@@ -128,7 +158,8 @@ async def generate(item: Item, room: Room) -> AsyncGenerator[Step, None]:
 
     finished = [_finish(writers[index], ends[index], read[index]) for index in choices]
     usage = _usage(item, composed, ends[0], finished)
-    yield Answer(served, finished, usage, sampling.seed, logprobs=parameters.logprobs is not None)
+    told = parameters.logprobs is not None
+    yield Answer(served, finished, usage, sampling.seed, told, ends[0].queued)
 
 
 async def answer(item: Item, room: Room) -> Answer:
@@ -176,6 +207,15 @@ def settle(item: Item, served: Served, parameters: Parameters, composed: Compose
 
 def _choice(sampling: Sampling, index: int) -> Sampling:
     return sampling if index == 0 else replace(sampling, choice=index)
+
+
+def _request(item: Item, served: Served, composed: Composed, sampling: Sampling, deadline: float | None) -> Request:
+    """For the engine: one of each choice."""
+    told = sampling.logprobs if item.echo else None
+    return Request(
+        f"{item.id}/{sampling.choice}", composed.ids, sampling, served.prompt, deadline, group=served.name,
+        prompt_logprobs=told,
+    )  # fmt: skip
 
 
 def _writer(  # noqa: PLR0913, PLR0917 - all that an answer depends on

@@ -32,7 +32,8 @@ from server.engine.adapters import MAX_ROWS
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Prompt
-from server.errors import Invalid, Unacceptable, Unavailable
+from server.errors import KNOWN, Invalid, Unacceptable, Unavailable, as_fault
+from server.metrics import Meter
 from server.pins import Pins
 from server.tokenizer import Tokenizer
 
@@ -105,11 +106,12 @@ def engine_prompt(file: PromptFile, template: Template, tokenizer: Tokenizer) ->
 class Tasks:
     """`find` answers which version; `served` brings it into memory as well."""
 
-    def __init__(self, store: Store, engine: Engine, tokenizer: Tokenizer, settings: Settings) -> None:
+    def __init__(self, store: Store, engine: Engine, tokenizer: Tokenizer, settings: Settings, meter: Meter) -> None:
         self.store = store
         self._engine = engine
         self._tokenizer = tokenizer
         self._settings = settings
+        self._meter = meter
         self._pins = Pins(settings.pin, engine)
         self._current: OrderedDict[str, tuple[Task, float]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Prompt]] = {}
@@ -245,6 +247,16 @@ class Tasks:
             done.exception()  # it is seen here even when every request that waited has gone
 
     def _load(self, task: Task, template: Template) -> Prompt:
+        began = time.monotonic()
+        try:
+            prompt = self._read(task, template)
+        except KNOWN as error:
+            self._meter.not_loaded(as_fault(error).code)
+            raise
+        self._meter.loaded(time.monotonic() - began)
+        return prompt
+
+    def _read(self, task: Task, template: Template) -> Prompt:
         file = self.store.load(task)
         try:
             check_runs(file, self._engine.base, max_norm=self._settings.max_norm)

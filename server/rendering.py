@@ -13,6 +13,7 @@ from anyio.to_thread import run_sync
 from prompt_store.template import Composed, characters, compose
 from server.errors import Invalid
 from server.lookup import Served, Tasks
+from server.metrics import Meter
 from server.running import Running
 from server.tokenizer import Tokenizer
 
@@ -40,6 +41,7 @@ class Room:
     tasks: Tasks
     running: Running
     tokenizer: Tokenizer
+    meter: Meter
     long_texts: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
 

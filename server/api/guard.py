@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.api.errors import fault_response
 from server.config import Settings, is_loopback
 from server.errors import ExpectationFailed, Fault, HeadersTooLarge, Invalid, Unsupported, UrlTooLong
+from server.metrics import Meter
 from server.telemetry import logger
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -23,8 +24,9 @@ HOST = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]
 class Guard:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, meter: Meter) -> None:
         self._app = app
+        self._meter = meter
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +52,9 @@ class Guard:
                 await (self._app if fault is None else fault_response(fault))(scope, receive, answer)
             finally:
                 took = round((time.monotonic() - started) * 1000, 1)
-                logger().info("request", method=_method(scope), route=_route(scope), status=status, ms=took)
+                method, route = _method(scope), _route(scope)
+                self._meter.answered(method, route, status)
+                logger().info("request", method=method, route=route, status=status, ms=took)
 
     def _fault(self, scope: Scope) -> Fault | None:
         """The first thing wrong with the request line and the headers."""

@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -102,6 +103,17 @@ async def info(request: Request) -> Response:
             "engine": asdict(engine.snapshot()),
         }
     )
+
+
+@router.get(
+    "/metrics",
+    summary="For Prometheus",
+    response_class=Response,
+    responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}, **documented()},
+)
+@needs(Access.GENERATE)
+async def metrics(request: Request) -> Response:
+    return Response(_desk(request).room.meter.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get(

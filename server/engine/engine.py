@@ -17,7 +17,7 @@ from server.engine.kv import KVCache
 from server.engine.loading import Loader
 from server.engine.model import BaseModel
 from server.engine.progress import Progress
-from server.engine.request import Closed, Failed, Finished, Prompt, QueueFull, Request, Sink
+from server.engine.request import Closed, Failed, Prompt, QueueFull, Request, Sink
 from server.engine.residency import Residency, Unloadable
 from server.engine.runner import Runner
 from server.engine.scheduler import HeadSink, Scheduler
@@ -182,7 +182,7 @@ class Engine:
     def _cancel(self, request_id: Hashable) -> None:
         sequence = self._sequences.get(request_id)
         if sequence is not None and not sequence.done:
-            self._progress.end(sequence, Finished("cancelled", sequence.cached_tokens))
+            self._progress.end(sequence, sequence.finished("cancelled"))
 
     @torch.inference_mode()
     def _run(self) -> None:

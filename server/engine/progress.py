@@ -49,7 +49,7 @@ class Progress:
                 self._scored(outcome.sequence, outcome.scores)
         for chunk in step.prefills:
             if _only_told(chunk.sequence):
-                self.end(chunk.sequence, Finished("length", chunk.sequence.cached_tokens))
+                self.end(chunk.sequence, chunk.sequence.finished("length"))
 
     def end(self, sequence: Sequence, event: Finished | Scored | Failed) -> None:
         if not isinstance(event, Failed):
@@ -113,9 +113,9 @@ class Progress:
         self._scheduler.generated(sequence)
         self._counters.generated += 1
         if choice.id in self._eos_ids and not sampling.ignore_eos:
-            self.end(sequence, Finished("eos", sequence.cached_tokens))
+            self.end(sequence, sequence.finished("eos"))
         elif sequence.generated >= sampling.max_new_tokens:
-            self.end(sequence, Finished("length", sequence.cached_tokens))
+            self.end(sequence, sequence.finished("length"))
 
     def _scored(self, sequence: Sequence, scores: tuple[float, ...]) -> None:
         continuations = sequence.request.continuations

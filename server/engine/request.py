@@ -5,7 +5,7 @@ Knows no HTTP, no task names and no tensors: a soft prompt is a digest, rows and
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -115,6 +115,8 @@ class Finished:
 
     reason: Literal["eos", "length", "cancelled"]
     cached_tokens: int
+    queued: float = field(default=0.0, compare=False)
+    """Seconds from the queue to the batch."""
 
 
 @dataclass(frozen=True, slots=True)

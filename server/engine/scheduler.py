@@ -4,6 +4,7 @@ Knows ids, slots and budgets; no tensors, no threads. A soft prompt's head is re
 it is loaded ahead, else by its first request on the way; who waits for it does not hold up other groups.
 """
 
+import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -182,6 +183,8 @@ class Scheduler:
         return sequence.resident is not None
 
     def _start(self, step: Step, sequence: Sequence, known: Beginning) -> None:
+        if sequence.began is None:
+            sequence.began = time.monotonic()
         sequence.admitted, self._admitted = self._admitted, self._admitted + 1
         sequence.admit(self.slots.take(sequence), known.length, known.source)
         step.admitted.append(sequence)

@@ -3,11 +3,12 @@
 Knows no tensors. Transitions are verbs on the sequence; who runs when is the scheduler's.
 """
 
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from server.engine.request import Event, Request, Sink
+from server.engine.request import Event, Finished, Request, Sink
 from server.engine.residency import Resident
 
 
@@ -34,9 +35,16 @@ class Sequence:
     arrived: int = 0
     admitted: int = 0
     source: Any = None
+    came: float = field(default_factory=time.monotonic)
+    began: float | None = None
+    """In `time.monotonic`'s seconds: when it entered the queue, and the batch for the first time."""
 
     def __post_init__(self) -> None:
         self.ids = list(self.request.ids)
+
+    def finished(self, reason: Literal["eos", "length", "cancelled"]) -> Finished:
+        """Its terminal event."""
+        return Finished(reason, self.cached_tokens, 0.0 if self.began is None else self.began - self.came)
 
     @property
     def group(self) -> Hashable:

@@ -14,8 +14,9 @@ from server.api.lenient import lenient
 from server.api.openapi import accepts, streams
 from server.api.v1.answering import answered, task_of
 from server.api.v1.answers import ChatChunk, ChatCompletion
-from server.api.v1.bodies import CHAT, ChatBody, Message
+from server.api.v1.bodies import ChatBody, Message
 from server.api.v1.completions import UNSET
+from server.api.v1.lacking import CHAT
 from server.api.v1.wire import REASONS, Envelope, chat_logprobs
 from server.api.wire import Json
 from server.errors import Invalid

@@ -15,7 +15,8 @@ from server.api.lenient import lenient
 from server.api.openapi import accepts, streams
 from server.api.v1.answering import answered, task_of
 from server.api.v1.answers import Completion, CompletionChunk
-from server.api.v1.bodies import COMPLETION, CompletionBody
+from server.api.v1.bodies import CompletionBody
+from server.api.v1.lacking import COMPLETION
 from server.api.v1.wire import REASONS, Envelope, completion_logprobs, places, places_of
 from server.api.wire import Json
 from server.generate import Choice, Item, Read
