@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,14 @@ def test_a_prompt_that_others_begin_with_too_is_told_whole(engine: Engine, refer
     oracle.ask_all(engine, plain)
     told = oracle.ask(engine, Request("told", ids, Sampling(max_new_tokens=1), prompt_logprobs=BEST))
     assert agree(told_of(told), expected(reference, None, ids))
+
+
+def test_the_first_text_id_is_never_told_whoever_read_the_rows(engine: Engine, reference: PreTrainedModel) -> None:
+    """Rows that no head shares are fed with the text."""
+    prompt = replace(front(engine.base.shape.hidden, 4, 6), digest="alone", head=())
+    ids = (*ids_of("embeddings", front(engine.base.shape.hidden, 4, 6), text(9, 6)),)
+    found = oracle.ask(engine, Request("rows", ids, Sampling(max_new_tokens=0), prompt, prompt_logprobs=BEST))
+    assert agree(told_of(found), expected(reference, prompt, ids))
 
 
 def test_nothing_is_told_of_what_nobody_asked_for(engine: Engine) -> None:

@@ -77,6 +77,20 @@ def test_a_conversation_is_continued_as_its_template_writes_it(client: openai.Op
         assert found.usage.prompt_tokens == len(ids)
 
 
+def test_a_template_without_a_bos_gets_none(tmp_path: Path) -> None:
+    """It says itself what stands in front."""
+    folder = save(tmp_path)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    with running(folder, "memory://") as site, client_of(site.url) as client:
+        plain = site.http.post("/tokenize", json={"prompt": "play some jazz", "add_special_tokens": False}).json()
+        said = [{"role": "user", "content": "play some jazz"}]
+        found = client.chat.completions.create(model="base", messages=said, max_tokens=1)  # type: ignore[arg-type]
+        assert found.usage is not None
+        assert found.usage.prompt_tokens == plain["count"]
+
+
 def test_a_streamed_turn_is_the_whole_turn(client: openai.OpenAI) -> None:
     """Its first chunk names the role, its last why it ended."""
     asked = {"model": "v1soft", "messages": SAID, "max_completion_tokens": 6, "seed": 3, "n": 2}

@@ -50,6 +50,17 @@ def test_a_prompt_is_continued_as_it_stands(client: openai.OpenAI, site: Site) -
     assert soft.choices[0].text != own["generated_text"]
 
 
+def test_what_stands_behind_a_prompt_is_told_as_it_is(client: openai.OpenAI, site: Site) -> None:
+    """A delimiter at its beginning too, which is cut only behind a template that is filled."""
+    own = site.generate(TEXT, max_new_tokens=9)["generated_text"]
+    site.publish("v1lead", "{input}", target_delimiter=own[:1])
+    assert site.generate(TEXT, task="v1lead", max_new_tokens=9)["generated_text"] == own[1:]
+    asked = {"model": "v1lead", "max_tokens": 9, "temperature": 0}
+    assert client.completions.create(prompt=TEXT, **asked).choices[0].text == own  # type: ignore[call-overload]
+    filled = client.completions.create(prompt="", extra_body={"inputs": TEXT}, **asked)  # type: ignore[call-overload]
+    assert filled.choices[0].text == own[1:]
+
+
 def test_inputs_fill_the_template(client: openai.OpenAI, site: Site) -> None:
     """With prompt null, absent or empty; a task with rows behind its input takes nothing else."""
     for task in ("v1soft", "v1words", "v1behind"):
