@@ -18,6 +18,7 @@ from server.running import Running
 from server.tokenizer import Tokenizer
 
 LONG_CHARACTERS = 2**18
+"""Longer texts take turns: an id costs a tokenizer hundreds of bytes while it works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,7 @@ class Room:
 async def render(served: Served, inputs: Inputs | Exact, room: Room, truncate: int | None = None) -> Composed:
     """The ids of a request. Raises Invalid or InputsError.
 
-    A text that cannot fit however few ids it has is refused unread, and long ones take turns: an id costs a tokenizer
-    hundreds of bytes while it works.
+    A text that cannot fit however few ids it has is refused unread, and long ones take turns.
     """
     if isinstance(inputs, Exact):
         length, work = len(inputs.prompt), partial(_exact, served, inputs, room)

@@ -20,7 +20,7 @@ from server.api.v1.chat import conversation
 from server.errors import Invalid
 from server.lookup import BARE
 from server.publish import Desk
-from server.rendering import Room
+from server.rendering import LONG_CHARACTERS, Room
 
 router = APIRouter(tags=["openai"])
 OWNER = "softprompt"
@@ -87,7 +87,8 @@ async def tokenize(request: Request) -> Response:
         text, bos = str(exact.prompt), bool(body.add_special_tokens)
     else:
         text, bos = body.prompt or "", body.add_special_tokens is not False
-    ids = await run_sync(tokenizer.encode, text, True) if text else []
+    turn = room.long_texts if len(text) > LONG_CHARACTERS else None
+    ids = await run_sync(tokenizer.encode, text, True, limiter=turn) if text else []
     if bos and tokenizer.bos is not None and ids[:1] != [tokenizer.bos]:
         ids = [tokenizer.bos, *ids]
     names = tokenizer.names(ids) if body.return_token_strs else None

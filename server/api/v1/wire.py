@@ -92,7 +92,7 @@ class Envelope:
     fingerprint: str
     prefix: str
     created: int = field(default_factory=lambda: int(time.time()))
-    secret: str = field(default_factory=lambda: secrets.token_hex(12))
+    name: str = field(default_factory=lambda: secrets.token_hex(12))
 
     def of(self, kind: str) -> "Envelope":
         return replace(self, object=kind)
@@ -100,7 +100,7 @@ class Envelope:
     def around(self, choices: Sequence[Json], usage: Json | None, *, told: bool = True) -> Json:
         """`told`: `usage` stands there even where it is null."""
         return {
-            "id": f"{self.prefix}-{self.secret}",
+            "id": f"{self.prefix}-{self.name}",
             "object": self.object,
             "created": self.created,
             "model": self.model,
