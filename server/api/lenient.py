@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from server.api.body import validated
 from server.errors import Invalid
+from server.parameters import Strict
 from server.telemetry import logger
 
 NEUTRAL: tuple[Any, ...] = ([], {}, "", False)
@@ -21,6 +24,20 @@ MOST_SAID = 100
 
 Model = TypeVar("Model", bound=BaseModel)
 _said: set[str] = set()
+
+
+class Lenient(Strict):
+    """A body of /v1, or a part of one. Its schema says what `lenient` does: null is absent, others are nothing."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = super().__get_pydantic_json_schema__(schema, handler)
+        body = handler.resolve_ref_schema(found)
+        body.pop("additionalProperties", None)
+        for name, field in body.get("properties", {}).items():
+            if name not in body.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
+                body["properties"][name] = {"anyOf": [field, {"type": "null"}]}
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from prompt_store.metadata import MAX_LABEL_CHARACTERS, MAX_LABELS
 from prompt_store.task import MAX_VERSION
+from server.api.lenient import Lenient
 from server.jobs.method import Method
 from server.parameters import WHOLE, Given, Parameters, Strict
 
@@ -132,7 +133,7 @@ class TaskPatch(Strict):
     description: str | None = None
 
 
-class JobBody(Strict):
+class JobBody(Lenient):
     """A task to learn. `suffix` is its id, `method` what learns it; `seed` absent: any."""
 
     model_config = ConfigDict(

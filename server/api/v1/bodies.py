@@ -9,8 +9,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_v
 from pydantic_core import PydanticCustomError
 
 from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
+from server.api.lenient import Lenient
 from server.api.schemas import MAX_REQUESTS, Inputs, Name
-from server.parameters import MAX_CHOICES, MAX_LOGPROBS, MAX_SEED, WHOLE, Given, Parameters, Stop, Strict, Temperature
+from server.parameters import MAX_CHOICES, MAX_LOGPROBS, MAX_SEED, WHOLE, Given, Parameters, Stop, Temperature
 from server.rendering import Exact
 
 MAX_IDS = 2**20
@@ -69,7 +70,7 @@ Stops = Annotated[
 Count = Annotated[int, Field(ge=0, le=2**20), WHOLE]
 
 
-class StreamOptions(Strict):
+class StreamOptions(Lenient):
     """`include_usage`: the last chunk counts; `continuous_usage_stats`: every chunk does."""
 
     include_usage: bool = False
@@ -77,7 +78,7 @@ class StreamOptions(Strict):
     include_obfuscation: Literal[False] = False
 
 
-class Sampled(Strict):
+class Sampled(Lenient):
     """What both routes take. `model`: a task, `base`, or `base:task`. What is absent is the task's, then OpenAI's."""
 
     model: Name
@@ -120,7 +121,7 @@ class CompletionBody(Sampled):
     """`inputs` fill the task's template, in place of a prompt that stands as it is."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "intent", "prompt": "play some jazz", "max_tokens": 8}]}
+        json_schema_extra={"examples": [{"model": "intent", "inputs": "play some jazz", "max_tokens": 8}]}
     )
 
     prompt: Given[Prompts] = None
@@ -153,7 +154,7 @@ class CompletionBody(Sampled):
         return [self.inputs] if self.prompt is None or self.inputs is not None else list(self.prompt)
 
 
-class TextPart(Strict):
+class TextPart(Lenient):
     """A part of a message."""
 
     type: Literal["text"]
@@ -166,7 +167,7 @@ def _no_tools(value: Any) -> Any:
     return value
 
 
-class Message(Strict):
+class Message(Lenient):
     """A turn of a conversation, as it was received or written: what nobody here reads is passed over."""
 
     model_config = ConfigDict(extra="ignore")
@@ -207,7 +208,7 @@ class ChatBody(Sampled):
         return self
 
 
-class TokenizeBody(Strict):
+class TokenizeBody(Lenient):
     """A text, or a conversation, as ids. `model` may be left out: all tasks share the base's tokenizer."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "play some jazz"}]})
@@ -226,7 +227,7 @@ class TokenizeBody(Strict):
         return self
 
 
-class DetokenizeBody(Strict):
+class DetokenizeBody(Lenient):
     """Ids as a text."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [1, 2, 3]}]})

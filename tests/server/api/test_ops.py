@@ -102,3 +102,15 @@ def test_unknown_routes_and_methods_say_so(site: Site) -> None:
 def test_the_server_is_idle_when_nobody_asks(site: Site) -> None:
     """Nothing is left running after all that."""
     until(site.idle, "the engine is idle")
+
+
+def test_the_document_says_that_null_is_absent_where_it_is(site: Site) -> None:
+    """On /v1 and there only; what is required stays so, and other fields may come."""
+    schemas = site.http.get("/openapi.json").json()["components"]["schemas"]
+    null = {"type": "null"}
+    for name in ("CompletionBody", "ChatBody", "TokenizeBody", "DetokenizeBody", "Message", "StreamOptions", "JobBody"):
+        schema = schemas[name]
+        assert "additionalProperties" not in schema
+        for field, told in schema["properties"].items():
+            assert (null in told.get("anyOf", ())) == (field not in schema.get("required", ())), (name, field)
+    assert null not in schemas["GenerateOne"]["properties"]["task"].get("anyOf", ())
