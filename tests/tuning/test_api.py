@@ -43,3 +43,9 @@ def test_rows_that_are_none_are_named() -> None:
         tune([*ROWS, {"text": "no target"}], model=frozen(), template="{text}")
     with pytest.raises(DataError, match="line 25: expected an object"):
         tune([*ROWS, 5], model=frozen(), template="{text}")  # type: ignore[list-item]  # what a notebook may pass
+
+
+def test_a_method_that_is_none_is_refused_by_name() -> None:
+    """With those that there are."""
+    with pytest.raises(ValueError, match="method is none of prompt_tuning"):
+        tune([], model=frozen(), template="{text}", method="prefx")  # type: ignore[arg-type]
