@@ -77,7 +77,7 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         base, several = fresh(), (_lengths(lengths, settings.length), range(seed, seed + seeds))
         run = Comparison(base, fresh, settings, text, _methods(method, base), *several, rows, held_out, learning_rate)
         check(ways(out, run, keep_all))
-        _tell(*notes(rows, held_out, labels), *before(out, run, resume, instructions))
+        _tell(*notes(rows, held_out, labels, found), *before(out, run, resume, instructions))
         with stopping:
             watch(run.events(partial(checkpoint, out), resume, save_seconds), as_json, stopping.unheard)
             stopping.done()

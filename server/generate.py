@@ -87,21 +87,22 @@ class Answer:
 Step = Read | Piece | Answer
 
 
-Path = Callable[[Item, Room], AsyncGenerator[Step, None]]
+RequestPath = Callable[[Item, Room], AsyncGenerator[Step, None]]
 
 
-def metered(path: Path) -> Path:
+def metered(path: RequestPath) -> RequestPath:
     """The same steps, and what they took is counted."""
 
     async def counted(item: Item, room: Room) -> AsyncGenerator[Step, None]:
-        began, times = time.monotonic(), list[float]()
+        began, first, last = time.monotonic(), 0.0, 0.0
         try:
             async with aclosing(path(item, room)) as steps:
                 async for step in steps:
                     if isinstance(step, Piece) and step.choice == 0:
-                        times.append(time.monotonic())
+                        last = time.monotonic()
+                        first = first or last
                     elif isinstance(step, Answer):
-                        _count(step, began, times, room.meter)
+                        _count(step, first - began, last - first, time.monotonic() - began, room.meter)
                     yield step
         except KNOWN as error:
             room.meter.failed(as_fault(error).code)
@@ -110,13 +111,13 @@ def metered(path: Path) -> Path:
     return counted
 
 
-def _count(answer: Answer, began: float, times: Sequence[float], meter: Meter) -> None:
-    name, usage = answer.served.name, answer.usage
-    if times:
-        meter.first_token(name, times[0] - began)
-    between = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
+def _count(answer: Answer, until_first: float, between: float, whole: float, meter: Meter) -> None:
+    """Seconds: to the first token, from there to the last, and in all."""
+    name, usage, tokens = answer.served.name, answer.usage, len(answer.choices[0].pieces)
+    if tokens:
+        meter.first_token(name, until_first)
     reasons = (choice.finish_reason for choice in answer.choices)
-    meter.ended(name, time.monotonic() - began, answer.queued, between, reasons)
+    meter.ended(name, whole, answer.queued, between / (tokens - 1) if tokens > 1 else None, reasons)
     meter.tokens(name, usage.prompt_tokens, usage.soft_tokens, usage.cached_tokens, usage.completion_tokens)
 
 

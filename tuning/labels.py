@@ -31,10 +31,14 @@ def find(examples: Sequence[Example], choice: str | Sequence[str]) -> tuple[str,
     return labels
 
 
-def notes(train: Sequence[Example], held_out: Sequence[Example], choice: str | Sequence[str]) -> Iterator[str]:
-    """What is odd about the rows, though it can be learnt. Those of `find`, which must have found nothing to refuse."""
+def notes(
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+    choice: str | Sequence[str],
+    labels: tuple[str, ...] | None,
+) -> Iterator[str]:
+    """What is odd about the rows, though it can be learnt. `labels` are what was found for the `choice`."""
     examples = [*train, *held_out]
-    labels = find(examples, choice)
     if choice == "auto" and labels is None:
         yield from _unlabelled({one.target for one in examples}, len(examples))
     if labels is not None:

@@ -1,4 +1,5 @@
-"""Text to ids and back, for one base. Thread-safe. Knows no templates and no tasks.
+"""Text to ids and back, for one base. Thread-safe. Knows the base's own chat template, none of a
+task and no tasks.
 
 Special tokens are recognised in literals only: whoever calls says which text is one.
 """
@@ -24,7 +25,13 @@ class Tokenizer:
     `longest`: no id stands for more characters than this.
     """
 
-    def __init__(self, backend: Backend, bos: int | None, special: frozenset[int]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        bos: int | None,
+        special: frozenset[int],
+        loaded: PreTrainedTokenizerBase | None = None,
+    ) -> None:
         backend.no_padding()
         backend.no_truncation()
         self._special = Backend.from_str(backend.to_str())
@@ -36,7 +43,7 @@ class Tokenizer:
         self.bos = bos if self._adds(bos) else None
         self._anchor = self._plain.encode("a", add_special_tokens=False).ids[-1:]
         self.piece = lru_cache(maxsize=65536)(self._piece)
-        self._loaded: PreTrainedTokenizerBase | None = None
+        self._loaded = loaded
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -46,9 +53,7 @@ class Tokenizer:
         if backend is None:
             raise ValueError(f"{path}: no tokenizer.json, and none can be made of what is there")
         special = {index for index, token in backend.get_added_tokens_decoder().items() if token.special}
-        found = cls(backend, loaded.bos_token_id, frozenset(special))
-        found._loaded = loaded
-        return found
+        return cls(backend, loaded.bos_token_id, frozenset(special), loaded)
 
     def _adds(self, bos: int | None) -> bool:
         return bos is not None and self._special.encode("a", add_special_tokens=True).ids[:1] == [bos]
@@ -87,13 +92,9 @@ class Tokenizer:
         found = getattr(self._loaded, "chat_template", None)
         return found.get("default") if isinstance(found, dict) else found
 
-    @property
-    def chats(self) -> bool:
-        return self._chat_template is not None
-
     def chat(self, messages: Sequence[Mapping[str, str]], answer: bool) -> str:
         """The conversation as one text, special tokens by name, up to where the `answer` begins. Raises ChatError."""
-        if self._loaded is None or not self.chats:
+        if self._loaded is None or self._chat_template is None:
             raise ChatError("this base has no chat template")
         try:
             text = self._loaded.apply_chat_template(

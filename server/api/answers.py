@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from server.engine.settings import Snapshot
 from server.parameters import Given
+from server.writing import FinishReason
 
 
 class Answer(BaseModel):
@@ -127,9 +128,6 @@ class TokenLogprob(TopToken):
     """The chosen token, from the raw logits."""
 
     top: list[TopToken]
-
-
-FinishReason = Literal["eos_token", "stop_sequence", "length"]
 
 
 class Choice(Answer):

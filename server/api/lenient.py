@@ -65,7 +65,7 @@ def lenient(model: type[Model], value: Any, lacking: Mapping[str, Lacking]) -> M
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nulls(one) for name, one in value.items() if one is not None}
-    if isinstance(value, list) and value and isinstance(value[0], dict):
+    if isinstance(value, list) and value and isinstance(value[0], dict):  # lists of ids are long and hold none
         return [_without_nulls(one) for one in value]
     return value
 

@@ -143,7 +143,7 @@ class Worker:
         train, held_out = both(method.data, self._files, job.training_file, job.validation_file, self._check_wanted)
         self._check_wanted()
         settings = method.settings([*train, *held_out], job.seed)
-        for odd in notes(train, held_out, method.data.labels):
+        for odd in notes(train, held_out, method.data.labels, settings.labels):
             if all(one.message != odd for one in self._records.history(job.id)):
                 self._records.tell(job.id, odd, "warn")
         comparison = Comparison(

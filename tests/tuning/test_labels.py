@@ -32,16 +32,20 @@ def test_given_labels_keep_their_order_and_must_cover_the_rows() -> None:
         find(rows("x"), "x")
 
 
+def told(train: list[Example], held_out: list[Example], choice: str) -> list[str]:
+    return list(notes(train, held_out, choice, find([*train, *held_out], choice)))
+
+
 def test_what_the_rows_cannot_tell_is_said() -> None:
     """Held-out rows without some label, one target for all, and classes that are taken for free text."""
     rows = [Example({"text": str(n)}, "abc"[n % 3], n) for n in range(18)]
-    assert list(notes(rows[3:], rows[:3], "auto")) == []
-    (few,) = notes(rows[1:], rows[:1], "auto")
+    assert (told(rows[3:], rows[:3], "auto")) == []
+    (few,) = told(rows[1:], rows[:1], "auto")
     assert few.startswith("1 row held out, with 1 of 3 labels")
-    (same,) = notes([Example({"text": "x"}, "a b c d")] * 4, [], "auto")
+    (same,) = told([Example({"text": "x"}, "a b c d")] * 4, [], "auto")
     assert same == "every row has the same target: it is learnt as free text"
-    (short,) = notes(rows[:6], [], "auto")
+    (short,) = told(rows[:6], [], "auto")
     assert short.startswith("3 short targets in 6 rows are learnt as free text")
     sentences = [Example({"text": str(n)}, f"this is sentence {n % 4}") for n in range(8)]
-    assert list(notes(sentences, [], "auto")) == []
-    assert list(notes(rows[:6], [], "none")) == []
+    assert (told(sentences, [], "auto")) == []
+    assert (told(rows[:6], [], "none")) == []

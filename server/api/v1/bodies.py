@@ -35,7 +35,7 @@ def _prompts(value: Any) -> Any:
 
 
 def _are_ids(value: list[Any]) -> bool:
-    return all(type(one) is int and one >= 0 for one in value)
+    return len(value) <= MAX_IDS and all(type(one) is int and one >= 0 for one in value)
 
 
 def _stops(value: Any) -> Any:
@@ -151,7 +151,7 @@ class CompletionBody(Sampled):
     @property
     def asked(self) -> list[Any]:
         """Prompts, or the inputs."""
-        return [self.inputs] if self.prompt is None or self.inputs is not None else list(self.prompt)
+        return list(self.prompt or ()) if self.inputs is None else [self.inputs]
 
 
 class TextPart(Lenient):

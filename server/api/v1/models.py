@@ -43,10 +43,15 @@ async def models(request: Request) -> Response:
 @router.get("/v1/models/{model}", summary="One of them", response_model=Model, responses=documented(404))
 @needs(Access.GENERATE)
 async def model(request: Request, model: str) -> Response:
-    room, name = _room(request), task_of(model)
+    room = _room(request)
+    return wire.answer(_model(model, await _found(model, room), room))
+
+
+async def _found(model: str, room: Room) -> Task | None:
+    """None: the base itself. Raises Missing for a model that is none."""
+    name = task_of(model)
     with in_their_words():
-        task = None if name == BARE else await room.tasks.find(name)
-    return wire.answer(_model(model, task, room))
+        return None if name == BARE else await room.tasks.find(name)
 
 
 def _all_tasks(room: Room) -> list[Task]:
@@ -82,6 +87,7 @@ def _model(name: str, task: Task | None, room: Room) -> wire.Json:
 async def tokenize(request: Request) -> Response:
     body, room = lenient(TokenizeBody, await read_json(request), {}), _room(request)
     tokenizer = room.tokenizer
+    await _found(body.model or BARE, room)
     if body.messages is not None:
         exact = await conversation(body.messages, tokenizer, body.add_generation_prompt)
         text, bos = str(exact.prompt), bool(body.add_special_tokens)
@@ -106,6 +112,7 @@ async def tokenize(request: Request) -> Response:
 @needs(Access.GENERATE)
 async def detokenize(request: Request) -> Response:
     body, room = lenient(DetokenizeBody, await read_json(request), {}), _room(request)
+    await _found(body.model or BARE, room)
     if any(index >= room.tokenizer.size for index in body.tokens):
         raise Invalid("invalid_request", f"ids are from 0 to {room.tokenizer.size - 1}", "tokens")
     return wire.answer({"prompt": await run_sync(room.tokenizer.spelled, body.tokens)})

@@ -163,5 +163,8 @@ def test_text_becomes_ids_and_ids_text(talking: Site, folder: Path, ids: list[in
     info = http.get("/tokenizer_info").json()
     assert (info["bos_token"], info["eos_token"], info["pad_token"]) == ("<s>", "</s>", "<pad>")
     assert info["chat_template"] == TEMPLATE
+    for path, body in (("/tokenize", {"prompt": "a"}), ("/detokenize", {"tokens": [5]})):
+        missing = http.post(path, json={"model": "v1nobody", **body})
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
     assert http.post("/detokenize", json={"tokens": [10**6]}).status_code == 400
     assert http.post("/tokenize", json={"prompt": "a", "messages": SAID}).status_code == 400
