@@ -29,6 +29,32 @@ def _bytes(value: Any) -> Any:
     return int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else value
 
 
+def _with_keys_of_files(given: dict[str, Any]) -> dict[str, Any]:
+    """`given` with the keys of the files it names, as container platforms hand out secrets. Raises ValueError."""
+    read = {}
+    for name in ("api_key", "admin_key"):
+        file = given.get(f"{name}_file")
+        if file is None:
+            continue
+        if name in given:
+            raise ValueError(f"{name} and {name}_file are both set: one of them is wanted")
+        read[name] = _keys_of(Path(file), f"{name}_file")
+    return {**given, **read}
+
+
+def _keys_of(file: Path, name: str) -> str:
+    """The file's keys, one a line or separated by commas, with commas. Its content is in no message."""
+    try:
+        keys = re.split(r"[,\s]+", file.read_text(encoding="utf-8").strip())
+    except OSError as error:
+        raise ValueError(f"{name}: {file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: {file} is no text") from None
+    if keys == [""]:
+        raise ValueError(f"{name}: {file} holds no key")
+    return ",".join(keys)
+
+
 Keys = Annotated[tuple[SecretStr, ...], NoDecode]
 Bytes = Annotated[int, Field(gt=0), BeforeValidator(_bytes)]
 
@@ -46,7 +72,9 @@ def is_loopback(host: str) -> bool:
 class Settings(BaseSettings):
     """Of one server. Raises pydantic's ValidationError with one line per fault."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=False)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=False, hide_input_in_errors=True
+    )
 
     model: str | None = None
     revision: str | None = None
@@ -79,6 +107,9 @@ class Settings(BaseSettings):
 
     api_key: Keys = ()
     admin_key: Keys = ()
+    api_key_file: str | None = None
+    admin_key_file: str | None = None
+    """Files that hold the keys, one a line."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     require_fingerprint: bool = False
     max_norm: float = Field(default=1e6, gt=0, allow_inf_nan=False)
@@ -93,6 +124,11 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=30.0, gt=0, le=3600)
     freshness_seconds: float = Field(default=1.0, ge=0, le=60)
     """For how long a task's current version may be remembered before the store is asked again."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_keys(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return _with_keys_of_files(given)
 
     @field_validator("api_key", "admin_key", "allowed_hosts", "pin", mode="before")
     @classmethod
@@ -126,11 +162,18 @@ class Settings(BaseSettings):
 class ClientSettings(BaseSettings):
     """Where the command line's client finds a server, and with which key."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     url: str = "http://127.0.0.1:8000"
     api_key: SecretStr | None = None
     admin_key: SecretStr | None = None
+    api_key_file: str | None = None
+    admin_key_file: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_keys(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return _with_keys_of_files(given)
 
     @property
     def key(self) -> str | None:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from prompt_store.task import is_task_id
 from server.api import wire
 from server.api.answers import ErrorAnswer
+from server.api.auth import authenticate
 from server.api.body import unknown_field
 from server.api.queries import query_model
 from server.errors import KNOWN, RULES, Fault, Invalid, MethodNotAllowed, Missing, as_fault
@@ -46,17 +47,24 @@ async def _query(request: Request, error: Exception) -> Response:
 
 
 async def _http(request: Request, error: Exception) -> Response:
-    """What the router says: no such route, or not with this method."""
+    """What the router says: no such route, or not with this method. To strangers it says neither."""
+    try:
+        authenticate(request)
+    except Fault as fault:
+        return fault_response(fault)
+    return fault_response(_unrouted(request, error))
+
+
+def _unrouted(request: Request, error: Exception) -> Fault:
     status = error.status_code if isinstance(error, HTTPException) else 500
     path = request.scope["path"]
     if status == 405:
-        fault: Fault = MethodNotAllowed("method_not_allowed", "the route has other methods")
+        fault = MethodNotAllowed("method_not_allowed", "the route has other methods")
         fault.headers["Allow"] = ", ".join(request.app.state.methods(path))
-    elif request.method == "PUT" and path.startswith("/tasks/") and not is_task_id(path.removeprefix("/tasks/")):
-        fault = Invalid("invalid_task_id", TASK_ID_RULE, "task")
-    else:
-        fault = Missing("not_found", "no such route")
-    return fault_response(fault)
+        return fault
+    if request.method == "PUT" and path.startswith("/tasks/") and not is_task_id(path.removeprefix("/tasks/")):
+        return Invalid("invalid_task_id", TASK_ID_RULE, "task")
+    return Missing("not_found", "no such route")
 
 
 async def _gone(_: Request, __: Exception) -> Response:

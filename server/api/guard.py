@@ -25,13 +25,13 @@ class Guard:
     """Wraps the application."""
 
     def __init__(self, app: ASGIApp, settings: Settings, meter: Meter) -> None:
-        self._app = app
+        self.app = app
         self._meter = meter
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         started = time.monotonic()
         request_id = _request_id(scope)
@@ -49,7 +49,7 @@ class Guard:
             scope["root_path"] = ""
             fault = self._fault(scope)
             try:
-                await (self._app if fault is None else fault_response(fault))(scope, receive, answer)
+                await (self.app if fault is None else fault_response(fault))(scope, receive, answer)
             finally:
                 took = round((time.monotonic() - started) * 1000, 1)
                 method, route = _method(scope), _route(scope)

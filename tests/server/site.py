@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 import uvicorn
+from starlette.types import ASGIApp
 
 from prompt_store.metadata import Base, Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, Tensor, build
@@ -40,6 +41,7 @@ class Site:
     desk: Desk
     http: httpx.Client
     lifecycle: Lifecycle
+    app: ASGIApp
 
     @property
     def base(self) -> Base:
@@ -116,7 +118,7 @@ def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site
     own = {"jobs": "", **settings}
     chosen = Settings(model=None if base is None else str(base), store=str(store), port=0, threads=1, **own)
     listening = threading.Event()
-    up: list[tuple[Desk, Lifecycle, _Quiet]] = []
+    up: list[tuple[Desk, Lifecycle, ASGIApp, _Quiet]] = []
     failed: list[BaseException] = []
     with bound(chosen) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -124,8 +126,9 @@ def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site
         async def run() -> None:
             async with started(chosen) as found:
                 lifecycle = Lifecycle()
-                server = _Quiet(configuration(application(found, lifecycle), chosen), listening)
-                up.append((found.desk, lifecycle, server))
+                app = application(found, lifecycle)
+                server = _Quiet(configuration(app, chosen), listening)
+                up.append((found.desk, lifecycle, app, server))
                 await server.serve([listener])
 
         def main() -> None:
@@ -141,10 +144,10 @@ def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site
         listening.wait(PATIENCE)
         if failed:
             raise failed[0]
-        desk, lifecycle, server = up[0]
+        desk, lifecycle, app, server = up[0]
         try:
             with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
-                yield Site(url, desk, client, lifecycle)
+                yield Site(url, desk, client, lifecycle, app)
         finally:
             server.should_exit = True
             thread.join(PATIENCE)

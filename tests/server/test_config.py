@@ -1,5 +1,8 @@
 """Settings are checked once, at the start, and name what is wrong."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from pydantic import SecretStr, ValidationError
 
@@ -33,6 +36,7 @@ def test_settings_cannot_be_changed() -> None:
         {"api_key": f"{KEY},,"},
         {"host": "0.0.0.0"},  # noqa: S104 - refused, that is the point
         {"host": "example.org"},
+        {"host": "::"},
         {"no_such_setting": 1},
     ],
 )
@@ -56,6 +60,38 @@ def test_several_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -
     assert len(settings.api_key) == 2
     assert KEY not in repr(settings)
     assert ClientSettings().key == KEY
+
+
+def test_keys_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One a line or separated by commas; by the command line's client too, which shows the first."""
+    (tmp_path / "keys").write_text(f"{KEY}\n{KEY}1,{KEY}2\n", encoding="utf-8")
+    monkeypatch.setenv("SOFTPROMPT_API_KEY_FILE", str(tmp_path / "keys"))
+    assert [key.get_secret_value() for key in Settings().api_key] == [KEY, f"{KEY}1", f"{KEY}2"]
+    assert Settings().closed
+    assert ClientSettings().key == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "wanted"),
+    [
+        (None, {}, "cannot be read: No such file"),
+        (b"\n", {}, "holds no key"),
+        (b"hunter2", {}, "at least 16 characters"),
+        (b"hunter2-\xff\xfe-0123456789", {}, "is no text"),
+        (KEY.encode(), {"api_key": f"{KEY}9"}, "both set"),
+    ],
+)
+def test_a_file_that_holds_no_key_is_named(
+    content: bytes | None, more: dict[str, Any], wanted: str, tmp_path: Path
+) -> None:
+    """Missing, empty, short, no text, or beside the variable; and never a part of a key."""
+    if content is not None:
+        (tmp_path / "keys").write_bytes(content)
+    with pytest.raises(ValidationError) as refused:
+        Settings(api_key_file=str(tmp_path / "keys"), **more)
+    assert wanted in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert KEY not in str(refused.value)
 
 
 @pytest.mark.parametrize(
