@@ -137,12 +137,12 @@ replay: $(VENV)/stamp-dev
 
 # Debian only; tests that want one of these say so and skip without it.
 ci-deps:
-	@if ! command -v apt-get >/dev/null; then echo "ci-deps: no apt-get here; install strace, xfsprogs and gcc yourself"; \
-	elif command -v strace >/dev/null && command -v mkfs.xfs >/dev/null && command -v gcc >/dev/null; then echo "ci-deps: all there"; \
-	elif [ "$$(id -u)" != 0 ]; then echo "ci-deps: run as root: apt-get install strace xfsprogs gcc libc6-dev"; \
+	@if ! command -v apt-get >/dev/null; then echo "ci-deps: no apt-get here; install strace, xfsprogs, gcc and chromium yourself"; \
+	elif command -v strace >/dev/null && command -v mkfs.xfs >/dev/null && command -v gcc >/dev/null && command -v chromium >/dev/null; then echo "ci-deps: all there"; \
+	elif [ "$$(id -u)" != 0 ]; then echo "ci-deps: run as root: apt-get install strace xfsprogs gcc libc6-dev chromium"; \
 	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-	    strace xfsprogs gcc libc6-dev >/dev/null && echo "ci-deps: installed" \
-	  || echo "ci-deps: apt-get could not install strace, xfsprogs and gcc; the tests that want them will skip"; fi
+	    strace xfsprogs gcc libc6-dev chromium >/dev/null && echo "ci-deps: installed" \
+	  || echo "ci-deps: apt-get could not install strace, xfsprogs, gcc and chromium; the tests that want them will skip"; fi
 
 # A fresh environment resolves the ranges of pyproject.toml; what came out is pinned, transitive packages included.
 constraints:

@@ -31,6 +31,7 @@ from server.jobs.disk import InUseError
 from server.jobs.learner import learner
 from server.lookup import Tasks
 from server.metrics import Meter
+from server.page import routes as page
 from server.publish import Desk, publish_files
 from server.rendering import Room
 from server.running import Running
@@ -47,6 +48,7 @@ ROUTERS: Sequence[APIRouter] = (
     files.router,
     jobs_api.router,
     ops.router,
+    page.router,
 )
 
 

@@ -25,7 +25,7 @@ SECOND_ADMIN_KEY = "admin-cba9876543210"
 KEYS = {"api_key": f"{API_KEY},{SECOND_KEY}", "admin_key": f"{ADMIN_KEY}, {SECOND_ADMIN_KEY}"}
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
-NAMES = {"task": "t", "version": "1", "file": "f", "job": "j", "model": "t"}
+NAMES = {"task": "t", "version": "1", "file": "f", "job": "j", "model": "t", "name": "page.js"}
 """Of a path's parts."""
 WRONG = 401
 SHOWN: Mapping[str, tuple[Sequence[str], Access | int]] = {
@@ -85,6 +85,15 @@ TABLE: Mapping[tuple[str, str], Access] = {
     ("GET", "/info"): GENERATE,
     ("GET", "/metrics"): GENERATE,
     ("GET", "/openapi.json"): GENERATE,
+    ("GET", "/"): OPEN,
+    ("GET", "/static/{name}"): OPEN,
+    ("GET", "/static/vendor/{name}"): OPEN,
+    ("GET", "/page/tasks"): GENERATE,
+    ("GET", "/page/tasks/{task}"): GENERATE,
+    ("GET", "/page/tasks/{task}/nearest"): GENERATE,
+    ("GET", "/page/pane"): GENERATE,
+    ("GET", "/page/jobs"): ADMIN,
+    ("GET", "/page/jobs/{job}"): ADMIN,
 }
 
 
