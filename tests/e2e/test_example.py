@@ -48,3 +48,22 @@ def test_the_example_teaches_a_running_server_a_task(tmp_path: Path) -> None:
         (job,) = client_of(process.url).fine_tuning.jobs.list()
         figures = client_of(process.url).fine_tuning.jobs.checkpoints.list(job.id).data[0].metrics
         assert dict(figures)["valid_accuracy"] > 0.5
+
+
+def test_what_peft_and_prompt_embeds_said_the_server_says() -> None:
+    """Both ways of moving: the commands of docs/migrate.md end with answers that are the same."""
+    commands = [
+        line
+        for block in text(Path("docs/migrate.md")).split("```sh\n")[1:]
+        for line in block.partition("```")[0].splitlines()
+        if "examples/" in line
+    ]
+    assert len(commands) == 2
+    with serving("--store", "memory://") as (process, _):
+        environment = {**os.environ, "SOFTPROMPT_URL": process.url}
+        for command in commands:
+            done = subprocess.run(
+                ["sh", "-euc", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.endswith("\nthe same\n")
