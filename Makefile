@@ -135,14 +135,16 @@ bench: $(VENV)/stamp-bench
 replay: $(VENV)/stamp-dev
 	$(BIN)/python docker/replay.py $(ARGS)
 
-# Debian only; tests that want one of these say so and skip without it.
+# Debian only; tests that want one of these say so and skip without it. RUNLEVEL=1: a package's service is not started.
+CI_DEPS := strace xfsprogs gcc libc6-dev chromium nginx-light openssl prometheus
+CI_COMMANDS := strace mkfs.xfs gcc chromium nginx openssl prometheus promtool
 ci-deps:
-	@if ! command -v apt-get >/dev/null; then echo "ci-deps: no apt-get here; install strace, xfsprogs, gcc and chromium yourself"; \
-	elif command -v strace >/dev/null && command -v mkfs.xfs >/dev/null && command -v gcc >/dev/null && command -v chromium >/dev/null; then echo "ci-deps: all there"; \
-	elif [ "$$(id -u)" != 0 ]; then echo "ci-deps: run as root: apt-get install strace xfsprogs gcc libc6-dev chromium"; \
-	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-	    strace xfsprogs gcc libc6-dev chromium >/dev/null && echo "ci-deps: installed" \
-	  || echo "ci-deps: apt-get could not install strace, xfsprogs, gcc and chromium; the tests that want them will skip"; fi
+	@if ! command -v apt-get >/dev/null; then echo "ci-deps: no apt-get here; install what holds $(CI_COMMANDS)"; \
+	elif (for each in $(CI_COMMANDS); do command -v $$each || exit 1; done) >/dev/null; then echo "ci-deps: all there"; \
+	elif [ "$$(id -u)" != 0 ]; then echo "ci-deps: run as root: apt-get install $(CI_DEPS)"; \
+	else apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	    $(CI_DEPS) >/dev/null && echo "ci-deps: installed" \
+	  || echo "ci-deps: apt-get could not install all of $(CI_DEPS); the tests that want them will skip"; fi
 
 # A fresh environment resolves the ranges of pyproject.toml; what came out is pinned, transitive packages included.
 constraints:

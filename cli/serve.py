@@ -41,6 +41,10 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     prompt_budget: Annotated[str | None, Option(help="Memory for soft prompts, like 512MiB")] = None,
     text_budget: Annotated[str | None, Option(help="Memory for texts that requests of a task begin with alike")] = None,
     pin: Annotated[str | None, Option(help="Tasks whose soft prompts leave the memory last, like a,b")] = None,
+    tls_cert: Annotated[str | None, Option(help="Serve https: certificate and chain, a PEM file")] = None,
+    tls_key: Annotated[str | None, Option(help="Its key, a PEM file, unless the certificate's has it")] = None,
+    tls_key_password_file: Annotated[str | None, Option(help="File with the key's password")] = None,
+    tls_client_ca: Annotated[str | None, Option(help="PEM file: let in only clients whom it signed")] = None,
     revision: Annotated[str | None, Option(help="Revision of a Hub id")] = None,
     native: Annotated[
         bool | None, Option("--native/--no-native", help="Kernels in C where they were compiled. Default: yes")
@@ -55,7 +59,11 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     Every option has a SOFTPROMPT_* variable of its name; the option wins. Other settings are variables alone
     (docs/operations.md).
     """
-    given = {name: value for name, value in locals().items() if value is not None}
+    _start({name: value for name, value in locals().items() if value is not None})
+
+
+def _start(given: dict[str, Any]) -> None:
+    """The server with these settings over the environment's; what cannot be is said in a line each, exit code 2."""
     try:
         settings = Settings(**given)
     except ValidationError as error:
@@ -97,7 +105,7 @@ def announce(settings: Settings, up: Started) -> None:
         "tasks": _tasks(settings, up),
         "tuning jobs": settings.jobs if isinstance(up.jobs, Jobs) else f"none: {up.jobs.reason}",
         "keys": "needed" if settings.closed else "none: whoever reaches this address may do everything",
-        "address": f"http://{settings.host}:{settings.port}",
+        "address": f"{settings.scheme}://{settings.host}:{settings.port}",
     }
     table = Table(show_header=False, box=None)
     for name, value in rows.items():

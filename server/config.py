@@ -110,6 +110,12 @@ class Settings(BaseSettings):
     api_key_file: str | None = None
     admin_key_file: str | None = None
     """Files that hold the keys, one a line."""
+    tls_cert: str | None = None
+    """PEM: the certificate and what stands between it and its root; with the key in it, if tls_key is not set."""
+    tls_key: str | None = None
+    tls_key_password_file: str | None = None
+    tls_client_ca: str | None = None
+    """PEM: who signs the certificates that clients must show."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     require_fingerprint: bool = False
     max_norm: float = Field(default=1e6, gt=0, allow_inf_nan=False)
@@ -148,6 +154,16 @@ class Settings(BaseSettings):
         if not is_loopback(self.host) and not self.closed and not self.insecure:
             raise ValueError(f"{OPEN_TO_STRANGERS}, or --insecure")
         return self
+
+    @model_validator(mode="after")
+    def _tls_has_a_certificate(self) -> Self:
+        if self.tls_cert is None and (self.tls_key or self.tls_key_password_file or self.tls_client_ca):
+            raise ValueError("tls_key, tls_key_password_file and tls_client_ca want a tls_cert beside them")
+        return self
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.tls_cert is None else "https"
 
     @property
     def closed(self) -> bool:

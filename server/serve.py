@@ -15,6 +15,7 @@ from server.app import Lifecycle, Started, build, started
 from server.config import Settings
 from server.heap import share_one
 from server.telemetry import configure, logger
+from server.tls import Tls, tls
 
 Announce = Callable[[Settings, Started], None]
 LAST_WORDS_SECONDS = 5
@@ -61,7 +62,8 @@ class Process(uvicorn.Server):
         for server in self.servers:
             for listening in server.sockets:
                 host, port = listening.getsockname()[:2]
-                logger().info("ready", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+                shown = f"[{host}]" if ":" in host else host
+                logger().info("ready", url=f"{self._up.desk.settings.scheme}://{shown}:{port}")
 
 
 async def serve(settings: Settings, announce: Announce) -> None:
@@ -70,16 +72,26 @@ async def serve(settings: Settings, announce: Announce) -> None:
     share_one()
     disable_progress_bar()
     with bound(settings) as listening:
+        secured = tls(settings)
+        if secured is not None:
+            _tell(secured)
         async with started(settings) as up:
             announce(settings, up)
             lifecycle = Lifecycle()
-            config = configuration(build(up, lifecycle), settings)
+            config = configuration(build(up, lifecycle), settings, secured)
             await Process(config, up, lifecycle).serve([listening])
     logger().info("stopped")
 
 
-def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the application."""
+def _tell(secured: Tls) -> None:
+    if secured.doubt is not None:
+        logger().warning("clients may refuse the certificate", reason=secured.doubt)
+    if secured.until is not None:
+        logger().info("certificate", until=secured.until.isoformat())
+
+
+def configuration(app: ASGIApp, settings: Settings, secured: Tls | None = None) -> uvicorn.Config:
+    """How uvicorn serves the application. No proxy's headers are believed: nothing here asks who the client is."""
     return uvicorn.Config(
         app,
         http=protocol(settings),
@@ -89,6 +101,7 @@ def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ssl_context_factory=None if secured is None else lambda *_: secured.context,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain_seconds) + LAST_WORDS_SECONDS,
     )

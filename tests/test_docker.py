@@ -40,10 +40,16 @@ def test_the_server_does_not_run_as_root(image: list[Instruction]) -> None:
     assert int(user) > 0
 
 
-def test_health_is_asked_of_the_process_alone(image: list[Instruction]) -> None:
+def health() -> list[str]:
+    """The command of HEALTHCHECK."""
+    (check,) = rest_of("HEALTHCHECK", parse((FOLDER / "Dockerfile").read_text(encoding="utf-8")))
+    command: list[str] = json.loads(check.split("CMD", 1)[1])
+    return command
+
+
+def test_health_is_asked_of_the_process_alone() -> None:
     """HEALTHCHECK asks /livez, which answers while a model loads or the store is away."""
-    (check,) = rest_of("HEALTHCHECK", image)
-    assert "/livez" in json.loads(check.split("CMD", 1)[1])[-1]
+    assert "/livez" in health()[-1]
 
 
 def test_every_package_reaches_the_image(image: list[Instruction]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -43,10 +44,10 @@ class Process:
         for reader in self._readers:
             reader.start()
 
-    def wait_until_ready(self) -> httpx.Client:
+    def wait_until_ready(self, trust: ssl.SSLContext | bool = True) -> httpx.Client:
         self.url = self._ready.get(timeout=PATIENCE)
         assert self.url, self.other
-        return httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False, verify=trust)
 
     def wait_for(self, event: str) -> None:
         """Until the server has logged `event`."""
@@ -88,9 +89,16 @@ class Process:
 @contextmanager
 def serving(*options: str, **variables: str) -> Iterator[tuple[Process, httpx.Client]]:
     """A ready server and a client, ended with SIGTERM and exit code 0."""
+    with secured(True, *options, **variables) as found:
+        yield found
+
+
+@contextmanager
+def secured(trust: ssl.SSLContext | bool, *options: str, **variables: str) -> Iterator[tuple[Process, httpx.Client]]:
+    """The same with a client that believes the certificates that `trust` does."""
     process = Process(*options, **variables)
     try:
-        with process.wait_until_ready() as client:
+        with process.wait_until_ready(trust) as client:
             yield process, client
     finally:
         code = process.end()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
+import structlog
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
@@ -144,6 +145,7 @@ class Caller:
 
 def main() -> None:
     """One line for each route and method: the status of each client."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with tempfile.TemporaryDirectory() as folder, running(save(Path(folder)), "memory://", **KEYS) as site:
         caller = Caller(site)
         sys.stdout.write(f"{'':44}" + "".join(f"{shown:>13}" for shown in SHOWN) + "\n")

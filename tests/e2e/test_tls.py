@@ -1,0 +1,179 @@
+"""https from a real process: who is believed, what is refused, and the command line with a private authority."""
+
+import json
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from typer.testing import CliRunner
+
+from cli.main import app
+from tests.e2e.process import Process, secured
+from tests.server.certificates import encrypted, files
+from tests.server.site import connect
+from tests.test_docker import health
+from tests.tools import tool
+
+CA = trustme.CA()
+LONG = {"inputs": "play", "parameters": {"max_new_tokens": 60, "ignore_eos": True}}
+
+
+def options(given: dict[str, str]) -> list[str]:
+    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
+
+
+def trusting(ca: trustme.CA | None = CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca is not None:
+        ca.configure_trust(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("certificates")
+    CA.cert_pem.write_to_path(str(found / "ca.pem"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(base_folder: Path, folder: Path) -> Iterator[tuple[Process, httpx.Client]]:
+    given = encrypted(files(folder, CA), folder)
+    started = ("--model", str(base_folder), "--store", "memory://", *options(given))
+    with secured(trusting(), *started) as found:
+        yield found
+
+
+def test_https_is_what_the_process_says(server: tuple[Process, httpx.Client]) -> None:
+    """In its log and on the screen, with the certificate's end; no word of the key's password."""
+    process, client = server
+    assert process.url.startswith("https://127.0.0.1:")
+    assert "https://127.0.0.1:0" in "".join(process.other)
+    assert [entry["until"] for entry in process.log if entry["event"] == "certificate"]
+    assert "correct horse" not in "".join(process.other) + str(process.log)
+    assert client.get("/livez").json() == {"status": "ok"}
+
+
+def test_answers_and_streams_are_what_they_are_without(server: tuple[Process, httpx.Client]) -> None:
+    """A task, an answer, its stream, an error, on one connection; HTTP/1.1."""
+    _, client = server
+    assert client.put("/tasks/t", json={"template": "{text}"}).status_code == 201
+    body = {"task": "t", **LONG}
+    answer = client.post("/generate", json=body).json()
+    with client.stream("POST", "/generate_stream", json=body) as stream:
+        events = [json.loads(line.removeprefix("data: ")) for line in stream.iter_lines() if line]
+        assert stream.http_version == "HTTP/1.1"
+    assert len(events) == 60
+    assert events[-1]["generated_text"] == answer["generated_text"]
+    assert client.get("/tasks/absent").status_code == 404
+
+
+def test_who_leaves_is_noticed(server: tuple[Process, httpx.Client]) -> None:
+    """A connection that ends in the middle of a stream ends its generation."""
+    _, client = server
+    body = {"inputs": "play", "parameters": {"max_new_tokens": 240, "ignore_eos": True}}
+    with client.stream("POST", "/generate_stream", json=body) as stream:
+        next(stream.iter_lines())
+    while client.get("/info").json()["engine"]["running"]:
+        pass
+
+
+def test_who_does_not_know_the_authority_refuses(server: tuple[Process, httpx.Client]) -> None:
+    """The certificate is not taken on trust; a name that it does not hold is none of its."""
+    process, _ = server
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(process.url, verify=trusting(None), trust_env=False)
+    believing = httpx.Client(verify=trusting(), trust_env=False)
+    with believing, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        believing.get(process.url, extensions={"sni_hostname": "other.example"})
+
+
+@pytest.mark.parametrize(("version", "taken"), [("tls1", False), ("tls1_1", False), ("tls1_2", True), ("tls1_3", True)])
+def test_old_protocols_are_refused(
+    server: tuple[Process, httpx.Client], folder: Path, version: str, taken: bool
+) -> None:
+    """TLS 1.2 is the least, however willing the client."""
+    where = server[0].url.removeprefix("https://")
+    command = [
+        tool("openssl"),
+        "s_client",
+        "-connect",
+        where,
+        f"-{version}",
+        "-cipher",
+        "ALL:@SECLEVEL=0",
+        "-alpn",
+        "h2,http/1.1",
+    ]
+    said = subprocess.run(
+        [*command, "-CAfile", folder / "ca.pem"], input="", capture_output=True, text=True, check=False, timeout=60
+    )
+    told = said.stdout + said.stderr
+    if taken:
+        assert "Verify return code: 0 (ok)" in told
+        assert "ALPN protocol: http/1.1" in told
+    else:
+        assert "no peer certificate available" in told
+        assert "Cipher is (NONE)" in told
+
+
+def test_plain_http_is_not_answered(server: tuple[Process, httpx.Client]) -> None:
+    """What is no TLS ends the connection, and nothing else."""
+    process, client = server
+    with connect(process.url) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert not connection.recv(4096).startswith(b"HTTP/")
+    assert client.get("/livez").status_code == 200
+
+
+def test_the_image_asks_for_its_health_over_https(server: tuple[Process, httpx.Client], folder: Path) -> None:
+    """The Dockerfile's own command, which knows this process and asks for no name."""
+    port = str(httpx.URL(server[0].url).port)
+    _, *arguments = health()
+    for certificate, code in ((str(folder / "own.pem"), 0), ("", 1)):
+        environment = {"SOFTPROMPT_PORT": port, "SOFTPROMPT_TLS_CERT": certificate}
+        done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, check=False)
+        assert done.returncode == code, done.stderr
+
+
+def test_the_commands_believe_a_private_authority(server: tuple[Process, httpx.Client], folder: Path) -> None:
+    """With SSL_CERT_FILE, as other programs; without it they say that the certificate is not believed."""
+    process, _ = server
+    runner = CliRunner(env={"NO_PROXY": "127.0.0.1", "COLUMNS": "200"})
+    ask = ["tasks", "--json", "--url", process.url]
+    told = runner.invoke(app, ask, env={"SSL_CERT_FILE": str(folder / "ca.pem")})
+    assert (told.exit_code, '"id": "t"' in told.output) == (0, True), told.output
+    refused = runner.invoke(app, ask, env={"SSL_CERT_FILE": None})
+    assert (refused.exit_code, "CERTIFICATE_VERIFY_FAILED" in refused.output) == (1, True), refused.output
+
+
+def test_clients_must_show_a_certificate_where_that_is_asked(base_folder: Path, folder: Path, tmp_path: Path) -> None:
+    """Of the authority that is named; one of another authority is no better than none."""
+    mine, strange = trustme.CA(), trustme.CA()
+    mine.cert_pem.write_to_path(str(tmp_path / "mine.pem"))
+    given = {**files(tmp_path, CA), "tls_client_ca": str(tmp_path / "mine.pem")}
+    known, foreign = trusting(), trusting()
+    mine.issue_cert("client@models.example").configure_cert(known)
+    strange.issue_cert("client@models.example").configure_cert(foreign)
+    started = ("--model", str(base_folder), "--store", "memory://", *options(given))
+    with secured(known, *started) as (process, client):
+        assert client.get("/info").status_code == 200
+        for context in (trusting(), foreign):
+            with pytest.raises(httpx.TransportError):  # in TLS 1.3 the client hears of it after its own handshake
+                httpx.get(f"{process.url}/info", verify=context, trust_env=False)
+        assert client.get("/livez").status_code == 200
+
+
+def test_a_server_without_its_certificate_does_not_start(base_folder: Path, folder: Path) -> None:
+    """Exit code 2 and one line, before the base is loaded."""
+    given: dict[str, Any] = {**files(folder, CA), "tls_key": files(folder, CA, "other")["tls_key"]}
+    process = Process("--model", str(base_folder), *options(given))
+    assert process.wait() == 2
+    (line,) = process.other
+    assert "other.key is not the key of the certificate in" in line
