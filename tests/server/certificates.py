@@ -16,9 +16,16 @@ from cryptography.hazmat.primitives.serialization import (
 PASSWORD = "correct horse"
 
 
-def files(folder: Path, ca: trustme.CA, name: str = "own", **dates: datetime) -> dict[str, str]:
+def files(
+    folder: Path,
+    ca: trustme.CA,
+    name: str = "own",
+    not_before: datetime | None = None,
+    not_after: datetime | None = None,
+) -> dict[str, str]:
     """`tls_cert` and `tls_key` of a certificate for this machine's names."""
-    issued = ca.issue_cert("localhost", "127.0.0.1", "models.example", **dates)
+    names = ("localhost", "127.0.0.1", "models.example")
+    issued = ca.issue_cert(*names, not_before=not_before, not_after=not_after)
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
     cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     key.write_bytes(issued.private_key_pem.bytes())
