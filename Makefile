@@ -38,7 +38,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 KERNELS := $(wildcard server/engine/native/*.c server/engine/native/*.inc) server/engine/native/build.py
-SOURCES := hatch_build.py server prompt_store tuning cli pretraining benchmarks demos experiments tests docker
+SOURCES := hatch_build.py server prompt_store tuning cli softprompt_client pretraining benchmarks demos experiments tests docker
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
