@@ -1,54 +1,70 @@
-"""What the client commands share: where the server is, the key, and how its errors are told.
+"""What the client commands share: a client of the server, how its errors are told, and ids for the shell to complete.
 
-Knows HTTP and nothing of tasks.
+Knows the client and nothing of what is asked.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
-import httpx
 import typer
-from typer import Option
+from typer import Argument, Option
 
-from server.config import ClientSettings
+from softprompt_client import Client, SoftpromptError
+from softprompt_client.errors import NO_ANSWER
 
 FAILED = 1
-SECONDS = 120.0
+INTERRUPTED = 130
+RETRIES = 1
+"""A person waits: once more, a moment later, and then the reason."""
+SHELL_SECONDS = 1.0
+"""For a server to name its tasks to somebody who has pressed Tab."""
 
-Url = Annotated[str | None, Option(help="Address of the server. Default http://127.0.0.1:8000 or SOFTPROMPT_URL")]
-AsJson = Annotated[bool, Option("--json", help="Print the server's answer as it is")]
 
-
-def call(method: str, path: str, *, url: str | None = None, **request: Any) -> httpx.Response:
-    """The answer of a request that went well; else its error on the screen and exit code 1."""
-    settings = ClientSettings()
-    headers = {**request.pop("headers", {})}
-    if settings.key:
-        headers["Authorization"] = f"Bearer {settings.key}"
-    address = (url or settings.url).rstrip("/")
-    if "://" not in address:
-        fail(f"{address} is no address: http:// or https:// is wanted in front")
+def task_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ids that begin so, for the shell; none when no server answers at once."""
     try:
-        answer = httpx.request(method, f"{address}{path}", headers=headers, timeout=SECONDS, **request)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        fail(f"{address} did not answer ({error}); another address: --url or SOFTPROMPT_URL")
-    if answer.is_error:
-        fail(_told(answer))
-    return answer
+        with Client(ctx.params.get("url"), timeout=SHELL_SECONDS, retries=0) as client:
+            return [task["id"] for task in client.tasks.list(search=incomplete)]
+    except (SoftpromptError, ValueError):
+        return []
+
+
+Url = Annotated[str | None, Option(help="Address of the server. Default SOFTPROMPT_URL, or http://127.0.0.1:8000")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON: what the server answered")]
+TaskId = Annotated[str, Argument(help="Id of the task", autocompletion=task_ids, show_default=False)]
+
+
+@contextmanager
+def asking(url: str | None, *, retries: int = RETRIES) -> Iterator[Client]:
+    """A client. What goes wrong inside is told on the screen, with exit code 1."""
+    try:
+        client = Client(url, retries=retries)
+    except ValueError as error:
+        fail(str(error))
+    with client:
+        try:
+            yield client
+        except SoftpromptError as error:
+            fail(told(error, client.url))
+
+
+def told(error: SoftpromptError, url: str) -> str:
+    """An error in a line. That nobody answered is mostly a matter of the address."""
+    if error.code == NO_ANSWER:
+        return f"{url} did not answer ({error.message}); another address: --url or SOFTPROMPT_URL"
+    return str(error)
 
 
 def fail(message: str) -> NoReturn:
-    typer.echo(f"softprompt: {message}", err=True)
+    note(message)
     raise typer.Exit(FAILED)
+
+
+def note(message: str) -> None:
+    typer.echo(f"softprompt: {message}", err=True)
 
 
 def show(answer: Any) -> None:
     typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
-
-
-def _told(answer: httpx.Response) -> str:
-    try:
-        error = answer.json()["error"]
-        return f"{answer.status_code} {error['code']}: {error['message']}"
-    except (ValueError, KeyError, TypeError):
-        return f"{answer.status_code} {answer.reason_phrase}"

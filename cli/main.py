@@ -18,7 +18,7 @@ COMMANDS = {
     "pull": "cli.tasks",
     "rollback": "cli.tasks",
     "rm": "cli.tasks",
-    "generate": "cli.tasks",
+    "generate": "cli.generate",
     "doctor": "cli.doctor",
 }
 """Name of a command and the module that holds its function, which has the same name but for FUNCTIONS."""

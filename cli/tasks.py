@@ -1,48 +1,131 @@
-"""`softprompt tasks | push | pull | rollback | rm | generate`: one request each to a running server."""
+"""`softprompt tasks | push | pull | rollback | rm`: what is published on a running server, and how it changes."""
 
-import json
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
-from cli.client import AsJson, Url, call, fail, show
+from cli.client import AsJson, TaskId, Url, asking, fail, show, task_ids
 from prompt_store.errors import PromptError
+from prompt_store.metadata import Kind
 from prompt_store.peft import read_directory, to_peft
 from prompt_store.prompt import parse
+from softprompt_client.answers import Task, Version
 
 COLUMNS = ("version", "kind", "length", "bytes", "verified", "servable")
+HISTORY = ("version", "event", "created", "bytes", "source_version", "digest")
 WIDE = 240
 """Columns of a table that no terminal shows."""
 NARROW = 12
 """Columns of a description below which it is left out."""
-Task = Annotated[str, Argument(help="Id of the task")]
+DIGEST = 12
+"""Characters of a digest that tell versions apart on a screen."""
 
 
 def tasks(
-    search: Annotated[str, Argument(help="Only ids that begin so")] = "", url: Url = None, as_json: AsJson = False
+    task: Annotated[
+        str | None, Argument(help="Show this one and its versions", autocompletion=task_ids, show_default=False)
+    ] = None,
+    kind: Annotated[Kind | None, Option(help="Only of this kind", show_default=False)] = None,
+    search: Annotated[str, Option(help="Only ids that begin so", show_default=False)] = "",
+    url: Url = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List tasks."""
-    page: dict[str, Any] = {"last_id": None, "has_more": True}
-    found: list[dict[str, Any]] = []
-    while page["has_more"]:
-        query = {"limit": 1000, "search": search} | ({"after": page["last_id"]} if page["last_id"] else {})
-        page = call("GET", "/tasks", url=url, params=query).json()
-        found += page["data"]
-    if as_json:
-        show(found)
-        return
-    rows = [[str(task[name]) for name in ("id", *COLUMNS)] for task in found]
+    """List tasks, or show one with its versions."""
+    if task is not None and (kind or search):
+        raise typer.BadParameter("--kind and --search narrow a list; one task is named by its id alone")
+    with asking(url) as client:
+        if task is None:
+            found = list(client.tasks.list(kind=kind, search=search))
+            show(found) if as_json else _listed(found)
+            return
+        one, history = client.tasks.get(task), client.tasks.versions(task)
+    show({**one, "versions": history}) if as_json else _shown(one, history)
+
+
+def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upload
+    task: TaskId,
+    path: Annotated[Path, Argument(help="Prompt file, PEFT directory or adapter_model.safetensors, or .json")],
+    template: Annotated[str | None, Option(help="Of a bare PEFT file. Default {input}")] = None,
+    target_delimiter: Annotated[str | None, Option(help="Of a bare PEFT file. Default one space")] = None,
+    labels: Annotated[str | None, Option(help="Of a bare PEFT file, comma-separated")] = None,
+    description: Annotated[str | None, Option(help="Of a bare PEFT file")] = None,
+    task_index: Annotated[int | None, Option(help="Of a multitask PEFT file: which task")] = None,
+    kind: Annotated[Kind | None, Option(help="Of a bare PEFT file whose width fits two kinds")] = None,
+    create_only: Annotated[bool, Option("--create-only", help="Fail if the task is there already")] = False,
+    url: Url = None,
+) -> None:
+    """Publish a version of a task."""
+    try:
+        source, learnt_as = read_directory(path) if path.is_dir() else (path, None)
+        with asking(url) as client:
+            done = client.tasks.publish(
+                task,
+                source,
+                template=template,
+                target_delimiter=target_delimiter,
+                labels=None if labels is None else labels.split(","),
+                description=description,
+                kind=kind or learnt_as,
+                task_index=task_index,
+                create_only=create_only,
+            )
+    except OSError as error:
+        fail(str(error))
+    except PromptError as error:
+        fail(f"{path}: {error.message}")
+    change = "is now" if done.created else "already was"
+    typer.echo(f"{done.task['id']} {change} version {done.task['version']}, digest {done.task['digest']}")
+
+
+def pull(
+    task: TaskId,
+    out: Annotated[Path, Option("--out", "-o", help="Where the prompt file goes")],
+    version: Annotated[int | None, Option(help="Default: the current one")] = None,
+    as_peft: Annotated[bool, Option("--peft", help="Write a directory that PEFT loads")] = False,
+    url: Url = None,
+) -> None:
+    """Download the prompt file of a version."""
+    with asking(url) as client:
+        number = version if version is not None else client.tasks.get(task)["version"]
+        file = client.tasks.prompt(task, number)
+    try:
+        if as_peft:
+            to_peft(parse(file.data), out)
+        else:
+            out.write_bytes(file.data)
+    except OSError as error:
+        fail(str(error))
+    except PromptError as error:
+        fail(error.message)
+    typer.echo(f"version {number}, {len(file.data)} bytes, digest {file.digest}")
+
+
+def rollback(task: TaskId, version: Annotated[int, Argument(help="Whose content comes back")], url: Url = None) -> None:
+    """Make a new version with the content of an old one."""
+    with asking(url) as client:
+        found = client.tasks.rollback(task, version).task
+    typer.echo(f"{found['id']} is now version {found['version']}, digest {found['digest']}")
+
+
+def rm(task: TaskId, url: Url = None) -> None:
+    """Delete a task. Its versions stay: `softprompt rollback` brings it back."""
+    with asking(url) as client:
+        client.tasks.delete(task)
+    typer.echo(f"{task} is deleted")
+
+
+def _listed(found: list[Task]) -> None:
+    """A row for each; only the description may be cut."""
+    rows = [[task["id"], *(str(task[name]) for name in COLUMNS)] for task in found]  # type: ignore[literal-required]  # each is a field
     table = Table()
-    for name, *cells in zip(("task", *COLUMNS), *rows, strict=True):  # only the description may be cut
+    for name, *cells in zip(("task", *COLUMNS), *rows, strict=True):
         table.add_column(name, min_width=max(map(len, (name, *cells))))
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDE)
+    console = _console()
     room = console.width - sum(column.min_width or 0 for column in table.columns) - 3 * len(table.columns) - 4
     if room >= NARROW:
         table.add_column("description", no_wrap=True, overflow="ellipsis", max_width=room)
@@ -51,109 +134,39 @@ def tasks(
     console.print(table)
 
 
-def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upload
-    task: Task,
-    path: Annotated[Path, Argument(help="Prompt file, PEFT directory or adapter_model.safetensors, or .json")],
-    template: Annotated[str | None, Option(help="Of a bare PEFT file. Default {input}")] = None,
-    target_delimiter: Annotated[str | None, Option(help="Of a bare PEFT file. Default one space")] = None,
-    labels: Annotated[str | None, Option(help="Of a bare PEFT file, comma-separated")] = None,
-    description: Annotated[str | None, Option(help="Of a bare PEFT file")] = None,
-    task_index: Annotated[int | None, Option(help="Of a multitask PEFT file: which task")] = None,
-    kind: Annotated[str | None, Option(help="Of a bare PEFT file whose width fits two kinds")] = None,
-    create_only: Annotated[bool, Option("--create-only", help="Fail if the task is there already")] = False,
-    url: Url = None,
-) -> None:
-    """Publish a version of a task."""
-    bare = {
-        "template": template,
-        "target_delimiter": target_delimiter,
-        "labels": labels,
-        "description": description,
-        "task_index": task_index,
-        "kind": kind,
-    }
-    query = {name: str(value) for name, value in bare.items() if value is not None}
-    media_type = "application/json" if path.suffix == ".json" else "application/octet-stream"
-    headers = {"Content-Type": media_type} | ({"If-None-Match": "*"} if create_only else {})
-    answer = call(
-        "PUT", f"/tasks/{quote(task, safe='')}", url=url, content=_content(path, query), params=query, headers=headers
-    )
-    told = answer.json()
-    change = "is now" if answer.status_code == 201 else "already was"
-    typer.echo(f"{told['id']} {change} version {told['version']}, digest {told['digest']}")
+def _shown(task: Task, history: list[Version]) -> None:
+    """What a person wants to know of one task, then its versions, newest first."""
+    fields = Table(show_header=False, box=None)
+    for name, value in task.items():
+        if name not in {"object", "base"} and value not in (None, {}):
+            fields.add_row(name, _when(task["created"]) if name == "created" else _said(value))
+    base = task["base"]
+    fields.add_row("base", f"{base['name']}, fingerprint {base['fingerprint']}" if base else "not named")
+    table = Table(*HISTORY)
+    for line in history:
+        digest, source = (line["digest"] or "")[:DIGEST], line["source_version"]
+        event = (line["event"], _when(line["created"]), str(line["bytes"]), "" if source is None else str(source))
+        table.add_row(str(line["version"]), *event, digest)
+    _console().print(fields, table)
 
 
-def pull(
-    task: Task,
-    out: Annotated[Path, Option("--out", "-o", help="Where the prompt file goes")],
-    version: Annotated[int | None, Option(help="Default: the current one")] = None,
-    as_peft: Annotated[bool, Option("--peft", help="Write a directory that PEFT loads")] = False,
-    url: Url = None,
-) -> None:
-    """Download the prompt file of a version."""
-    name = quote(task, safe="")
-    number = version if version is not None else call("GET", f"/tasks/{name}", url=url).json()["version"]
-    answer = call("GET", f"/tasks/{name}/versions/{number}/prompt", url=url)
-    try:
-        if as_peft:
-            to_peft(parse(answer.content), out)
-        else:
-            out.write_bytes(answer.content)
-    except OSError as error:
-        fail(str(error))
-    except PromptError as error:
-        fail(error.message)
-    typer.echo(f"version {number}, {len(answer.content)} bytes, digest {answer.headers['etag'].strip(chr(34))}")
+def _said(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{name} {one:.4g}" if isinstance(one, float) else f"{name} {one}" for name, one in value.items()
+        )
+    return repr(value) if isinstance(value, str) and (value != value.strip() or "\n" in value) else str(value)
 
 
-def rollback(task: Task, version: Annotated[int, Argument(help="Whose content comes back")], url: Url = None) -> None:
-    """Make a new version with the content of an old one."""
-    told = call("POST", f"/tasks/{quote(task, safe='')}/rollback", url=url, json={"version": version}).json()
-    typer.echo(f"{told['id']} is now version {told['version']}, digest {told['digest']}")
+def _when(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def rm(task: Task, url: Url = None) -> None:
-    """Delete a task. Its versions stay: `softprompt rollback` brings it back."""
-    call("DELETE", f"/tasks/{quote(task, safe='')}", url=url)
-    typer.echo(f"{task} is deleted")
-
-
-def generate(  # noqa: PLR0913, PLR0917 - one argument per option
-    task: Annotated[str, Argument(help="Id of the task, or `base`")],
-    inputs: Annotated[str, Argument(help="Text, or a JSON object of fields when the task has several")],
-    max_new_tokens: Annotated[int | None, Option()] = None,
-    temperature: Annotated[float | None, Option()] = None,
-    url: Url = None,
-    as_json: AsJson = False,
-) -> None:
-    """Answer one input."""
-    parameters = {"max_new_tokens": max_new_tokens, "temperature": temperature}
-    given = {name: value for name, value in parameters.items() if value is not None}
-    body = {"task": task, "inputs": _inputs(inputs), "parameters": given}
-    answer = call("POST", "/generate", url=url, json=body).json()
-    if as_json:
-        show(answer)
-    else:
-        typer.echo(answer["generated_text"])
-
-
-def _inputs(text: str) -> Any:
-    """A JSON object is fields; everything else is text."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, dict) else text
-
-
-def _content(path: Path, query: dict[str, str]) -> bytes:
-    """The bytes to send. A PEFT directory is read for its type, which its weights alone do not say."""
-    try:
-        if not path.is_dir():
-            return path.read_bytes()
-        data, query["kind"] = read_directory(path)
-    except OSError as error:
-        fail(str(error))
-    except PromptError as error:
-        fail(f"{path}: {error.message}")
-    return data
+def _console() -> Console:
+    """As wide as the terminal; where there is none, nothing is cut."""
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDE)
+    return console

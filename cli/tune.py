@@ -7,12 +7,11 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 import typer
 
 from cli import options as o
-from cli.client import Url, call
+from cli.client import Url, asking
 from cli.loading import load_base
 from cli.notes import after, before, stopped_as
 from cli.places import PAGE, REPORT, beside, check, checkpoint, kept_as, ways, write
@@ -147,13 +146,13 @@ def _lengths(told: str | None, one: int) -> list[int]:
 
 
 def _publish(task: str, out: Path, file: PromptFile, url: str | None) -> None:
-    headers = {"Content-Type": "application/octet-stream"}
     try:
-        answer = call("PUT", f"/tasks/{quote(task, safe='')}", url=url, content=file.data, headers=headers)
+        with asking(url) as client:
+            version = client.tasks.publish(task, file.data).task["version"]
     except typer.Exit:
         typer.echo(f"{out} is safe: softprompt push {task} {out} publishes it", err=True)
         raise
-    typer.echo(f"published as {task}, version {answer.json()['version']}", err=True)
+    typer.echo(f"published as {task}, version {version}", err=True)
 
 
 def _check_ways_out(out: Path, data: Sequence[Path], push: str | None, url: str | None) -> None:
@@ -165,7 +164,8 @@ def _check_ways_out(out: Path, data: Sequence[Path], push: str | None, url: str 
     if push is not None and not is_task_id(push):
         raise ValueError("--push: no task can have this name")
     if push is not None:
-        call("GET", "/readyz", url=url)
+        with asking(url) as client:
+            client.ready()
 
 
 def _data(train: Path, eval_: Path | None, template: str, target: str) -> tuple[list[Example], list[Example]]:

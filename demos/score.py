@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.progress import track
 
-from cli.client import call, fail
+from cli.client import asking, fail
 from demos.recipes import DESIGNS, RECIPES, Recipe
 from prompt_store.prompt import PromptFile, build, parse
 from tuning.evaluation import Group, group
@@ -62,13 +62,13 @@ def _scored(name: str, file: PromptFile, recipe: Recipe, data: Path, url: str | 
     groups = group(test)
     found: dict[str, Any] = {"kind": file.metadata.kind, "rows": len(test), "inputs": len(groups)}
     if recipe.labels is not None:
-        answers = _ask(name, "/classify", "label", groups, url)
+        answers = _ask(name, groups, url, label=True)
         by_input = dict(zip((one.inputs[recipe.source] for one in groups), answers, strict=True))
         hits = sum(by_input[one.inputs[recipe.source]] == one.target for one in test)
         most, _ = Counter(recipe.example(row).target for row in parts.train).most_common(1)[0]
         majority = sum(one.target == most for one in test)
         return {**found, "test": {"accuracy": hits / len(test)}, "majority": majority / len(test)}
-    answers = _ask(name, "/generate", "generated_text", groups, url)
+    answers = _ask(name, groups, url, label=False)
     references = [one.references for one in groups]
     found["test"] = {metric: METRICS[metric](answers, references) for metric in recipe.metrics}
     copied = [_first_sentence(one.inputs[recipe.source]) for one in groups]
@@ -80,22 +80,27 @@ def _scored(name: str, file: PromptFile, recipe: Recipe, data: Path, url: str | 
     return found
 
 
-def _ask(name: str, route: str, key: str, groups: Sequence[Group], url: str | None) -> list[str]:
-    """One answer for each distinct input, in order."""
+def _ask(name: str, groups: Sequence[Group], url: str | None, *, label: bool) -> list[str]:
+    """One answer for each distinct input, in order: the likeliest label, or a text."""
     answers: list[str] = []
-    for start in track(range(0, len(groups), AT_ONCE), description=name):
-        requests = [{"task": name, "inputs": one.inputs} for one in groups[start : start + AT_ONCE]]
-        responses = call("POST", route, url=url, json={"requests": requests}).json()["responses"]
-        for response in responses:
-            if "error" in response:
-                fail(f"{name}: {response['error']['code']}: {response['error']['message']}")
-            answers.append(response[key])
+    with asking(url) as client:
+        for start in track(range(0, len(groups), AT_ONCE), description=name):
+            inputs = [one.inputs for one in groups[start : start + AT_ONCE]]
+            responses = (
+                client.classify_many([{"task": name, "inputs": one} for one in inputs])
+                if label
+                else client.generate_many([{"task": name, "inputs": one} for one in inputs])
+            )
+            for response in responses:
+                if "error" in response:
+                    fail(f"{name}: {response['error']['code']}: {response['error']['message']}")
+                answers.append(response["label"] if "label" in response else response["generated_text"])
     return answers
 
 
 def _publish(name: str, file: PromptFile, url: str | None) -> None:
-    headers = {"Content-Type": "application/octet-stream"}
-    call("PUT", f"/tasks/{name}", url=url, content=file.data, headers=headers)
+    with asking(url) as client:
+        client.tasks.publish(name, file.data)
 
 
 def _first_sentence(text: str) -> str:

@@ -19,6 +19,8 @@ EMBEDDED_TASKS = Path(__file__).parent / "default" / "tasks"
 MIN_KEY = 16
 OPEN_TO_STRANGERS = "an address that others reach needs SOFTPROMPT_API_KEY or SOFTPROMPT_ADMIN_KEY"
 LOOPBACK_NAMES = ("localhost",)
+CLIENTS_OWN = ("url",)
+"""What clients alone read: where the server is."""
 
 SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
@@ -175,32 +177,9 @@ class Settings(BaseSettings):
         return self.model is None
 
 
-class ClientSettings(BaseSettings):
-    """Where the command line's client finds a server, and with which key."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    url: str = "http://127.0.0.1:8000"
-    api_key: SecretStr | None = None
-    admin_key: SecretStr | None = None
-    api_key_file: str | None = None
-    admin_key_file: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_keys(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return _with_keys_of_files(given)
-
-    @property
-    def key(self) -> str | None:
-        """The first of the keys, an admin key before any other."""
-        chosen = self.admin_key or self.api_key
-        return chosen.get_secret_value().split(",")[0].strip() if chosen else None
-
-
 def unknown_variables() -> list[str]:
     """Names of SOFTPROMPT_* variables that nothing reads: a mistyped limit must not be ignored."""
-    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *ClientSettings.model_fields)}
+    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *CLIENTS_OWN)}
     tests_own = f"{PREFIX}TEST_"
     return sorted(
         name for name in os.environ if name.startswith(PREFIX) and not name.startswith(tests_own) and name not in known

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from server.config import ClientSettings, Settings, is_loopback, unknown_variables
+from server.config import Settings, is_loopback, unknown_variables
 
 KEY = "0123456789abcdef"
 
@@ -59,7 +59,6 @@ def test_several_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -
     settings = Settings()
     assert len(settings.api_key) == 2
     assert KEY not in repr(settings)
-    assert ClientSettings().key == KEY
 
 
 def test_keys_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,43 @@
+"""A running server, and the command as its users call it: a process, known by its exit code and what it says."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import base_folder, silence, site
+from tests.server.site import Site
+
+__all__ = ["base_folder", "silence", "site"]
+
+COMMAND = Path(sys.executable).parent / "softprompt"
+SECONDS = 120
+Softprompt = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment(url: str) -> dict[str, str]:
+    """Nothing of who runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SOFTPROMPT_", "COLUMNS"))}
+    return {**kept, "SOFTPROMPT_URL": url}
+
+
+@pytest.fixture
+def softprompt(site: Site, tmp_path: Path) -> Softprompt:
+    """The command in an empty folder, asking `site`. Keywords: `stdin`, and variables of the environment."""
+
+    def run(*arguments: str | Path, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *arguments],
+            input=stdin,
+            cwd=tmp_path,
+            env={**environment(site.url), **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+
+    return run
