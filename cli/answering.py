@@ -5,18 +5,16 @@ Knows lines and the client; how many are in flight at once is `flight`'s to keep
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from cli.client import FAILED, INTERRUPTED, asking, fail, note, told
 from cli.flight import fly
 from cli.lines import Answers, Line, ResumeError, read
+from cli.progress import progress
 from softprompt_client import SoftpromptError
 
 STANDARD = Path("-")
@@ -25,8 +23,6 @@ PATIENCE = 6
 OF_ONE_TASK = frozenset({"corrupt", "non_finite_output", "unsupported_kind", "version_not_visible", "wrong_base"})
 """Codes of 503 that say nothing about the next line."""
 OF_THE_KEY = frozenset({401, 403, 429})
-
-Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ def answer_file(job: Job) -> int:
         lines, total = _lines(job, stack)
         answers = _answers(job, stack, lines)
         client = stack.enter_context(asking(job.url, retries=PATIENCE))
-        tick = stack.enter_context(_progress(total, answers.kept))
+        tick = stack.enter_context(progress(total, answers.kept))
 
         def write(line: Line, answer: Mapping[str, Any]) -> None:
             answers.write(line, answer)
@@ -71,7 +67,7 @@ def render_file(job: Job) -> int:
         lines, total = _lines(job, stack)
         answers = Answers(sys.stdout.buffer)
         client = stack.enter_context(asking(job.url, retries=PATIENCE))
-        tick = stack.enter_context(_progress(total, 0))
+        tick = stack.enter_context(progress(total, 0))
 
         def write(line: Line, found: Mapping[str, Any]) -> None:
             nonlocal longest, tokens
@@ -151,16 +147,6 @@ def _answers(job: Job, stack: ExitStack, lines: Iterator[Line]) -> Answers:
     except ResumeError as error:
         fail(f"{job.out}: {error}; other requests want another --out")
     return answers
-
-
-@contextmanager
-def _progress(total: int | None, done: int) -> Iterator[Tick]:
-    """A bar on stderr, on a terminal alone."""
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("", total=total, completed=done)
-        yield lambda count: progress.advance(bar, count)
 
 
 def _failures(answers: Answers) -> str:

@@ -31,9 +31,9 @@ def task_ids(ctx: typer.Context, incomplete: str) -> list[str]:
         return []
 
 
-Url = Annotated[str | None, Option(help="Address of the server. Default SOFTPROMPT_URL, or http://127.0.0.1:8000")]
-AsJson = Annotated[bool, Option("--json", help="Print JSON: what the server answered")]
-TaskId = Annotated[str, Argument(help="Id of the task", autocompletion=task_ids, show_default=False)]
+Url = Annotated[str | None, Option(help="Address of the server. Default SOFTPROMPT_URL, or http://127.0.0.1:8000.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON: what the server answered.")]
+TaskId = Annotated[str, Argument(help="Id of the task.", autocompletion=task_ids, show_default=False)]
 
 
 @contextmanager

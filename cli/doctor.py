@@ -1,23 +1,22 @@
-"""`softprompt doctor`: what this machine and this store would do, without starting a server.
+"""`softprompt doctor`: what this machine and this store would do, without starting a server, and whether one answers.
 
-Every line is a check with its answer; the exit code is 1 when one of them failed.
+Every line is a check with its answer, and what to do where one failed; the exit code is then 1.
 """
 
-import os
-import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import torch
-import transformers
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 from typer import Option
 
+from cli import machine
+from cli.client import Url, show
+from cli.finding import Finding, printed
+from cli.loading import quietly
 from prompt_store.base import SUMS, damaged
 from prompt_store.errors import BaseDamaged, PromptError, StoreError
 from prompt_store.prompt import check_fits
@@ -28,85 +27,122 @@ from server.config import EMBEDDED_BASE, Settings, unknown_variables
 from server.engine.checkpoint import BadBase, locate
 from server.engine.model import BaseModel
 from server.lookup import computed_in
+from softprompt_client import Client, SoftpromptError
+from softprompt_client.errors import NO_ANSWER
 
 PAGE = 1000
+SERVER_SECONDS = 3.0
+"""For a server to say what it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`good` None: a fact, not a check."""
-
-    what: str
-    answer: str
-    good: bool | None = None
-
-
-def doctor(
+def doctor(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Annotated[str | None, Option(help="Model directory or Hub id; the embedded base if left out.")] = None,
-    store: Annotated[str | None, Option(help="Directory of the store. Default .store")] = None,
-    verify: Annotated[bool, Option("--verify", help="Read the whole base and every current prompt file")] = False,
+    store: Annotated[str | None, Option(help="Directory of the store. Default .store.")] = None,
+    weights: Annotated[
+        Literal["dtype", "int8"] | None, Option(help="int8: linear layers of 8 bits, as `serve` would have them.")
+    ] = None,
+    verify: Annotated[bool, Option("--verify", help="Read the whole base and every current prompt file.")] = False,
+    url: Url = None,
+    as_json: Annotated[bool, Option("--json", help="Print a list of findings: what, answer, good, advice.")] = False,
 ) -> None:
-    """Check the machine, the settings, the base and the store."""
-    given = {name: value for name, value in (("model", model), ("store", store)) if value is not None}
-    table = Table(show_header=False, box=None)
-    failed = False
-    for finding in _findings(given, verify=verify):
-        mark = {None: "", True: "ok", False: "FAILED"}[finding.good]
-        table.add_row(mark, finding.what, finding.answer)
-        failed = failed or finding.good is False
-    Console().print(table)
-    raise typer.Exit(int(failed))
+    """Check the machine, the settings, the base, the store and the server."""
+    quietly()
+    named = {"model": model, "store": store, "weights": weights}
+    given = {name: value for name, value in named.items() if value is not None}
+    findings = list(_findings(given, url, verify=verify))
+    if as_json:
+        show([asdict(finding) for finding in findings])
+    else:
+        printed(findings, Console(highlight=False))
+    raise typer.Exit(int(any(finding.good is False for finding in findings)))
 
 
-def _findings(given: dict[str, str], *, verify: bool) -> Iterator[Finding]:
-    yield Finding("machine", f"{platform.machine()}, {os.cpu_count()} CPUs, CUDA {torch.cuda.is_available()}")
-    yield Finding(
-        "python, torch, transformers", f"{platform.python_version()}, {torch.__version__}, {transformers.__version__}"
-    )
+def _findings(given: dict[str, str], url: str | None, *, verify: bool) -> Iterator[Finding]:
+    yield from machine.machine()
     unknown = unknown_variables()
-    yield Finding("variables", f"unknown: {', '.join(unknown)}" if unknown else "all known", not unknown)
+    advice = f"unset {' '.join(unknown)}; docs/operations.md lists them all" if unknown else None
+    said = f"unknown: {', '.join(unknown)}" if unknown else "all known"
+    yield Finding("variables", said, good=not unknown, advice=advice)
     try:
-        settings = Settings(**given)  # type: ignore[arg-type]  # model and store are strings
+        settings = Settings(**given)  # type: ignore[arg-type]  # strings, which pydantic checks
     except ValidationError as error:
-        yield Finding("settings", f"{error.error_count()} wrong", good=False)
-        return
+        faults = error.errors(include_url=False, include_input=False)
+        said = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'together'}: {fault['msg']}" for fault in faults)
+        yield Finding("settings", said, good=False, advice="the option or the SOFTPROMPT_ variable of that name")
+    else:
+        yield Finding("settings", "fit together", good=True)
+        yield from machine.limits(settings)
+        yield from _base_and_store(settings, verify=verify)
+    yield _server(url)
+
+
+def _base_and_store(settings: Settings, *, verify: bool) -> Iterator[Finding]:
     base, finding = _base(settings)
     yield finding
     if base is not None:
         yield Finding("weights", f"8 bits in {base.packed} linear layers" if base.int8 else "as the dtype")
-        yield Finding("native kernels", base.speedup)
-    if verify and base is not None:
-        yield _whole(settings)
+        if base.device.type == "cpu":
+            yield Finding("kernels for it", base.speedup)
+        yield from machine.memory(base, settings)
+        if verify:
+            yield _whole(settings)
     yield from _store(settings, base, verify=verify)
 
 
 def _base(settings: Settings) -> tuple[BaseModel | None, Finding]:
     try:
+        if finding := machine.too_large(_folder(settings)):
+            return None, finding
         base, _ = load_base(settings)
     except (BadBase, BaseDamaged, OSError, ValueError) as error:
-        return None, Finding("base", str(error), good=False)
+        advice = "--model and --weights: docs/operations.md says which bases are served, and on what"
+        return None, Finding("base", str(error), good=False, advice=advice)
     where = f"{base.base.name}, {str(base.dtype).removeprefix('torch.')} on {base.device}"
     return base, Finding("base", f"{where}, fingerprint {base.base.fingerprint}", good=True)
 
 
+def _folder(settings: Settings) -> Path:
+    return EMBEDDED_BASE if settings.model is None else locate(settings.model, settings.revision)
+
+
+def _server(url: str | None) -> Finding:
+    """Whether one answers, which is no fault if it does not."""
+    try:
+        with Client(url, timeout=SERVER_SECONDS, retries=0) as client:
+            info, number = client.info(), len(list(client.tasks.list()))
+    except ValueError as error:
+        return Finding("server", str(error), good=False, advice="--url or SOFTPROMPT_URL, like http://127.0.0.1:8000")
+    except SoftpromptError as error:
+        if error.code == NO_ANSWER:
+            return Finding("server", f"none at {client.url}", advice="softprompt serve, or --url for another address")
+        advice = (
+            "SOFTPROMPT_API_KEY or SOFTPROMPT_ADMIN_KEY" if error.status == 401 else "docs/errors.md, the server's log"
+        )
+        return Finding("server", f"{client.url} says {error}", good=False, advice=advice)
+    said = f"{client.url} serves {number} tasks on {info['model']} ({info['fingerprint'][:12]}), {info['dtype']}"
+    return Finding("server", f"{said} on {info['device']}, version {info['version']}", good=True)
+
+
 def _whole(settings: Settings) -> Finding:
     """Every byte of the base, where its sums were recorded."""
-    folder = EMBEDDED_BASE if settings.model is None else locate(settings.model, settings.revision)
-    found = damaged(folder)
+    found = damaged(_folder(settings))
     if found is None:
         return Finding("base, whole files", f"no {SUMS} beside the weights to compare with")
-    return Finding("base, whole files", f"damaged: {', '.join(found)}" if found else f"as {SUMS} says", not found)
+    said = f"damaged: {', '.join(found)}" if found else f"as {SUMS} says"
+    return Finding("base, whole files", said, not found, advice="fetch or copy the base anew" if found else None)
 
 
 def _store(settings: Settings, base: BaseModel | None, *, verify: bool) -> Iterator[Finding]:
     if "://" not in settings.store and not Path(settings.store).is_dir():
-        yield Finding("store", f"{settings.store} is not there yet")
+        yield Finding("store", f"{settings.store} is not there yet: serving makes it")
         return
     try:
         store = Store.open(settings.store)
         tasks = list(_tasks(store))
     except (StoreError, OSError, ValueError) as error:
-        yield Finding("store", str(error), good=False)
+        yield Finding(
+            "store", str(error), good=False, advice="--store or SOFTPROMPT_STORE: a directory of a store's own"
+        )
         return
     yield Finding("store", f"{settings.store}, {len(tasks)} tasks", good=True)
     if verify and base is not None:
@@ -127,9 +163,14 @@ def _verified(store: Store, task: Task, base: BaseModel, settings: Settings) -> 
         file = store.load(task)
         named = check_fits(file, base.base, max_norm=settings.max_norm, dtype=computed_in(base))
     except PromptError as error:
-        return Finding(task.name, f"version {task.version} does not fit: {error.message}", good=False)
+        return _spoilt(task, f"does not fit: {error.message}")
     except StoreError as error:
-        return Finding(task.name, f"version {task.version}: {error}", good=False)
+        return _spoilt(task, str(error))
     return Finding(
         task.name, f"version {task.version}, {'learnt on this base' if named else 'base not named'}", good=True
     )
+
+
+def _spoilt(task: Task, said: str) -> Finding:
+    advice = f"publish it again, or softprompt rollback {task.name} VERSION to a good one"
+    return Finding(task.name, f"version {task.version} {said}", good=False, advice=advice)

@@ -19,25 +19,25 @@ CONCURRENCY = 32
 def generate(  # noqa: PLR0913, PLR0917 - one argument per option
     task: Annotated[
         str | None,
-        Argument(help="Id of the task, or `base`: the bare model", autocompletion=task_ids, show_default=False),
+        Argument(help="Id of the task, or `base`: the bare model.", autocompletion=task_ids, show_default=False),
     ] = None,
     inputs: Annotated[
-        str | None, Argument(help="Text, or a JSON object of fields when the task has several", show_default=False)
+        str | None, Argument(help="Text, or a JSON object of fields when the task has several.", show_default=False)
     ] = None,
     file: Annotated[
         Path | None,
-        Option("--file", "-f", help='Requests, one JSON object a line: {"task", "inputs", "parameters"}; - is stdin'),
+        Option("--file", "-f", help='Requests, one JSON object a line: {"task", "inputs", "parameters"}; - is stdin.'),
     ] = None,
     out: Annotated[
-        Path | None, Option("--out", "-o", help="Their answers, in order; goes on where it was. Default -: stdout")
+        Path | None, Option("--out", "-o", help="Their answers, in order; goes on where it was. Default -: stdout.")
     ] = None,
-    concurrency: Annotated[int, Option(help="Requests of a file in flight", min=1, max=512)] = CONCURRENCY,
-    max_new_tokens: Annotated[int | None, Option(help="Default: the task's", show_default=False)] = None,
-    temperature: Annotated[float | None, Option(help="Default: the task's, else 0", show_default=False)] = None,
+    concurrency: Annotated[int, Option(help="Requests of a file in flight.", min=1, max=512)] = CONCURRENCY,
+    max_new_tokens: Annotated[int | None, Option(help="Default: the task's.", show_default=False)] = None,
+    temperature: Annotated[float | None, Option(help="Default: the task's, else 0.", show_default=False)] = None,
     seed: Annotated[
-        int | None, Option(help="What is drawn. Default: any; for a file 0", min=0, show_default=False)
+        int | None, Option(help="What is drawn. Default: any; for a file 0.", min=0, show_default=False)
     ] = None,
-    dry_run: Annotated[bool, Option("--dry-run", help="Show what would be sent, and generate nothing")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show what would be sent, and generate nothing.")] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,28 +1,40 @@
-"""`softprompt`: the command and its subcommands. Knows their names and where each is written, and nothing else."""
+"""`softprompt`: the command and its subcommands. Knows their names, where each is written and what it is for."""
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from server.waiting import spin_shortly
 
+
+class Place(NamedTuple):
+    """A command's module, the first line of its help, and its function where that has another name."""
+
+    module: str
+    help: str
+    function: str | None = None
+
+
 COMMANDS = {
-    "serve": "cli.serve",
-    "tune": "cli.tune",
-    "eval": "cli.evaluate",
-    "tasks": "cli.tasks",
-    "push": "cli.tasks",
-    "pull": "cli.tasks",
-    "rollback": "cli.tasks",
-    "rm": "cli.tasks",
-    "generate": "cli.generate",
-    "doctor": "cli.doctor",
+    "serve": Place("cli.serve", "Serve one frozen base and the tasks of a store."),
+    "tasks": Place("cli.tasks", "List tasks, or show one with its versions."),
+    "push": Place("cli.tasks", "Publish a version of a task."),
+    "pull": Place("cli.tasks", "Download the prompt file of a version."),
+    "rollback": Place("cli.tasks", "Make a new version with the content of an old one."),
+    "rm": Place("cli.tasks", "Delete a task. Its versions stay: `softprompt rollback` brings it back."),
+    "generate": Place("cli.generate", "Answer one input, or a file of them."),
+    "tune": Place(
+        "cli.tune", "Learn a task on a frozen base, by one method or several; write the best prompt file and a report."
+    ),
+    "eval": Place("cli.evaluate", "Judge prompt files on held-out rows, as they would be served.", "evaluate"),
+    "bench": Place("cli.bench", "Load a running server and measure it."),
+    "doctor": Place("cli.doctor", "Check the machine, the settings, the base, the store and the server."),
 }
-"""Name of a command and the module that holds its function, which has the same name but for FUNCTIONS."""
-FUNCTIONS = {"eval": "evaluate"}
+LISTING = "softprompt.listing"
+"""In a context while commands are listed, for help or for a shell."""
 
 
 class Lazily(TyperGroup):
@@ -31,16 +43,27 @@ class Lazily(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - likewise
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
+        place = COMMANDS[cmd_name]
+        if LISTING in ctx.meta:
+            return TyperCommand(cmd_name, help=place.help)
         spin_shortly()
         alone = typer.Typer(add_completion=False)
-        alone.command(cmd_name)(getattr(import_module(COMMANDS[cmd_name]), FUNCTIONS.get(cmd_name, cmd_name)))
+        alone.command(cmd_name)(getattr(import_module(place.module), place.function or cmd_name))
         return typer.main.get_command(alone)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.meta[LISTING] = True
+        super().format_help(ctx, formatter)
 
-app = typer.Typer(cls=Lazily, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        ctx.meta[LISTING] = True
+        return super().shell_complete(ctx, incomplete)
+
+
+app = typer.Typer(cls=Lazily, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _tell_version(asked: bool) -> None:

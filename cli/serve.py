@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
+from cli.finding import size
 from cli.loading import quietly
 from prompt_store.errors import BaseDamaged, StoreError
 from server.app import Started
@@ -23,36 +24,40 @@ CANNOT_START = 2
 
 def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     model: Annotated[str | None, Option(help="Model directory or Hub id; the embedded base if left out.")] = None,
-    store: Annotated[str | None, Option(help="Where tasks are kept: a directory, or memory://. Default .store")] = None,
-    jobs: Annotated[str | None, Option(help="Folder of tuning jobs, empty for none. Default .jobs")] = None,
-    host: Annotated[str | None, Option(help="Address to bind. Default 127.0.0.1")] = None,
-    port: Annotated[int | None, Option(help="Port to bind, 0 for any. Default 8000")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"] | None, Option(help="Default auto")] = None,
+    store: Annotated[
+        str | None, Option(help="Where tasks are kept: a directory, or memory://. Default .store.")
+    ] = None,
+    jobs: Annotated[str | None, Option(help="Folder of tuning jobs, empty for none. Default .jobs.")] = None,
+    host: Annotated[str | None, Option(help="Address to bind. Default 127.0.0.1.")] = None,
+    port: Annotated[int | None, Option(help="Port to bind, 0 for any. Default 8000.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"] | None, Option(help="Default auto.")] = None,
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"] | None,
-        Option(help="Default auto: bfloat16, or float32 for a small base on a CPU"),
+        Option(help="Default auto: bfloat16, or float32 for a small base on a CPU."),
     ] = None,
     weights: Annotated[
-        Literal["dtype", "int8"] | None, Option(help="int8: linear layers of 8 bits, faster and a little coarser")
+        Literal["dtype", "int8"] | None, Option(help="int8: linear layers of 8 bits, faster and a little coarser.")
     ] = None,
-    threads: Annotated[int | None, Option(help="Threads of the engine. Default: torch's own choice")] = None,
-    max_total_tokens: Annotated[int | None, Option(help="Longest sequence. Default: the base's context")] = None,
-    kv_budget: Annotated[str | None, Option(help="Memory for keys and values, like 4GiB")] = None,
-    prompt_budget: Annotated[str | None, Option(help="Memory for soft prompts, like 512MiB")] = None,
-    text_budget: Annotated[str | None, Option(help="Memory for texts that requests of a task begin with alike")] = None,
-    pin: Annotated[str | None, Option(help="Tasks whose soft prompts leave the memory last, like a,b")] = None,
-    tls_cert: Annotated[str | None, Option(help="Serve https: certificate and chain, a PEM file")] = None,
-    tls_key: Annotated[str | None, Option(help="Its key, a PEM file, unless the certificate's has it")] = None,
-    tls_key_password_file: Annotated[str | None, Option(help="File with the key's password")] = None,
-    tls_client_ca: Annotated[str | None, Option(help="PEM file: let in only clients whom it signed")] = None,
-    revision: Annotated[str | None, Option(help="Revision of a Hub id")] = None,
+    threads: Annotated[int | None, Option(help="Threads of the engine. Default: torch's own choice.")] = None,
+    max_total_tokens: Annotated[int | None, Option(help="Longest sequence. Default: the base's context.")] = None,
+    kv_budget: Annotated[str | None, Option(help="Memory for keys and values, like 4GiB.")] = None,
+    prompt_budget: Annotated[str | None, Option(help="Memory for soft prompts, like 512MiB.")] = None,
+    text_budget: Annotated[
+        str | None, Option(help="Memory for texts that requests of a task begin with alike.")
+    ] = None,
+    pin: Annotated[str | None, Option(help="Tasks whose soft prompts leave the memory last, like a,b.")] = None,
+    tls_cert: Annotated[str | None, Option(help="Serve https: certificate and chain, a PEM file.")] = None,
+    tls_key: Annotated[str | None, Option(help="Its key, a PEM file, unless the certificate's has it.")] = None,
+    tls_key_password_file: Annotated[str | None, Option(help="File with the key's password.")] = None,
+    tls_client_ca: Annotated[str | None, Option(help="PEM file: let in only clients whom it signed.")] = None,
+    revision: Annotated[str | None, Option(help="Revision of a Hub id.")] = None,
     native: Annotated[
-        bool | None, Option("--native/--no-native", help="Kernels in C where they were compiled. Default: yes")
+        bool | None, Option("--native/--no-native", help="Kernels in C where they were compiled. Default: yes.")
     ] = None,
     deterministic: Annotated[
-        bool | None, Option("--deterministic", help="No neighbour changes a bit of an answer's logits; slower")
+        bool | None, Option("--deterministic", help="No neighbour changes a bit of an answer's logits; slower.")
     ] = None,
-    insecure: Annotated[bool | None, Option("--insecure", help="Let others in without keys")] = None,
+    insecure: Annotated[bool | None, Option("--insecure", help="Let others in without keys.")] = None,
 ) -> None:
     """Serve one frozen base and the tasks of a store.
 
@@ -96,10 +101,10 @@ def announce(settings: Settings, up: Started) -> None:
         "threads": settings.threads or torch.get_num_threads(),
         "native kernels": engine.base.speedup,
         "longest sequence": f"{engine.max_total_tokens} tokens{_context(settings, engine.max_total_tokens)}",
-        "at once": f"{snapshot.slots} sequences, keys and values within {_size(settings.kv_budget)}",
-        "soft prompts in memory": f"within {_size(settings.prompt_budget)}",
+        "at once": f"{snapshot.slots} sequences, keys and values within {size(settings.kv_budget)}",
+        "soft prompts in memory": f"within {size(settings.prompt_budget)}",
         "pinned": ", ".join(settings.pin) or "none",
-        "texts in memory": f"within {_size(settings.text_budget)}",
+        "texts in memory": f"within {size(settings.text_budget)}",
         "the same bits in any batch": "yes" if settings.deterministic else "no",
         "store": settings.store,
         "tasks": _tasks(settings, up),
@@ -119,10 +124,6 @@ def _tasks(settings: Settings, up: Started) -> str:
     if up.desk.room.tasks.store.list(limit=1)[0]:
         return "those of the store"
     return "none yet" if settings.embedded else "none yet: the packaged ones fit the embedded base only"
-
-
-def _size(number: int) -> str:
-    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
 
 
 def _line(fault: Any) -> str:

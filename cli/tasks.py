@@ -28,10 +28,10 @@ DIGEST = 12
 
 def tasks(
     task: Annotated[
-        str | None, Argument(help="Show this one and its versions", autocompletion=task_ids, show_default=False)
+        str | None, Argument(help="Show this one and its versions.", autocompletion=task_ids, show_default=False)
     ] = None,
-    kind: Annotated[Kind | None, Option(help="Only of this kind", show_default=False)] = None,
-    search: Annotated[str, Option(help="Only ids that begin so", show_default=False)] = "",
+    kind: Annotated[Kind | None, Option(help="Only of this kind.", show_default=False)] = None,
+    search: Annotated[str, Option(help="Only ids that begin so.", show_default=False)] = "",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -49,14 +49,14 @@ def tasks(
 
 def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upload
     task: TaskId,
-    path: Annotated[Path, Argument(help="Prompt file, PEFT directory or adapter_model.safetensors, or .json")],
-    template: Annotated[str | None, Option(help="Of a bare PEFT file. Default {input}")] = None,
-    target_delimiter: Annotated[str | None, Option(help="Of a bare PEFT file. Default one space")] = None,
-    labels: Annotated[str | None, Option(help="Of a bare PEFT file, comma-separated")] = None,
-    description: Annotated[str | None, Option(help="Of a bare PEFT file")] = None,
-    task_index: Annotated[int | None, Option(help="Of a multitask PEFT file: which task")] = None,
-    kind: Annotated[Kind | None, Option(help="Of a bare PEFT file whose width fits two kinds")] = None,
-    create_only: Annotated[bool, Option("--create-only", help="Fail if the task is there already")] = False,
+    path: Annotated[Path, Argument(help="Prompt file, PEFT directory or adapter_model.safetensors, or .json.")],
+    template: Annotated[str | None, Option(help="Of a bare PEFT file. Default {input}.")] = None,
+    target_delimiter: Annotated[str | None, Option(help="Of a bare PEFT file. Default one space.")] = None,
+    labels: Annotated[str | None, Option(help="Of a bare PEFT file, comma-separated.")] = None,
+    description: Annotated[str | None, Option(help="Of a bare PEFT file.")] = None,
+    task_index: Annotated[int | None, Option(help="Of a multitask PEFT file: which task.")] = None,
+    kind: Annotated[Kind | None, Option(help="Of a bare PEFT file whose width fits two kinds.")] = None,
+    create_only: Annotated[bool, Option("--create-only", help="Fail if the task is there already.")] = False,
     url: Url = None,
 ) -> None:
     """Publish a version of a task."""
@@ -84,9 +84,9 @@ def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upl
 
 def pull(
     task: TaskId,
-    out: Annotated[Path, Option("--out", "-o", help="Where the prompt file goes")],
-    version: Annotated[int | None, Option(help="Default: the current one")] = None,
-    as_peft: Annotated[bool, Option("--peft", help="Write a directory that PEFT loads")] = False,
+    out: Annotated[Path, Option("--out", "-o", help="Where the prompt file goes.")],
+    version: Annotated[int | None, Option(help="Default: the current one.")] = None,
+    as_peft: Annotated[bool, Option("--peft", help="Write a directory that PEFT loads.")] = False,
     url: Url = None,
 ) -> None:
     """Download the prompt file of a version."""
@@ -105,7 +105,9 @@ def pull(
     typer.echo(f"version {number}, {len(file.data)} bytes, digest {file.digest}")
 
 
-def rollback(task: TaskId, version: Annotated[int, Argument(help="Whose content comes back")], url: Url = None) -> None:
+def rollback(
+    task: TaskId, version: Annotated[int, Argument(help="Whose content comes back.")], url: Url = None
+) -> None:
     """Make a new version with the content of an old one."""
     with asking(url) as client:
         found = client.tasks.rollback(task, version).task

@@ -79,6 +79,11 @@ def generate_request(request: Mapping[str, Any]) -> Call[Generated]:
     return Call("POST", "/generate", answer, dict(request))
 
 
+def stream_request(request: Mapping[str, Any]) -> Call[StreamEvent]:
+    """The answer of such a request token by token."""
+    return Call("POST", "/generate_stream", answer, dict(request))
+
+
 def render_request(request: Mapping[str, Any]) -> Call[Rendered]:
     """What would be sent of such a request; its parameters change nothing of it."""
     return Call("POST", "/render", answer, {name: value for name, value in request.items() if name != "parameters"})

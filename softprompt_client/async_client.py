@@ -97,6 +97,7 @@ class AsyncClient:
     classify_many = _sent(asking.classify_many)
     render = _sent(asking.render)
     generate_request = _sent(asking.generate_request)
+    stream_request = _streamed(asking.stream_request)
     render_request = _sent(asking.render_request)
     info = _sent(asking.info)
     ready = _sent(asking.ready)

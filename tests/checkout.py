@@ -7,7 +7,18 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("server", "prompt_store", "tuning", "cli", "softprompt_client", "pretraining", "benchmarks", "demos", "docker", "tests")
+ROOMS = (
+    "server",
+    "prompt_store",
+    "tuning",
+    "cli",
+    "softprompt_client",
+    "pretraining",
+    "benchmarks",
+    "demos",
+    "docker",
+    "tests",
+)
 
 
 @cache

@@ -1,14 +1,18 @@
-"""`softprompt doctor` finds what a start would not: bytes in the middle of a tensor."""
+"""`softprompt doctor` finds what a start would not, and says what to do."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
 from prompt_store.base import damaged, fingerprint, write_sums
+from tests.cli.conftest import Softprompt
 from tests.models import save
+from tests.server.site import Site
+from tests.server.site import site as running
 
 
 def doctor(base: Path, store: Path) -> tuple[int, str]:
@@ -44,3 +48,70 @@ def test_a_file_that_is_gone_is_damaged(tmp_path: Path, name: str) -> None:
     assert damaged(base) == []
     (base / name).unlink()
     assert damaged(base) == [name]
+
+
+def found(softprompt: Softprompt, *arguments: str | Path, **variables: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The exit code, and the findings by what they are about."""
+    done = softprompt("doctor", *arguments, "--json", **variables)
+    return done.returncode, {one["what"]: one for one in json.loads(done.stdout)}
+
+
+def failed(findings: dict[str, dict[str, Any]]) -> list[str]:
+    return [what for what, one in findings.items() if one["good"] is False]
+
+
+def test_a_machine_that_serves_is_told_on_a_screen_of_80_columns(
+    softprompt: Softprompt, site: Site, base_folder: Path
+) -> None:
+    """Machine, settings, base, memory, store and the server that answers; nothing is cut, nothing failed."""
+    done = softprompt("doctor", "--model", base_folder, COLUMNS="80")
+    assert done.returncode == 0, done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "\u2026" not in done.stdout
+    code, findings = found(softprompt, "--model", base_folder)
+    assert (code, failed(findings)) == (0, [])
+    wanted = {"machine", "CPU features", "preloads", "open files", "disk of the store", "memory", "base", "server"}
+    assert wanted <= findings.keys()
+    assert findings["server"]["good"]
+    assert site.url in findings["server"]["answer"]
+
+
+def test_what_a_setting_breaks_is_told_with_what_to_do(
+    softprompt: Softprompt, base_folder: Path, tmp_path: Path
+) -> None:
+    """One thing wrong at a time, and that alone fails."""
+    (tmp_path / "file").write_text("")
+    broken: tuple[tuple[str, list[str | Path], dict[str, str]], ...] = (
+        ("variables", [], {"SOFTPROMPT_MODLE": "x"}),
+        ("settings", [], {"SOFTPROMPT_PORT": "70000"}),
+        ("base", ["--weights", "int8"], {"SOFTPROMPT_NATIVE": "false"}),
+        ("base", ["--model", tmp_path], {}),
+        ("memory", [], {"SOFTPROMPT_PROMPT_BUDGET": "100T"}),
+        ("disk of the store", ["--store", tmp_path / "file"], {}),
+        ("server", ["--url", "here"], {}),
+    )
+    for what, arguments, variables in broken:
+        model: list[str | Path] = [] if "--model" in arguments else ["--model", base_folder]
+        code, findings = found(softprompt, *model, *arguments, **variables)
+        assert (code, failed(findings)) == (1, [what])
+        assert findings[what]["advice"]
+
+
+def test_a_server_that_is_not_there_is_no_fault(softprompt: Softprompt, base_folder: Path) -> None:
+    """Doctor is for before the start too."""
+    code, findings = found(softprompt, "--model", base_folder, "--url", "http://127.0.0.1:1")
+    assert code == 0
+    assert findings["server"]["answer"] == "none at http://127.0.0.1:1"
+    assert findings["server"]["advice"]
+
+
+def test_a_damaged_task_is_told_with_the_way_back(softprompt: Softprompt, base_folder: Path, tmp_path: Path) -> None:
+    """`--verify` reads every current file of the store."""
+    with running(base_folder, tmp_path / "store") as other:
+        digest = other.publish("hurt", soft=2)["digest"]
+    (blob,) = (path for path in (tmp_path / "store").rglob("*") if path.is_file() and digest in path.name)
+    blob.chmod(0o600)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    code, findings = found(softprompt, "--model", base_folder, "--store", tmp_path / "store", "--verify")
+    assert (code, failed(findings)) == (1, ["hurt"])
+    assert "softprompt rollback hurt" in findings["hurt"]["advice"]

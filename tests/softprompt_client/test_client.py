@@ -63,7 +63,9 @@ def test_a_task_is_asked_whole_many_at_once_and_token_by_token(client: Waiting, 
     good, bad = client.generate_many([{"task": name, "inputs": "hello"}, {"task": "none", "inputs": "x"}])
     assert good["generated_text"] == whole["generated_text"]
     assert bad["error"]["code"] == "task_not_found"
-    assert client.generate_request({"task": name, "inputs": "hello"})["generated_text"] == whole["generated_text"]
+    request = {"task": name, "inputs": "hello"}
+    assert client.generate_request(request)["generated_text"] == whole["generated_text"]
+    assert client.stream_request(request)[-1]["generated_text"] == whole["generated_text"]
 
 
 def test_labels_are_scored_and_a_prompt_is_shown(client: Waiting, name: str) -> None:

@@ -1,0 +1,107 @@
+"""`softprompt tasks`, push, pull, rollback, rm as processes, against a server."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prompt_store.prompt import parse
+from tests.cli.conftest import Softprompt
+from tests.server.site import Site, embeddings
+from tests.softprompt_client.conftest import response, scripted
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    """Of the ids of this test alone."""
+    return f"c-{abs(hash(request.node.name))}"
+
+
+def ids(text: str) -> list[str]:
+    return [task["id"] for task in json.loads(text)]
+
+
+def test_a_list_is_narrowed_by_the_server(softprompt: Softprompt, site: Site, prefix: str) -> None:
+    """By kind and by how ids begin; the table has a row for each, --json the server's objects."""
+    site.publish(f"{prefix}-soft", soft=2)
+    site.publish(f"{prefix}-text", "Say {input}:", description="says it")
+    assert ids(softprompt("tasks", "--search", prefix, "--json").stdout) == [f"{prefix}-soft", f"{prefix}-text"]
+    assert ids(softprompt("tasks", "--search", prefix, "--kind", "text", "--json").stdout) == [f"{prefix}-text"]
+    table = softprompt("tasks", "--search", prefix).stdout
+    assert f"{prefix}-soft" in table
+    assert "says it" in table
+    assert softprompt("tasks", "--kind", "none").returncode == 2
+
+
+def test_one_task_is_shown_with_its_versions(softprompt: Softprompt, site: Site, prefix: str) -> None:
+    """What it is, and its history, newest first."""
+    site.publish(prefix, "Say {input}:", labels=["a", "b"])
+    site.publish(prefix, "Tell {input}:")
+    shown = softprompt("tasks", prefix).stdout
+    assert "Tell {input}:" in shown
+    assert shown.count("publish") == 2
+    found = json.loads(softprompt("tasks", prefix, "--json").stdout)
+    assert (found["version"], [line["version"] for line in found["versions"]]) == (2, [2, 1])
+    absent = softprompt("tasks", f"{prefix}-absent")
+    assert (absent.returncode, absent.stderr.startswith("softprompt: 404 task_not_found: ")) == (1, True)
+    assert softprompt("tasks", prefix, "--search", "x").returncode == 2
+
+
+def test_a_file_goes_there_and_comes_back(softprompt: Softprompt, site: Site, prefix: str, tmp_path: Path) -> None:
+    """Pushed, pushed again, pulled, pulled for PEFT and pushed from there."""
+    file = embeddings(site.base, "{input}", 3)
+    (tmp_path / "file").write_bytes(file.data)
+    assert softprompt("push", prefix, "file").stdout == f"{prefix} is now version 1, digest {file.digest}\n"
+    assert softprompt("push", prefix, "file").stdout == f"{prefix} already was version 1, digest {file.digest}\n"
+    assert "412 precondition_failed" in softprompt("push", prefix, "file", "--create-only").stderr
+    assert softprompt("pull", prefix, "--out", "back").returncode == 0
+    assert (tmp_path / "back").read_bytes() == file.data
+    assert softprompt("pull", prefix, "--peft", "--out", "peft").returncode == 0
+    assert softprompt("push", prefix, "peft", "--template", "Q {input}", "--labels", "a,b").returncode == 0
+    found = site.http.get(f"/tasks/{prefix}").json()
+    assert (found["template"], found["labels"]) == ("Q {input}", ["a", "b"])
+    assert parse(file.data).prompt.length == found["length"]
+    (tmp_path / "text.json").write_text('{"template": "Say {input}"}')
+    assert "version 3" in softprompt("push", prefix, "text.json").stdout
+
+
+def test_a_version_comes_back_and_a_task_goes(softprompt: Softprompt, site: Site, prefix: str) -> None:
+    """Rolled back, deleted, and brought back."""
+    site.publish(prefix, "A {input}")
+    site.publish(prefix, "B {input}")
+    assert f"{prefix} is now version 3" in softprompt("rollback", prefix, "1").stdout
+    assert softprompt("rm", prefix).stdout == f"{prefix} is deleted\n"
+    assert softprompt("rm", prefix).returncode == 1
+    assert f"{prefix} is now version 5" in softprompt("rollback", prefix, "2").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["push", "t", "absent"], "absent"),
+        (["push", "t", "."], "a PEFT directory holds"),
+        (["push", "bad name", "empty"], "400 invalid_task_id"),
+        (["push", "t", "empty"], "422 file_too_short"),
+        (["tasks", "--url", "localhost:8000"], "localhost:8000 is no address"),
+        (["tasks", "--url", "http://127.0.0.1:1"], "http://127.0.0.1:1 did not answer ("),
+    ],
+)
+def test_what_goes_wrong_is_said_in_a_line(
+    softprompt: Softprompt, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    """With exit code 1 and nothing on stdout."""
+    (tmp_path / "empty").write_bytes(b"")
+    done = softprompt(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert done.stderr.startswith("softprompt: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_key_of_the_environment_is_shown_to_the_server(softprompt: Softprompt) -> None:
+    """An admin key before any other."""
+    page = b'{"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false}'
+    with scripted(response(200, page)) as server:
+        keys = {"SOFTPROMPT_API_KEY": "one", "SOFTPROMPT_ADMIN_KEY": "two,three"}
+        assert softprompt("tasks", "--json", SOFTPROMPT_URL=server.url, **keys).stdout == "[]\n"
+    assert b"authorization: bearer two\r\n" in server.heard[0].lower()
