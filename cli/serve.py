@@ -24,9 +24,7 @@ CANNOT_START = 2
 
 def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     model: Annotated[str | None, Option(help="Model directory or Hub id; the embedded base if left out.")] = None,
-    store: Annotated[
-        str | None, Option(help="Where tasks are kept: a directory, or memory://. Default .store.")
-    ] = None,
+    store: Annotated[str | None, Option(help="Where tasks are: a directory, or memory://. Default .store.")] = None,
     jobs: Annotated[str | None, Option(help="Folder of tuning jobs, empty for none. Default .jobs.")] = None,
     host: Annotated[str | None, Option(help="Address to bind. Default 127.0.0.1.")] = None,
     port: Annotated[int | None, Option(help="Port to bind, 0 for any. Default 8000.")] = None,
@@ -42,9 +40,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     max_total_tokens: Annotated[int | None, Option(help="Longest sequence. Default: the base's context.")] = None,
     kv_budget: Annotated[str | None, Option(help="Memory for keys and values, like 4GiB.")] = None,
     prompt_budget: Annotated[str | None, Option(help="Memory for soft prompts, like 512MiB.")] = None,
-    text_budget: Annotated[
-        str | None, Option(help="Memory for texts that requests of a task begin with alike.")
-    ] = None,
+    text_budget: Annotated[str | None, Option(help="Memory for texts that requests begin with alike.")] = None,
     pin: Annotated[str | None, Option(help="Tasks whose soft prompts leave the memory last, like a,b.")] = None,
     tls_cert: Annotated[str | None, Option(help="Serve https: certificate and chain, a PEM file.")] = None,
     tls_key: Annotated[str | None, Option(help="Its key, a PEM file, unless the certificate's has it.")] = None,

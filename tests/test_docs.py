@@ -3,9 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from cli.main import COMMANDS, Lazily, app
 from server.config import Settings
 from server.errors import table
 from server.parameters import Parameters
@@ -55,3 +58,27 @@ def test_decisions_are_numbered_and_dated() -> None:
     assert [int(page[:4]) for page in pages] == list(range(1, len(pages) + 1))
     assert all(re.search(r"^\d{4}-\d\d-\d\d", (folder / page).read_text(), re.MULTILINE) for page in pages)
     assert all(page in (folder / "README.md").read_text() for page in pages)
+
+
+def test_the_command_line_is_documented() -> None:
+    """docs/cli.md has a section for each command: an example, and every argument and option with its help."""
+    sections = re.split(r"^## ", text(Path("docs/cli.md")), flags=re.MULTILINE)
+    found = {section.split("\n", 1)[0]: section for section in sections}
+    assert [name for name in found if name.startswith("softprompt ")] == [f"softprompt {name}" for name in COMMANDS]
+    group = typer.main.get_command(app)
+    assert isinstance(group, Lazily)
+    with group.make_context("softprompt", ["--help"], resilient_parsing=True) as context:
+        for name, place in COMMANDS.items():
+            section, command = found[f"softprompt {name}"], group.get_command(context, name)
+            assert f"```\nsoftprompt {name} " in section
+            assert place.help in section
+            assert re.findall(r"^\| (`.+) \|$", section, re.MULTILINE) == [
+                f"`{shown(one)}` | " + one.help.replace("|", r"\|") for one in command.params if one.name != "help"
+            ]
+
+
+def shown(parameter: Any) -> str:
+    """An option by all its names, an argument in capitals."""
+    if parameter.param_type_name == "option":
+        return ", ".join([*parameter.opts, *parameter.secondary_opts])
+    return str(parameter.name).upper()

@@ -1,14 +1,18 @@
 """The examples as the pages print them, against a server on the embedded base."""
 
+import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import httpx
+import numpy as np
 
 from tests.checkout import ROOT, text
 from tests.e2e.process import serving
 from tests.server.jobs.conftest import client_of
+from tests.server.site import peft_file
 
 PIP = "pip install"
 """The tests have installed it already."""
@@ -36,6 +40,41 @@ def test_the_example_asks_tasks_with_openais_client() -> None:
         body = {"task": "restaurant", "inputs": asked, "parameters": {"max_new_tokens": 40}}
         own = httpx.post(f"{process.url}/generate", json=body).json()
         assert restaurant == f"restaurant: {own['generated_text']}"
+
+
+def test_the_example_asks_and_changes_tasks_with_our_own_client() -> None:
+    """Waiting and at once: answers, a stream, labels, a task that comes and goes."""
+    with serving("--store", "memory://") as (process, _):
+        said = dict(line.split(": ", 1) for line in example("docs/client.md", process.url).stdout.splitlines())
+        assert said["intent"] == "music, version 1"
+        asked = {"mr": "name[Aromi], eatType[coffee shop], food[Italian], area[riverside]"}
+        body = {"task": "restaurant", "inputs": asked, "parameters": {"max_new_tokens": 40}}
+        assert said["restaurant"] == httpx.post(f"{process.url}/generate", json=body).json()["generated_text"]
+        assert said["likeliest"].startswith("music (0.")
+        assert said["history, newest first"] == "rollback, publish, publish"
+        assert said["afterwards"] == "404 task_not_found, worth another try: False"
+        assert said["at once"] == "music, weather, playlist"
+        tasks = httpx.get(f"{process.url}/tasks?kind=embeddings").json()["data"]
+        assert said["tasks with learnt embeddings"] == str(len(tasks))
+
+
+def test_curl_needs_nothing_of_ours(tmp_path: Path) -> None:
+    """Every route of our own, a prompt file to and fro, and a template in the query, braces and all."""
+    with serving("--store", "memory://") as (process, client):
+        hidden = json.loads(text(Path("server/default/base/config.json")))["hidden_size"]
+        (tmp_path / "adapter_model.safetensors").write_bytes(peft_file(np.full((4, hidden), 0.01)))
+        command = ["sh", "docs/examples/curl.sh", str(tmp_path / "adapter_model.safetensors")]
+        environment = {**os.environ, "SOFTPROMPT_URL": process.url}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said = dict(re.findall(r"^([a-z]+): (.*)$", done.stdout, re.MULTILINE))
+        assert json.loads(said["generate"])["generated_text"] == "music"
+        assert json.loads(said["several"])["responses"][0]["generated_text"] == "weather"
+        assert json.loads(said["peft"])["template"] == "{text} Mood:"
+        assert json.loads(said["publish"])["digest"] == json.loads(said["task"])["digest"]
+        assert json.loads(said["rollback"])["version"] == 3
+        left = [task["id"] for task in client.get("/tasks", params={"search": "curl-"}).json()["data"]]
+        assert left == []
 
 
 def test_the_example_teaches_a_running_server_a_task(tmp_path: Path) -> None:
