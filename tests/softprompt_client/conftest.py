@@ -84,6 +84,7 @@ class Scripted:
             with connection:
                 self.heard.append(_request(connection))
                 connection.sendall(said)
+        self._listener.close()  # whoever asks more often is refused, and so is seen
 
 
 def _request(connection: socket.socket) -> bytes:
