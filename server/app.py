@@ -86,6 +86,8 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
         packaged = await publish_files(wanted, desk)
         await _bring_pinned(room.tasks, settings.pin)
         jobs = await _jobs(learning, desk)
+        if isinstance(jobs, Jobs):
+            meter.watch_jobs(jobs.records.counts)
         await run_sync(give_back)  # what loading needed
         yield Started(desk, packaged, jobs)
     finally:

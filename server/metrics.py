@@ -3,9 +3,17 @@
 Knows numbers and their labels, and asks the engine for a snapshot when it is scraped; no requests, no HTTP.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -15,9 +23,10 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # when a series bega
 
 OTHER = "other"
 """The label of all tasks beyond the first `most`: a series for each of thousands would be thousands of series."""
-SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Seconds: a token, and what people wait for."""
+TOKEN = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+WAIT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+WHOLE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""Seconds: a token, what people wait for, and a whole answer, which may be long."""
 
 
 class Meter:
@@ -28,13 +37,14 @@ class Meter:
         self._named: set[str] = set()
         self._most = most
         registry.register(_Engine(snapshot))
+        ProcessCollector(registry=registry)  # Linux alone has what it reads; its names are those of every process
         Info("softprompt", "What is served", registry=registry).info(about)
         task = ("task",)
-        self._first = _histogram("time_to_first_token", "From the request to its first token", LONG, task, registry)
-        self._between = _histogram("time_per_output_token", "Between tokens, mean of a request", SHORT, task, registry)
-        self._whole = _histogram("e2e_request_latency", "From the request to its last token", LONG, task, registry)
-        self._queue = _histogram("request_queue_time", "From the queue to the batch", LONG, task, registry)
-        self._load = _histogram("prompt_load", "Reading a version's soft prompt from the store", LONG, (), registry)
+        self._first = _histogram("time_to_first_token", "From the request to its first token", WAIT, task, registry)
+        self._between = _histogram("time_per_output_token", "Between tokens, mean of a request", TOKEN, task, registry)
+        self._whole = _histogram("e2e_request_latency", "From the request to its last token", WHOLE, task, registry)
+        self._queue = _histogram("request_queue_time", "From the queue to the batch", WAIT, task, registry)
+        self._load = _histogram("prompt_load", "Reading a version's soft prompt from the store", WAIT, (), registry)
         self._prompt = _counter("prompt_tokens", "Text ids of prompts, BOS included", task, registry)
         self._soft = _counter("soft_tokens", "Pseudo-tokens in front of or among them", task, registry)
         self._cached = _counter("cached_tokens", "Text ids whose keys and values were there already", task, registry)
@@ -44,6 +54,10 @@ class Meter:
         self._failed = _counter("request_failed", "Questions by the error's code", ("code",), registry)
         self._unloaded = _counter("prompt_load_failed", "Soft prompts that could not be read", ("code",), registry)
         self._http = _counter("http_requests", "By route, not by path", ("method", "route", "status"), registry)
+
+    def watch_jobs(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """`counts`, asked at each scrape, says how many jobs there are of each status."""
+        self._registry.register(_Jobs(counts))
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
@@ -130,3 +144,20 @@ class _Engine(Collector):
         passes.add_metric(("prefill",), now.counters.prefill_forwards)
         passes.add_metric(("decode",), now.counters.decode_forwards)
         yield passes
+
+
+class _Jobs(Collector):
+    """How many tuning jobs the server remembers, by status."""
+
+    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._counts = counts
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing is asked before a scrape."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("softprompt_jobs", "Tuning jobs by status", labels=("status",))
+        for status, number in self._counts().items():
+            jobs.add_metric((status,), number)
+        yield jobs

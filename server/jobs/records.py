@@ -7,11 +7,12 @@ import secrets
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -129,6 +130,12 @@ class Records:
         """Oldest first."""
         with self._lock:
             return sorted(self._jobs.values(), key=lambda one: (one.created, one.id))
+
+    def counts(self) -> Mapping[str, int]:
+        """How many there are of each status, those of which there is none too."""
+        with self._lock:
+            found = Counter(job.status for job in self._jobs.values())
+        return {status: found[status] for status in get_args(Status)}
 
     def change(self, name: str, **fields: Any) -> Job | None:
         """The job as it is now; None when it was over already and nothing changed. Raises OSError."""

@@ -1,6 +1,7 @@
 """/metrics as Prometheus reads it, after requests whose counts are known."""
 
 import re
+import sys
 from pathlib import Path
 
 import httpx
@@ -82,7 +83,7 @@ def test_every_metric_is_named_as_prometheus_wants(site: Site) -> None:
     families = list(text_string_to_metric_families(site.http.get("/metrics").text))
     assert len(families) > 15
     for family in families:
-        assert re.fullmatch(r"softprompt(_[a-z0-9]+)*", family.name)
+        assert re.fullmatch(r"(softprompt|process)(_[a-z0-9]+)*", family.name)
         assert family.documentation
         if family.type == "histogram":
             assert family.name.endswith("_seconds")
@@ -104,17 +105,33 @@ def test_a_scrape_asks_the_engine_and_nothing_before(most: int) -> None:
     assert b"softprompt_num_requests_running 2.0" in meter.text()
 
 
-def test_every_metric_is_documented(site: Site) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the metrics of a process are read from /proc")
+def test_every_metric_is_documented(base_folder: Path, tmp_path: Path) -> None:
     """docs/metrics.md has a row for each, with its labels."""
     found = {}
-    site.generate("x", max_new_tokens=2)
-    site.http.post("/classify", json={"inputs": "x", "labels": ["a", "b"]})
-    for family in text_string_to_metric_families(site.http.get("/metrics").text):
+    with running(base_folder, "memory://", jobs=str(tmp_path)) as site:
+        site.generate("x", max_new_tokens=2)
+        site.http.post("/classify", json={"inputs": "x", "labels": ["a", "b"]})
+        told = site.http.get("/metrics").text
+    for family in text_string_to_metric_families(told):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         found[name.replace("_info_info", "_info")] = family
-    lines = re.findall(r"^\| `(softprompt_[a-z0-9_]+)` \| ([a-z_, ]*)\|", text(Path("docs/metrics.md")), re.MULTILINE)
+    lines = re.findall(
+        r"^\| `((?:softprompt|process)_[a-z0-9_]+)` \| ([a-z_, ]*)\|", text(Path("docs/metrics.md")), re.MULTILINE
+    )
     assert [name for name, _ in lines if name not in found] == []
     assert {name for name, _ in lines} == set(found)
     for name, labels in lines:
         seen = {label for sample in found[name].samples for label in sample.labels} - {"le"}
         assert not seen or seen == {label.strip() for label in labels.split(",") if label.strip()}, name
+
+
+def test_jobs_are_counted_by_status(base_folder: Path, tmp_path: Path) -> None:
+    """Each status has its number, zero too; a server that learns nothing has none."""
+    with running(base_folder, "memory://", jobs=str(tmp_path)) as site:
+        found = scraped(site.http)
+        assert {dict(labels)["status"]: value for (name, labels), value in found.items() if name == "softprompt_jobs"} == {
+            "validating_files": 0, "queued": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0,
+        }  # fmt: skip
+    with running(base_folder, "memory://") as site:
+        assert "softprompt_jobs" not in site.http.get("/metrics").text
