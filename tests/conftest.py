@@ -1,6 +1,7 @@
 """Fixtures that every test may ask for. The only reader of SOFTPROMPT_TEST_DATA."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
 ABSENT = "no data sets: SOFTPROMPT_TEST_DATA is unset or wrong, and no shared/data stands beside the checkout"
+
+NO_PROMETHEUS = "no prometheus and promtool on the path: `make ci-deps` installs them"
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +22,16 @@ def shared() -> Path:
     if os.environ.get("CI"):
         pytest.fail(ABSENT)
     pytest.skip(ABSENT)
+
+
+@pytest.fixture(scope="session")
+def prometheus_installed() -> None:
+    """A skip, or in CI a failure, where Debian's package `prometheus` is not: its server and `promtool`."""
+    if all(shutil.which(name) for name in ("prometheus", "promtool")):
+        return
+    if os.environ.get("CI"):
+        pytest.fail(NO_PROMETHEUS)
+    pytest.skip(NO_PROMETHEUS)
 
 
 @pytest.fixture(scope="session", autouse=True)
