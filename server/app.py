@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp
 
 from prompt_store.errors import BaseDamaged, TaskNotFound
 from prompt_store.store import Store
+from server.account import Trace, untraced
 from server.api import errors, files, generate, ops, tasks
 from server.api import jobs as jobs_api
 from server.api.auth import Keys, authorize
@@ -50,6 +52,8 @@ ROUTERS: Sequence[APIRouter] = (
     ops.router,
     page.router,
 )
+SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own spans, where a version has them, tell paths and queries, which are input; ours tell neither."""
 
 
 @dataclass(slots=True)
@@ -182,13 +186,14 @@ def _engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
-def build(up: Started, lifecycle: Lifecycle) -> ASGIApp:
+def build(up: Started, lifecycle: Lifecycle, trace: Trace = untraced) -> ASGIApp:
     """The application: every route of ours behind the guard and the keys."""
     app = FastAPI(
         title="softprompt",
         version=ops.VERSION,
         openapi_url=None,
         redirect_slashes=False,
+        telemetry=SILENT,
         dependencies=[Depends(authorize), Depends(check_query)],
     )
     desk = up.desk
@@ -201,7 +206,7 @@ def build(up: Started, lifecycle: Lifecycle) -> ASGIApp:
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    return Guard(app, desk.settings, desk.room.meter)
+    return Guard(app, desk.settings, desk.room.meter, trace)
 
 
 def routes() -> list[APIRoute]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from anyio.to_thread import run_sync
 
 from prompt_store.template import Composed, continuations
+from server.account import account
 from server.engine.request import Request, Scored
 from server.errors import KNOWN, Broken, Invalid, as_fault
 from server.lookup import Served
@@ -54,7 +55,9 @@ async def classify(question: Question, room: Room) -> Verdict:
     try:
         found = await _classify(question, room)
     except KNOWN as error:
-        room.meter.failed(as_fault(error).code)
+        code = as_fault(error).code
+        room.meter.failed(code)
+        account().failed(code)
         raise
     room.meter.classified(found.served.name)
     return found
@@ -77,6 +80,7 @@ async def _classify(question: Question, room: Room) -> Verdict:
     async with room.running.events([request]) as events:
         async for _, event in events:
             if isinstance(event, Scored):
+                account().read(composed.prompt_tokens, composed.soft_tokens, event.cached_tokens)
                 return Verdict(served, ranked(labels, event.logprobs))
     raise Broken("internal", "the scoring was cut off")
 

@@ -18,6 +18,7 @@ EMBEDDED_BASE = Path(__file__).parent / "default" / "base"
 EMBEDDED_TASKS = Path(__file__).parent / "default" / "tasks"
 MIN_KEY = 16
 OPEN_TO_STRANGERS = "an address that others reach needs SOFTPROMPT_API_KEY or SOFTPROMPT_ADMIN_KEY"
+OTLP_HTTP = "http/protobuf"
 LOOPBACK_NAMES = ("localhost",)
 CLIENTS_OWN = ("url",)
 """What clients alone read: where the server is."""
@@ -175,6 +176,15 @@ class Settings(BaseSettings):
     @property
     def embedded(self) -> bool:
         return self.model is None
+
+
+def otlp_protocol() -> str | None:
+    """How traces are to be sent, by OpenTelemetry's own variables; None where nobody asked for any."""
+    told = os.environ.get
+    named = told("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or told("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if not named or told("OTEL_SDK_DISABLED", "").lower() == "true" or told("OTEL_TRACES_EXPORTER", "otlp") == "none":
+        return None
+    return told("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or told("OTEL_EXPORTER_OTLP_PROTOCOL") or OTLP_HTTP
 
 
 def unknown_variables() -> list[str]:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from prompt_store.template import Composed
+from server.account import account
 from server.engine.request import Finished, PromptEvent, Request, Sampling, TokenEvent, Told
 from server.errors import KNOWN, Broken, Invalid, Late, as_fault
 from server.lookup import Served
@@ -95,17 +96,22 @@ def metered(path: RequestPath) -> RequestPath:
 
     async def counted(item: Item, room: Room) -> AsyncGenerator[Step, None]:
         began, first, last = time.monotonic(), 0.0, 0.0
+        told = account()
+        told.streamed |= item.streamed
         try:
             async with aclosing(path(item, room)) as steps:
                 async for step in steps:
-                    if isinstance(step, Piece) and step.choice == 0:
-                        last = time.monotonic()
-                        first = first or last
+                    if isinstance(step, Piece):
+                        told.token(now := time.monotonic())
+                        if step.choice == 0:
+                            first, last = first or now, now
                     elif isinstance(step, Answer):
                         _count(step, first - began, last - first, time.monotonic() - began, room.meter)
                     yield step
         except KNOWN as error:
-            room.meter.failed(as_fault(error).code)
+            code = as_fault(error).code
+            room.meter.failed(code)
+            told.failed(code)
             raise
 
     return counted
@@ -114,6 +120,8 @@ def metered(path: RequestPath) -> RequestPath:
 def _count(answer: Answer, until_first: float, between: float, whole: float, meter: Meter) -> None:
     """Seconds: to the first token, from there to the last, and in all."""
     name, usage, tokens = answer.served.name, answer.usage, len(answer.choices[0].pieces)
+    account().read(usage.prompt_tokens, usage.soft_tokens, usage.cached_tokens)
+    account().ended(answer.queued, [choice.finish_reason for choice in answer.choices])
     if tokens:
         meter.first_token(name, until_first)
     reasons = (choice.finish_reason for choice in answer.choices)

@@ -27,6 +27,7 @@ from prompt_store.prompt import PromptFile, check_fits
 from prompt_store.store import Store
 from prompt_store.task import Task, is_task_id
 from prompt_store.template import Template, head
+from server.account import account
 from server.config import Settings
 from server.engine.adapters import MAX_ROWS
 from server.engine.engine import Engine
@@ -120,6 +121,7 @@ class Tasks:
         if name is None or name == BARE:
             if version is not None or min_version is not None:
                 raise Invalid("invalid_request", "the bare model has no versions", "version")
+            account().asked(BARE, None)
             return _BARE
         return await self.bring(await self.find(name, version, min_version))
 
@@ -146,16 +148,17 @@ class Tasks:
         """The current version, or the one asked for. Raises StoreError: a deleted task has no versions to run."""
         if not is_task_id(name):
             raise TaskNotFound("no task can have this name")
-        current = await self._visible(name, min_version)
-        if version is None or version == current.version:
-            return current
-        found = await run_sync(self.store.get, name, version)
-        if found.event == "delete":
-            raise VersionNotFound("that version is a tombstone")
+        found = await self._visible(name, min_version)
+        if version is not None and version != found.version:
+            found = await run_sync(self.store.get, name, version)
+            if found.event == "delete":
+                raise VersionNotFound("that version is a tombstone")
+        account().asked(found.name, found.version)
         return found
 
     def written(self, task: Task) -> None:
         """A version that this server made: no older one counts from here on, and the store is asked next."""
+        account().asked(task.name, task.version)
         self._remember(task, at=0.0)
 
     def _remember(self, task: Task, *, at: float) -> None:

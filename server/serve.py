@@ -10,9 +10,11 @@ import uvicorn
 from starlette.types import ASGIApp
 from transformers.utils.logging import disable_progress_bar
 
+from server.account import Trace, untraced
+from server.api.ops import VERSION
 from server.api.protocol import protocol
 from server.app import Lifecycle, Started, build, started
-from server.config import Settings
+from server.config import OTLP_HTTP, Settings, otlp_protocol
 from server.heap import share_one
 from server.telemetry import configure, logger
 from server.tls import Tls, tls
@@ -78,9 +80,32 @@ async def serve(settings: Settings, announce: Announce) -> None:
         async with started(settings) as up:
             announce(settings, up)
             lifecycle = Lifecycle()
-            config = configuration(build(up, lifecycle), settings, secured)
-            await Process(config, up, lifecycle).serve([listening])
+            with traced(up) as trace:
+                config = configuration(build(up, lifecycle, trace), settings, secured)
+                await Process(config, up, lifecycle).serve([listening])
     logger().info("stopped")
+
+
+@contextlib.contextmanager
+def traced(up: Started) -> Iterator[Trace]:
+    """Requests are traced where OpenTelemetry's variables name a collector; why they are not is said otherwise."""
+    protocol = otlp_protocol()
+    if protocol != OTLP_HTTP:
+        if protocol is not None:
+            logger().warning("traces are not sent: this server speaks http/protobuf alone")
+        yield untraced
+        return
+    try:
+        from server.tracing import Traces  # noqa: PLC0415 - an extra, and nobody else should wait for it
+    except ImportError:
+        logger().warning("traces are not sent: pip install 'softprompt-server[otel]'")
+        yield untraced
+        return
+    traces = Traces(VERSION, up.desk.room.running.engine.base.base.name)
+    try:
+        yield traces
+    finally:
+        traces.close()
 
 
 def _tell(secured: Tls) -> None:

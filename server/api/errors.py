@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from prompt_store.task import is_task_id
+from server.account import account
 from server.api import wire
 from server.api.answers import ErrorAnswer
 from server.api.auth import authenticate
@@ -20,6 +21,7 @@ RETRY_SECONDS = "1"
 
 
 def fault_response(fault: Fault) -> Response:
+    account().failed(fault.code)
     status = fault.rule.status
     headers = {"x-should-retry": "true" if fault.rule.retryable else "false", **fault.headers}
     if status in {429, 503}:

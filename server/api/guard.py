@@ -11,6 +11,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.account import Account, Trace, opened, untraced
 from server.api.errors import fault_response
 from server.config import Settings, is_loopback
 from server.errors import ExpectationFailed, Fault, HeadersTooLarge, Invalid, Unsupported, UrlTooLong
@@ -18,14 +19,17 @@ from server.metrics import Meter
 from server.telemetry import logger
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+UNTRACED = {b"/livez", b"/readyz", b"/startupz", b"/health", b"/ping", b"/metrics"}
+"""Asked by machines every few seconds."""
 HOST = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 class Guard:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, meter: Meter) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, meter: Meter, trace: Trace = untraced) -> None:
         self.app = app
+        self._trace = trace
         self._meter = meter
         self._settings = settings
 
@@ -33,28 +37,36 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = time.monotonic()
         request_id = _request_id(scope)
-        status = 0
+        account = Account(time.monotonic(), _method(scope), request_id.decode(), scope.get("server"))
+        trace = untraced if scope["raw_path"] in UNTRACED else self._trace
 
         async def answer(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                account.status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=account.request_id),
+            trace(account, scope["headers"]),
+            opened(account),
+        ):
             scope["path"] = scope["raw_path"].decode("latin-1")
             scope["root_path"] = ""
             fault = self._fault(scope)
             try:
                 await (self.app if fault is None else fault_response(fault))(scope, receive, answer)
             finally:
-                took = round((time.monotonic() - started) * 1000, 1)
-                method, route = _method(scope), _route(scope)
-                self._meter.answered(method, route, status)
-                logger().info("request", method=method, route=route, status=status, ms=took)
+                account.route = _route(scope)
+                self._told(account)
+
+    def _told(self, account: Account) -> None:
+        """The end of every request, in a counter and in one line."""
+        took = round((time.monotonic() - account.began) * 1000, 1)
+        named = {"method": account.method, "route": account.route, "status": account.status}
+        self._meter.answered(account.method, account.route, account.status)
+        logger().info("request", **named, ms=took, **account.said())
 
     def _fault(self, scope: Scope) -> Fault | None:
         """The first thing wrong with the request line and the headers."""
