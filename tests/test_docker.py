@@ -62,6 +62,12 @@ def test_every_package_reaches_the_image(image: list[Instruction]) -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
+def test_the_image_can_send_traces(image: list[Instruction]) -> None:
+    """The extra that they need is installed: an operator sets a variable and builds nothing anew."""
+    (installed,) = [line for line in rest_of("RUN", image) if "./source" in line]
+    assert '"./source[otel]"' in installed
+
+
 def test_the_store_is_on_the_volume(image: list[Instruction]) -> None:
     """The store's folder lies below the one volume, which compose.yaml keeps under a name."""
     (volume,) = rest_of("VOLUME", image)
