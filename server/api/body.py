@@ -85,6 +85,8 @@ def validated(model: type[Model], value: Any) -> Model:
 def invalid(error: ErrorDetails, model: type[BaseModel]) -> Invalid:
     """One of pydantic's errors in our words. Names of unknown fields are the client's and not repeated."""
     location = list(error["loc"])
+    if not location and error["type"] in model.model_fields:
+        location = [error["type"]]  # what does not fit together is named after the field that can be left out
     if error["type"] != "extra_forbidden":
         return Invalid("invalid_request", error["msg"], path(_ours(model, location)) or None)
     *parents, unknown = location

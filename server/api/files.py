@@ -32,6 +32,7 @@ FORM = {
                         "purpose": {"const": TRAINING},
                     },
                     "required": ["file", "purpose"],
+                    "additionalProperties": False,
                 }
             }
         },

@@ -9,14 +9,19 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.api.answers import ErrorAnswer
+from server.api.conditions import DIGESTS, ETAG, OPERATION_ID
 
 REF = "#/components/schemas/{model}"
 HEADERS = {
-    "If-Match": "Only when this digest, quoted, is the current one; else 412",
-    "If-None-Match": "`*`: only when there is no current version; else 412",
-    "Idempotency-Key": "Names the operation, 1 to 255 visible ASCII characters: sent again, it is done once",
-    "Content-Digest": "`sha-256=:<base64>:` of the body (RFC 9530); other bytes are 422",
+    "If-Match": ("Only when this digest, quoted, is the current one; else 412", ETAG.pattern),
+    "If-None-Match": ("`*`: only when there is no current version; else 412", r"\*"),
+    "Idempotency-Key": (
+        "Names the operation, 1 to 255 visible ASCII characters: sent again, it is done once",
+        OPERATION_ID.pattern,
+    ),
+    "Content-Digest": ("`sha-256=:<base64>:` of the body (RFC 9530); other bytes are 422", DIGESTS),
 }
+"""What each is for, and what it must look like."""
 _DECLARED: dict[str, type[BaseModel]] = {}
 """What routes say that they read or stream: FastAPI sees neither."""
 UNSAID = ("HTTPValidationError", "ValidationError")
@@ -33,7 +38,13 @@ def accepts(*models: type[BaseModel], others: Mapping[str, Any] | None = None) -
 def takes(*names: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """A body, if any, and the headers of these names."""
     parameters = [
-        {"name": name, "in": "header", "required": False, "description": HEADERS[name], "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "description": HEADERS[name][0],
+            "schema": {"type": "string", "pattern": f"^{HEADERS[name][1]}$"},
+        }
         for name in names
     ]
     return {**(body or {}), "parameters": parameters}
@@ -43,13 +54,15 @@ def binary(description: str) -> dict[str, Any]:
     return {"schema": {"type": "string", "format": "binary", "description": description}}
 
 
-def streams(event: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """A stream whose every `data:` line is `event`."""
-    data = {
+def streams(event: type[BaseModel], last: str | None = None) -> dict[int | str, dict[str, Any]]:
+    """A stream whose every `data:` line is `event`, but for the `last`, where there is one."""
+    data: dict[str, Any] = {
         "type": "string",
         "contentMediaType": "application/json",
         "contentSchema": {"anyOf": [_ref(event), _ref(ErrorAnswer)]},
     }
+    if last is not None:
+        data = {"anyOf": [data, {"const": last}]}
     one = {"type": "object", "properties": {"data": data}, "required": ["data"]}
     return {200: {"description": "The answer", "content": {"text/event-stream": {"schema": one}}}}
 

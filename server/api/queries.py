@@ -4,18 +4,21 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
 from prompt_store.metadata import MAX_DELIMITER_CHARACTERS, MAX_DESCRIPTION_CHARACTERS, MAX_TEMPLATE_CHARACTERS
-from prompt_store.task import MAX_VERSION, TASK_ID
+from prompt_store.task import MAX_VERSION, RESERVED, TASK_ID
 from server.api.auth import is_open
 from server.api.body import unknown_field
 from server.api.openapi import binary
 
 NAME = f"^{TASK_ID.pattern}$"
 PREFIX = f"^({TASK_ID.pattern})?$"
+NewId = Annotated[str, Path(json_schema_extra={"pattern": NAME, "not": {"enum": sorted(RESERVED)}})]
+"""The document's alone: the route checks it, with a code of its own."""
 MAX_PAGE = 1000
 """Rows of one listing."""
 MAX_ID = 64

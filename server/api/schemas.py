@@ -9,8 +9,10 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJso
 from pydantic_core import PydanticCustomError
 
 from prompt_store.metadata import MAX_LABEL_CHARACTERS, MAX_LABELS
-from prompt_store.task import MAX_VERSION
+from prompt_store.parameters import DEFAULTS
+from prompt_store.task import MAX_VERSION, RESERVED
 from server.api.lenient import Lenient
+from server.api.queries import NAME
 from server.jobs.method import Method
 from server.parameters import WHOLE, Given, Parameters, Strict
 
@@ -105,6 +107,27 @@ class RollbackBody(Strict):
     version: Version
 
 
+def _defaults() -> dict[str, Any]:
+    """JSON schema of a task's defaults: parameters that do not belong to one request alone."""
+    known = Parameters.model_json_schema()["properties"]
+    return {"type": "object", "properties": {name: known[name] for name in DEFAULTS}, "additionalProperties": False}
+
+
+Defaults = Annotated[dict[str, Any], WithJsonSchema(_defaults())]
+TaskLabels = Annotated[
+    list[str],
+    Field(
+        json_schema_extra={
+            "minItems": 1,
+            "maxItems": MAX_LABELS,
+            "uniqueItems": True,
+            "items": {"type": "string", "minLength": 1, "maxLength": MAX_LABEL_CHARACTERS},
+        }
+    ),
+]
+"""The document's alone, as is that of the defaults: what they hold is checked where prompt files are."""
+
+
 class TextTask(Strict):
     """A task without tensors; what a field may hold in detail is checked where prompt files are."""
 
@@ -117,8 +140,8 @@ class TextTask(Strict):
     kind: Literal["text"] = "text"
     template: str
     target_delimiter: Given[str] = None
-    labels: list[str] | None = None
-    defaults: Given[dict[str, Any]] = None
+    labels: TaskLabels | None = None
+    defaults: Given[Defaults] = None
     description: str | None = None
     metrics: Given[dict[str, Any]] = None
 
@@ -128,8 +151,8 @@ class TaskPatch(Strict):
 
     template: Given[str] = None
     target_delimiter: str | None = None
-    labels: list[str] | None = None
-    defaults: dict[str, Any] | None = None
+    labels: TaskLabels | None = None
+    defaults: Defaults | None = None
     description: str | None = None
 
 
@@ -153,7 +176,7 @@ class JobBody(Lenient):
     )
 
     model: Name
-    suffix: Name
+    suffix: Annotated[Name, Field(json_schema_extra={"pattern": NAME, "not": {"enum": sorted(RESERVED)}})]
     training_file: Name
     validation_file: Given[Name] = None
     method: Method

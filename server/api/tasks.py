@@ -17,7 +17,7 @@ from server.api.body import media_type, read_bytes, read_json, validated
 from server.api.conditions import check_content_digest, if_match, if_none_match, operation_id
 from server.api.errors import TASK_ID_RULE, documented
 from server.api.openapi import accepts, binary, takes
-from server.api.queries import BINARY, ETAG, LOCATION, MERGE_PATCH, OPERATION, AtLeast, Bare, Near, Page
+from server.api.queries import BINARY, ETAG, LOCATION, MERGE_PATCH, OPERATION, AtLeast, Bare, Near, NewId, Page
 from server.api.schemas import RollbackBody, TaskPatch, TextTask
 from server.api.strict_json import loads
 from server.errors import Invalid, Missing, Unsupported
@@ -40,7 +40,7 @@ router = APIRouter(tags=["tasks"])
     ),
 )
 @needs(Access.ADMIN)
-async def put_task(request: Request, task: str, query: Annotated[Bare, Query()]) -> Response:
+async def put_task(request: Request, task: NewId, query: Annotated[Bare, Query()]) -> Response:
     if not is_task_id(task):
         raise Invalid("invalid_task_id", TASK_ID_RULE, "task")
     bare = query.given()
@@ -191,7 +191,7 @@ async def rollback_task(request: Request, task: str) -> Response:
     summary="Put a tombstone on top",
     status_code=204,
     response_class=Response,
-    responses={204: {"description": "Deleted", "headers": OPERATION}, **documented(404, 412, 507)},
+    responses={204: {"description": "Deleted", "headers": OPERATION}, **documented(404, 412, 422, 507)},
     openapi_extra=takes("If-Match", "Idempotency-Key"),
 )
 @needs(Access.ADMIN)

@@ -27,15 +27,20 @@ def _prompts(value: Any) -> Any:
     if isinstance(value, str):
         return (Exact(value),)
     if isinstance(value, list) and value:
-        if _are_ids(value):
-            return (Exact(tuple(value)),)
-        if all(isinstance(one, str) or (isinstance(one, list) and one and _are_ids(one)) for one in value):
-            return tuple(Exact(one if isinstance(one, str) else tuple(one)) for one in value)
+        ids = _ids(value)
+        found = [ids] if ids else [one if isinstance(one, str) else _ids(one) for one in value]
+        if all(one is not None for one in found):
+            return tuple(Exact(one) for one in found if one is not None)
     raise PydanticCustomError("prompt", "prompt must be a string, a list of ids, or a list of one of these")
 
 
-def _are_ids(value: list[Any]) -> bool:
-    return len(value) <= MAX_IDS and all(type(one) is int and one >= 0 for one in value)
+def _ids(value: Any) -> tuple[int, ...] | None:
+    """None for what is no list of ids. 5.0 is one."""
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_IDS:
+        return None
+    if any(type(one) is float for one in value):
+        value = [int(one) if type(one) is float and one.is_integer() else one for one in value]
+    return tuple(value) if all(type(one) is int and one >= 0 for one in value) else None
 
 
 def _stops(value: Any) -> Any:
@@ -67,6 +72,15 @@ Stops = Annotated[
     Field(max_length=MAX_STOPS),
     WithJsonSchema({"anyOf": [_ONE_STOP, {"type": "array", "items": _ONE_STOP, "maxItems": MAX_STOPS}]}),
 ]
+
+
+def _one_of(*names: str, empty: tuple[str, ...] = ()) -> dict[str, Any]:
+    """JSON schema: exactly one of these fields says something. Null says nothing, nor does "" in those of `empty`."""
+    nothing = {name: {"enum": [None, ""]} if name in empty else {"type": "null"} for name in names}
+    said = [{"required": [name], "properties": {**nothing, name: {"not": {"type": "null"}}}} for name in names]
+    return {"anyOf": said}
+
+
 Count = Annotated[int, Field(ge=0, le=2**20), WHOLE]
 
 
@@ -121,7 +135,10 @@ class CompletionBody(Sampled):
     """`inputs` fill the task's template, in place of a prompt that stands as it is."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "intent", "inputs": "play some jazz", "max_tokens": 8}]}
+        json_schema_extra={
+            "examples": [{"model": "intent", "inputs": "play some jazz", "max_tokens": 8}],
+            **_one_of("prompt", "inputs", empty=("prompt",)),
+        }
     )
 
     prompt: Given[Prompts] = None
@@ -170,8 +187,6 @@ def _no_tools(value: Any) -> Any:
 class Message(Lenient):
     """A turn of a conversation, as it was received or written: what nobody here reads is passed over."""
 
-    model_config = ConfigDict(extra="ignore")
-
     role: Annotated[str, Field(min_length=1, max_length=64)]
     content: str | list[TextPart]
     name: Given[Annotated[str, Field(max_length=64)]] = None
@@ -211,7 +226,9 @@ class ChatBody(Sampled):
 class TokenizeBody(Lenient):
     """A text, or a conversation, as ids. `model` may be left out: all tasks share the base's tokenizer."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "play some jazz"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "play some jazz"}], **_one_of("prompt", "messages")}
+    )
 
     model: Given[Name] = None
     prompt: Given[str] = None
@@ -233,4 +250,4 @@ class DetokenizeBody(Lenient):
     model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [1, 2, 3]}]})
 
     model: Given[Name] = None
-    tokens: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_IDS)]
+    tokens: Annotated[list[Annotated[int, Field(ge=0), WHOLE]], Field(max_length=MAX_IDS)]

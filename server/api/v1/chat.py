@@ -12,7 +12,7 @@ from server.api.body import read_json
 from server.api.errors import documented
 from server.api.lenient import lenient
 from server.api.openapi import accepts, streams
-from server.api.v1.answering import answered, task_of
+from server.api.v1.answering import DONE, answered, task_of
 from server.api.v1.answers import ChatChunk, ChatCompletion
 from server.api.v1.bodies import ChatBody, Message
 from server.api.v1.completions import UNSET
@@ -34,7 +34,7 @@ router = APIRouter(tags=["openai"])
     "/v1/chat/completions",
     summary="The next turn of a conversation, as OpenAI's clients ask for it",
     response_model=ChatCompletion,
-    responses={**streams(ChatChunk), **documented(404, 408, 413, 415)},
+    responses={**streams(ChatChunk, DONE), **documented(404, 408, 413, 415)},
     openapi_extra=accepts(ChatBody),
 )
 @needs(Access.GENERATE)

@@ -13,7 +13,7 @@ from server.api.body import read_json
 from server.api.errors import documented
 from server.api.lenient import lenient
 from server.api.openapi import accepts, streams
-from server.api.v1.answering import answered, task_of
+from server.api.v1.answering import DONE, answered, task_of
 from server.api.v1.answers import Completion, CompletionChunk
 from server.api.v1.bodies import CompletionBody
 from server.api.v1.lacking import COMPLETION
@@ -33,7 +33,7 @@ UNSET = MappingProxyType({"max_new_tokens": 16, "temperature": 1.0})
     "/v1/completions",
     summary="Continue a text, as OpenAI's clients ask for it",
     response_model=Completion,
-    responses={**streams(CompletionChunk), **documented(404, 408, 413, 415)},
+    responses={**streams(CompletionChunk, DONE), **documented(404, 408, 413, 415)},
     openapi_extra=accepts(CompletionBody),
 )
 @needs(Access.GENERATE)
