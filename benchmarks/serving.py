@@ -49,15 +49,24 @@ def serving(order: Order, store: str, jobs: str = "") -> Iterator[Served]:
 
     Raises RuntimeError when it does not come up.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
-    environment["SOFTPROMPT_JOBS"] = jobs
-    started = time.perf_counter()
     sizes = ["--threads", str(order.threads), "--max-total-tokens", str(order.workload.whole), "--text-budget", "0"]
     options = ["--model", order.checkpoint, "--store", store, "--port", "0", "--device", "cpu", "--dtype", "bfloat16"]
-    command = [sys.executable, "-c", CONSOLE_SCRIPT, "serve", *options, *sizes]
+    with running(*options, *sizes, SOFTPROMPT_JOBS=jobs) as served:
+        yield served
+
+
+@contextmanager
+def running(*options: str, **variables: str) -> Iterator[Served]:
+    """The command with these options and, of ours, no other variables of the environment, until it is not wanted.
+
+    Raises RuntimeError when it does not come up.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
+    command = [sys.executable, "-c", CONSOLE_SCRIPT, "serve", *options]
+    started = time.perf_counter()
     ready: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env={**environment, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         reader = threading.Thread(target=_read, args=(process.stderr, ready))
         reader.start()

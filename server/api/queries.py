@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
-from prompt_store.metadata import MAX_DELIMITER_CHARACTERS, MAX_DESCRIPTION_CHARACTERS
+from prompt_store.metadata import MAX_DELIMITER_CHARACTERS, MAX_DESCRIPTION_CHARACTERS, MAX_TEMPLATE_CHARACTERS
 from prompt_store.task import MAX_VERSION, RESERVED, TASK_ID
 from server.api.auth import is_open
 from server.api.body import unknown_field
@@ -23,15 +23,13 @@ MAX_PAGE = 1000
 """Rows of one listing."""
 MAX_ID = 64
 METADATA = re.compile(r"metadata\[(.{1,64})\]")
-MAX_IN_URL = 8000
-"""Characters of a template: a URL has no room for more. A longer one comes in the file, or by PATCH."""
 MAX_NEAREST = 100
 """Tokens for each pseudo-token."""
 OPERATION = {"x-operation-id": {"schema": {"type": "string"}, "description": "Names the operation; send it to retry"}}
 ETAG = {"ETag": {"schema": {"type": "string"}, "description": 'The digest, quoted: `"<digest>"`'}}
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "The version"}}
 BINARY = {"application/octet-stream": binary("a prompt file, or adapter_model.safetensors as PEFT wrote it")}
-MERGE_PATCH = {"application/merge-patch+json": {"schema": {"type": "object"}}}
+MERGE_PATCH = {"application/merge-patch+json": {"schema": {"$ref": "#/components/schemas/TaskPatch"}}}
 
 
 class Strictly(BaseModel):
@@ -78,7 +76,7 @@ class Page(Strictly):
 class Bare(Strictly):
     """What a bare PEFT file does not say about itself."""
 
-    template: Annotated[str | None, Field(max_length=MAX_IN_URL)] = None
+    template: Annotated[str | None, Field(max_length=MAX_TEMPLATE_CHARACTERS)] = None
     target_delimiter: Annotated[str | None, Field(max_length=MAX_DELIMITER_CHARACTERS)] = None
     labels: Annotated[str | None, Field(description="comma-separated")] = None
     description: Annotated[str | None, Field(max_length=MAX_DESCRIPTION_CHARACTERS)] = None

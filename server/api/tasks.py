@@ -236,7 +236,7 @@ async def _source(request: Request, bare: dict[str, Any]) -> bytes | dict[str, A
     if not is_json:
         return data
     if bare:
-        raise Invalid("invalid_request", "the query's metadata are for a bare PEFT file")
+        raise Invalid("invalid_request", "the query's metadata are for a bare PEFT file", next(iter(bare)))
     task = validated(TextTask, await run_sync(loads, data))
     return task.model_dump(exclude_unset=True)
 
