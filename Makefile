@@ -10,6 +10,7 @@
 #   make experiments                the source text's results: prints its estimate, goes on where it was  DATA ARGS="--only methods"
 #   make fuzz-engine                random traces on the engine against transformers alone         ARGS="--minutes 10 --seed 1"
 #   make bench                      the benchmark: the engine and its peers, or another question  PART (benchmarks/README.md)
+#   make clients                    programs of others against the server: ARGS="--only lm-eval" (docs/clients.md)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
 #   make ci-deps                    Debian packages that some tests want
 #   make constraints                resolve pyproject.toml anew and pin what came out
@@ -38,11 +39,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 KERNELS := $(wildcard server/engine/native/*.c server/engine/native/*.inc) server/engine/native/build.py
-SOURCES := hatch_build.py server prompt_store tuning cli softprompt_client pretraining benchmarks demos experiments tests docker
+SOURCES := hatch_build.py server prompt_store tuning cli softprompt_client pretraining benchmarks clients demos experiments tests docker
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine bench replay ci-deps constraints clean distclean
+.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine bench clients replay ci-deps constraints clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -130,6 +131,10 @@ fuzz-engine: $(VENV)/stamp-dev
 
 bench: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks $(PART) $(ARGS)
+
+# Each tool in an environment of its own under build/clients: gigabytes, an hour at first.
+clients: $(VENV)/stamp-bench kernels
+	TORCH_INDEX_URL="$(TORCH_INDEX_URL)" $(BIN)/python -m clients $(ARGS)
 
 # What `docker build` and `docker run` would do, without a daemon. Linux, as root.
 replay: $(VENV)/stamp-dev

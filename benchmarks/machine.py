@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.order import PRELOAD, ROOT
 
 
-def machine(threads: int, words: Sequence[str]) -> dict[str, Any]:
+def machine(threads: int, words: Sequence[str], program: str = "benchmarks") -> dict[str, Any]:
     """The processor, the versions, the checkout and the command; `preloaded` is what every process inherited."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     return {
@@ -22,7 +22,7 @@ def machine(threads: int, words: Sequence[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "preloaded": bool(os.environ.get(PRELOAD)),
         "commit": commit(),
-        "command": shlex.join(["python", "-m", "benchmarks", *(_without_folder(word) for word in words)]),
+        "command": shlex.join(["python", "-m", program, *(_without_folder(word) for word in words)]),
         **{package: version(package) for package in ("torch", "transformers", "peft")},
     }
 

@@ -66,7 +66,12 @@ def running(*options: str, **variables: str) -> Iterator[Served]:
     started = time.perf_counter()
     ready: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     with subprocess.Popen(
-        command, cwd=ROOT, env={**environment, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env={**environment, **variables},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         reader = threading.Thread(target=_read, args=(process.stderr, ready))
         reader.start()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.order import ROOT
 
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 HOME = ROOT / "build" / "clients"
 
 
@@ -45,10 +46,14 @@ def versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def called(command: Sequence[str | Path], log: Path, where: Path = ROOT) -> int:
-    """Runs a tool with nothing of ours in its environment and no way to a hub; what it says goes into `log`."""
+def called(command: Sequence[str | Path], log: Path, where: Path = ROOT, **variables: str | None) -> int:
+    """Runs a tool with nothing of ours in its environment, and the hub left alone; what it says goes into `log`.
+
+    `variables`: more of them; None takes one away.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SOFTPROMPT_", "PYTHON"))}
-    environment = {**inherited, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    wanted = {**inherited, **OFFLINE, **variables}
+    environment = {name: value for name, value in wanted.items() if value is not None}
     with log.open("w", encoding="utf-8") as told:
         return subprocess.run(
             [str(part) for part in command], cwd=where, env=environment, stdout=told, stderr=told, check=False

@@ -6,12 +6,12 @@ Knows the command line and /metrics; no tool.
 import json
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import torch
 from peft import PromptTuningConfig
 from prometheus_client.parser import text_string_to_metric_families
@@ -53,11 +53,10 @@ def prompt(folder: Path, seed: int) -> Path:
 
 @contextmanager
 def serving(work: Path, tasks: Sequence[str], *options: str, **variables: str) -> Iterator[str]:
-    """The address of a server that has `tasks` and nothing else. Their PEFT directories are in `work`, by name."""
-    with running(
-        "--model", str(BASE), "--store", "memory://", "--port", "0", "--device", "cpu", *options,
-        **{"SOFTPROMPT_JOBS": "", **variables},
-    ) as served:  # fmt: skip
+    """The address of a server that has these tasks, else the demo tasks. PEFT directories are in `work`, by name."""
+    base = ["--model", str(BASE)] if tasks else []
+    own = ["--store", "memory://", "--port", "0", "--device", "cpu", *options]
+    with running(*base, *own, **{"SOFTPROMPT_JOBS": "", **variables}) as served:
         for seed, task in enumerate(tasks, 1):
             folder = prompt(work / task, seed)
             push = [sys.executable, "-c", CONSOLE_SCRIPT, "push", task, str(folder), "--url", served.url]
@@ -67,8 +66,7 @@ def serving(work: Path, tasks: Sequence[str], *options: str, **variables: str) -
 
 def counted(url: str) -> dict[str, Count]:
     """What the server has counted of each task so far."""
-    with urllib.request.urlopen(f"{url}/metrics") as answer:
-        text = answer.read().decode()
+    text = httpx.get(f"{url}/metrics", trust_env=False).raise_for_status().text
     found: dict[str, dict[str, int]] = {}
     names = {
         "softprompt_request_success_total": "requests",

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`figures` are recorded; `faults` say where the server or the tool did not keep what is promised: none is wanted."""
+    """`figures` are recorded; `faults` say what is amiss: none is wanted."""
 
     figures: dict[str, Any]
     faults: list[str]
@@ -17,7 +17,7 @@ class Tool(Protocol):
     """A module of this package. `PACKAGES`: whose versions are recorded."""
 
     PACKAGES: tuple[str, ...]
-    ENVIRONMENT: tuple[str, ...]
+    FIRST: tuple[str, ...]
     """Packages that pip installs first, with whatever they need."""
 
     def run(self, python: Path, work: Path) -> Found:

@@ -12,8 +12,8 @@ from clients.lm_eval import judge
 from clients.server import BASE, serving
 from clients.tool import Found
 
-PACKAGES = ("lm_eval", "peft", "transformers", "torch")
-ENVIRONMENT = ("torch==2.13.0",)
+PACKAGES: tuple[str, ...] = ("lm_eval", "peft", "transformers", "torch")
+FIRST: tuple[str, ...] = ("torch==2.13.0",)
 HERE = Path(__file__).parent
 TASK = "lm"
 ROWS = ("local_mc", "local_roll", "local_gen")
@@ -21,13 +21,15 @@ LENGTH = 24
 """Ids generated, as tasks/gen.yaml says."""
 WINDOW = 512
 """Ids of a text that are scored at once."""
+KEPT = 2
+"""How many fewer the API client scores at once than its `max_length` says: one is for an answer, one for context."""
 
 
 def run(python: Path, work: Path) -> Found:
     with serving(work, [TASK], "--dtype", "float32") as url:
         remote = (
             f"model={TASK},base_url={url}/v1/completions,tokenizer_backend=remote,num_concurrent=4,"
-            f"max_length={WINDOW},custom_prefix_token_id=0"
+            f"max_length={WINDOW + KEPT},custom_prefix_token_id=0"
         )
         ours = _samples(python, work / "api", "local-completions", remote)
     local = (
@@ -35,12 +37,13 @@ def run(python: Path, work: Path) -> Found:
     )
     theirs = _samples(python, work / "hf", "hf", local, "--device", "cpu")
     explicit = _explicit(python, work)
-    faults, figures = [], {}
+    faults: list[str] = []
+    figures: dict[str, Any] = {}
     for task in ROWS[:2]:
-        difference = judge.worst(ours[task], theirs[task])
+        found = judge.differences(ours[task], theirs[task])
         figures[f"{task}: rows"] = len(ours[task])
-        figures[f"{task}: largest difference of a log-likelihood, nats"] = difference
-        faults += judge.unlike(task, difference)
+        figures[f"{task}: largest difference of a log-likelihood, nats"] = max(apart for apart, _ in found)
+        faults += judge.unlike(task, found)
     heard, own = judge.texts(ours["local_gen"]), judge.texts(theirs["local_gen"])
     figures["local_gen: rows"] = len(heard)
     figures["local_gen: equal to the harness's own model"] = sum(a == b for a, b in zip(heard, own, strict=False))
@@ -57,7 +60,7 @@ def run(python: Path, work: Path) -> Found:
 
 def _samples(python: Path, out: Path, model: str, arguments: str, *more: str) -> dict[str, Any]:
     """What the harness logged of each row, by task. Raises RuntimeError when it has failed."""
-    command = [
+    command: list[str | Path] = [
         python, "-m", "lm_eval", "run", "--model", model, "--model_args", arguments, "--include_path", "tasks",
         "--tasks", ",".join(ROWS), "--batch_size", "1", "--log_samples", "--output_path", out, *more,
     ]  # fmt: skip
