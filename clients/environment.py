@@ -25,7 +25,7 @@ def prepared(name: str, first: Sequence[str]) -> Path:
     python = folder / "bin" / "python"
     if not stamp.is_file() or stamp.read_text(encoding="ascii") != digest:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
         index = os.environ.get("TORCH_INDEX_URL")
         if first:
             subprocess.run([*pip, *(["--extra-index-url", index] if index else []), *first], check=True)

@@ -31,7 +31,8 @@ def main(base: str, peft: str, rows: str, length: str) -> None:
 @torch.no_grad()
 def greedy(model: Any, soft: torch.Tensor, ids: list[int], length: int) -> list[int]:
     """The whole sequence anew for every id: no cache, no mask, no positions that could be wrong."""
-    table, found = model.get_input_embeddings(), []
+    table = model.get_input_embeddings()
+    found: list[int] = []
     for _ in range(length):
         embeddings = torch.cat([soft, table(torch.tensor(ids + found))])[None]
         found.append(int(model(inputs_embeds=embeddings).logits[0, -1].argmax()))

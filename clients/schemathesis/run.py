@@ -28,17 +28,16 @@ VARIABLES = {
 def run(python: Path, work: Path) -> Found:
     with serving(work, (), **VARIABLES, SOFTPROMPT_JOBS=str(work / "jobs")) as url:
         report, log = work / "report.json", work / "schemathesis.log"
-        called(command(python.parent / "st", url, report, EXAMPLES, SEED), log)
+        called(command(python.parent / "st", url, report, "--max-examples", str(EXAMPLES)), log, HERE)
     return judged(json.loads(report.read_text(encoding="utf-8")))
 
 
-def command(program: Path, url: str, report: Path, examples: int, seed: int) -> list[str | Path]:
-    """`examples`: of each operation, in each phase that draws them."""
+def command(program: Path, url: str, report: Path, *more: str) -> list[str | Path]:
+    """To be run in this folder, where the checks are found. `more`: which phases, how many examples of each."""
     return [
         program, "--config-file", HERE / "schemathesis.toml", "run", f"{url}/openapi.json",
-        "--header", f"Authorization: Bearer {KEY}", "--checks", "all", "--max-examples", str(examples),
-        "--seed", str(seed), "--no-color", "--report", "json", "--report-json-path", report,
-        "--generation-database", "none",
+        "--header", f"Authorization: Bearer {KEY}", "--checks", "all", "--seed", str(SEED), "--no-color",
+        "--report", "json", "--report-json-path", report, "--generation-database", "none", *more,
     ]  # fmt: skip
 
 
