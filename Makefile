@@ -132,7 +132,7 @@ fuzz-engine: $(VENV)/stamp-dev
 bench: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks $(PART) $(ARGS)
 
-# Each tool in an environment of its own under build/clients: gigabytes, an hour at first.
+# Each tool in an environment of its own under build/clients, gigabytes together; minutes, schemathesis longest.
 clients: $(VENV)/stamp-bench kernels
 	TORCH_INDEX_URL="$(TORCH_INDEX_URL)" $(BIN)/python -m clients $(ARGS)
 

@@ -27,6 +27,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--only", nargs="+", choices=TOOLS, default=list(TOOLS), help="which; default all")
     parser.add_argument("--out", type=Path, default=ROOT / "clients" / "results", help="where results are written")
     given, amiss = parser.parse_args(words), 0
+    here = machine(1, [], program="clients")  # before the first result changes the checkout
     for name in given.only:
         tool = TOOLS[name]
         python = prepared(name, tool.FIRST)
@@ -34,7 +35,7 @@ def main(words: Sequence[str]) -> int:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         found = tool.run(python, work)
-        where = machine(1, ["--only", name], program="clients")
+        where = {**here, "command": f"{here['command']} --only {name}"}
         write(name, found, versions(python, tool.PACKAGES), where, given.out)
         sys.stdout.write("\n".join([f"{name}: {fault}" for fault in found.faults] or [f"{name}: {HELD}"]) + "\n")
         sys.stdout.flush()

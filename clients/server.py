@@ -79,16 +79,3 @@ def counted(url: str) -> dict[str, Count]:
                 of = found.setdefault(sample.labels["task"], dict.fromkeys(names.values(), 0))
                 of[names[sample.name]] += int(sample.value)
     return {task: Count(**of) for task, of in found.items()}
-
-
-def difference(before: dict[str, Count], after: dict[str, Count]) -> dict[str, Count]:
-    """What was counted in between."""
-    none = Count()
-    return {
-        task: Count(
-            now.requests - before.get(task, none).requests,
-            now.prompt - before.get(task, none).prompt,
-            now.generated - before.get(task, none).generated,
-        )
-        for task, now in after.items()
-    }
