@@ -110,8 +110,8 @@ def test_a_streamed_turn_is_the_whole_turn(client: openai.OpenAI) -> None:
 
 
 def test_parts_of_text_are_one_text(client: openai.OpenAI) -> None:
-    """Other parts are refused."""
-    parts = [{"type": "text", "text": "play some "}, {"type": "text", "text": "jazz"}]
+    """What nobody defines in one is passed over; other parts are refused."""
+    parts = [{"type": "text", "text": "play some ", "nobody": 1}, {"type": "text", "text": "jazz"}]
     asked = {"model": "base", "max_tokens": 4, "temperature": 0}
     one = client.chat.completions.create(messages=[{"role": "user", "content": parts}], **asked)  # type: ignore[call-overload]
     two = client.chat.completions.create(messages=[SAID[1]], **asked)  # type: ignore[call-overload]

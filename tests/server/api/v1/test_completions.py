@@ -1,5 +1,6 @@
 """/v1/completions as OpenAI's own client asks it, against transformers alone and against our own routes."""
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,23 @@ def test_prompts_come_in_four_forms(client: openai.OpenAI, site: Site) -> None:
     bare = client.completions.create(model="base", prompt=ids[1:], max_tokens=5, temperature=0, echo=True, logprobs=0)
     assert bare.choices[0].logprobs is not None
     assert len(bare.choices[0].logprobs.tokens or []) == len(ids) - 1 + 5, "no BOS is added to ids"
+
+
+def test_a_whole_number_is_an_id(client: openai.OpenAI, site: Site) -> None:
+    """5.0 is 5, alone and in a list of lists; 5.5 and true are none, and none is negative."""
+    ids = ids_of(site, TEXT)
+    whole = [float(index) for index in ids]
+    asked = {"model": "base", "max_tokens": 5, "temperature": 0}
+    expected = client.completions.create(prompt=ids, **asked).choices[0].text  # type: ignore[call-overload]
+    for prompt in (whole, [whole], [[*ids[:2], *whole[2:]]]):
+        assert client.completions.create(prompt=prompt, **asked).choices[0].text == expected  # type: ignore[call-overload]
+    none: list[list[object]] = [[5.5], [True], [-1.0], [[5, 5.5]], [[]], [1e400]]
+    for wrong in none:
+        body = json.dumps({"model": "base", "prompt": wrong})
+        answer = site.http.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400, wrong
+    texts = [site.http.post("/detokenize", json={"tokens": found}).json()["prompt"] for found in (ids, whole)]
+    assert texts[0] == texts[1]
 
 
 def test_echo_with_logprobs_is_what_the_base_alone_says(
@@ -222,8 +240,11 @@ def test_what_is_not_here_is_refused_by_name_unless_it_asks_for_nothing(client: 
         assert (refused.value.code, refused.value.param) == ("unknown_field", name)
     with pytest.raises(openai.BadRequestError, match="may be 1024 with echo"):
         client.completions.create(model="base", prompt=[TEXT] * 100, echo=True, logprobs=20)
-    with pytest.raises(openai.BadRequestError, match="best_of must equal n"):
+    with pytest.raises(openai.BadRequestError, match="best_of must equal n") as several:
         client.completions.create(model="base", prompt=TEXT, best_of=2)
+    assert several.value.param == "best_of", "what does not fit together is told by name"
+    options = {"include_usage": True, "nobody": 1}
+    list(client.completions.create(model="base", prompt=TEXT, max_tokens=1, stream=True, stream_options=options))  # type: ignore[call-overload]
 
 
 def test_a_fault_speaks_of_openais_fields(client: openai.OpenAI) -> None:
