@@ -34,6 +34,7 @@ STATE = {
         "parameters.top_k": "likewise",
     },
     "context_length_exceeded": "how long the base's context is",
+    "prompt_too_long": "likewise",
     "empty_prompt": "whether the base has a BOS",
     "timeout": "the client's own limit",
     "precondition_failed": "which version is current",
