@@ -31,4 +31,4 @@ def page(name: str, found: Found, versions: dict[str, str], where: dict[str, Any
 
 
 def _told(value: Any) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
