@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 URL = "http://127.0.0.1:8000"
@@ -23,9 +24,11 @@ class Settings:
 
 
 def settings(url: str | None, key: str | None) -> Settings:
-    """What is given, else SOFTPROMPT_URL, and SOFTPROMPT_ADMIN_KEY before SOFTPROMPT_API_KEY: the first of each list.
+    """What is given, else SOFTPROMPT_URL, and SOFTPROMPT_ADMIN_KEY before SOFTPROMPT_API_KEY, or the files of
+    SOFTPROMPT_ADMIN_KEY_FILE and SOFTPROMPT_API_KEY_FILE: the first key there.
 
-    Raises ValueError for an address without http:// or https://, and for a key that no header can carry.
+    Raises ValueError for an address without http:// or https://, for a file that cannot be read, and for a key that
+    no header can carry.
     """
     address = (url or os.environ.get("SOFTPROMPT_URL") or URL).strip().rstrip("/")
     try:
@@ -41,5 +44,20 @@ def settings(url: str | None, key: str | None) -> Settings:
 
 
 def _of_variables() -> str:
-    keys = os.environ.get("SOFTPROMPT_ADMIN_KEY") or os.environ.get("SOFTPROMPT_API_KEY") or ""
-    return keys.split(",")[0].strip()
+    """The admin's variable or file before the other's; of several keys the first, as the server takes them all."""
+    for name in ("SOFTPROMPT_ADMIN_KEY", "SOFTPROMPT_API_KEY"):
+        told = os.environ.get(name) or _of_file(f"{name}_FILE")
+        keys = [key.strip() for key in told.replace("\n", ",").split(",")]
+        if any(keys):
+            return next(key for key in keys if key)
+    return ""
+
+
+def _of_file(variable: str) -> str:
+    path = os.environ.get(variable)
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        raise ValueError(f"the file that {variable} names cannot be read") from None

@@ -1,16 +1,15 @@
 """Fixtures that every test may ask for. The only reader of SOFTPROMPT_TEST_DATA."""
 
 import os
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
+from tests.tools import tool
+
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
 ABSENT = "no data sets: SOFTPROMPT_TEST_DATA is unset or wrong, and no shared/data stands beside the checkout"
-
-NO_PROMETHEUS = "no prometheus and promtool on the path: `make ci-deps` installs them"
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +25,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def prometheus_installed() -> None:
-    """A skip, or in CI a failure, where Debian's package `prometheus` is not: its server and `promtool`."""
-    if all(shutil.which(name) for name in ("prometheus", "promtool")):
-        return
-    if os.environ.get("CI"):
-        pytest.fail(NO_PROMETHEUS)
-    pytest.skip(NO_PROMETHEUS)
+    """A skip, or in CI a failure, where Debian's package `prometheus` is not."""
+    for name in ("prometheus", "promtool"):
+        tool(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

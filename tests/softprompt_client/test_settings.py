@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,15 @@ def test_it_brings_nothing_heavy() -> None:
     )
     heavy = {"torch", "numpy", "pydantic", "server", "tuning", "prompt_store", "cli"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_a_key_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first there, the admin's before the other's; a file that cannot be read is told without its path."""
+    for name in ("API_KEY", "ADMIN_KEY", "ADMIN_KEY_FILE"):
+        monkeypatch.delenv(f"SOFTPROMPT_{name}", raising=False)
+    (tmp_path / "reader").write_text(f"\n{KEY}\nother\n", encoding="utf-8")
+    monkeypatch.setenv("SOFTPROMPT_API_KEY_FILE", str(tmp_path / "reader"))
+    assert settings(None, None).headers == {"Authorization": f"Bearer {KEY}"}
+    monkeypatch.setenv("SOFTPROMPT_ADMIN_KEY_FILE", str(tmp_path / "absent"))
+    with pytest.raises(ValueError, match=r"^the file that SOFTPROMPT_ADMIN_KEY_FILE names cannot be read$"):
+        settings(None, None)

@@ -1,7 +1,5 @@
 """A real Chromium, and a server for it to look at."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +9,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.server.page.looking import watched
 from tests.server.site import Site
 from tests.server.site import site as running
+from tests.tools import tool
 
-CHROMIUM = "chromium"
-ABSENT = "no Chromium on the path: as root, make ci-deps"
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -26,13 +23,8 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Not for the whole session: its event loop would stand in the way of tests that have their own."""
-    found = shutil.which(CHROMIUM)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(ABSENT)
-        pytest.skip(ABSENT)
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        yield playwright.chromium.launch(executable_path=tool("chromium"), args=list(FLAGS))
 
 
 @pytest.fixture(scope="module")
