@@ -80,7 +80,7 @@ class Shell:
 
     def __init__(self, url: str, home: Path) -> None:
         script = subprocess.run(
-            [COMMAND, "--show-completion", "bash"], env={**environment(url), "SHELL": "bash"},
+            ["bash", "-c", f"{COMMAND} --show-completion; exit $?"], env=environment(url),
             capture_output=True, text=True, check=True, timeout=SECONDS,
         ).stdout  # fmt: skip
         (home / "rc").write_text(

@@ -107,7 +107,7 @@ def test_the_commands_do_what_they_say(server: tuple[Process, httpx.Client], tmp
     assert "is now version 1" in run("push", "commanded", str(tmp_path / "one.safetensors"))
     assert "already was version 1" in run("push", "commanded", str(tmp_path / "one.safetensors"))
     assert "is now version 2" in run("push", "commanded", str(tmp_path / "two.json"))
-    assert "commanded" in run("tasks", "comm")
+    assert "commanded" in run("tasks", "--search", "comm")
     assert '"id": "commanded"' in run("tasks", "--json")
     assert run("generate", "commanded", "jazz", "--max-new-tokens", "3")
     run("pull", "commanded", "--version", "1", "--out", str(tmp_path / "back.safetensors"))
