@@ -28,6 +28,7 @@ class Account:
     method: str = ""
     request_id: str = ""
     server: tuple[str, int | None] | None = None
+    scheme: str = "http"
     route: str = "none"
     status: int = 0
     tasks: set[tuple[str, int | None]] = field(default_factory=set)

@@ -96,7 +96,7 @@ def _http(account: Account) -> dict[str, AttributeValue | None]:
         "http.request.method": account.method,
         "http.route": account.route,
         "http.response.status_code": account.status or None,
-        "url.scheme": "http",
+        "url.scheme": account.scheme,
         "server.address": address,
         "server.port": port,
         "error.type": account.code or (str(account.status) if account.status >= 500 else None),

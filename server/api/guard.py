@@ -38,7 +38,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        account = Account(time.monotonic(), _method(scope), request_id.decode(), scope.get("server"))
+        account = Account(time.monotonic(), _method(scope), request_id.decode(), scope.get("server"), scope["scheme"])
         trace = untraced if scope["raw_path"] in UNTRACED else self._trace
 
         async def answer(message: Message) -> None:
