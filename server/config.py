@@ -23,6 +23,8 @@ LOOPBACK_NAMES = ("localhost",)
 CLIENTS_OWN = ("url",)
 """What clients alone read: where the server is."""
 
+ANY_ORIGIN = "*"
+ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
 
@@ -120,6 +122,8 @@ class Settings(BaseSettings):
     tls_client_ca: str | None = None
     """PEM: who signs the certificates that clients must show."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may call this server, as a browser names them; `*` is every one, and wants keys."""
     require_fingerprint: bool = False
     max_norm: float = Field(default=1e6, gt=0, allow_inf_nan=False)
 
@@ -139,7 +143,7 @@ class Settings(BaseSettings):
     def _read_keys(cls, given: dict[str, Any]) -> dict[str, Any]:
         return _with_keys_of_files(given)
 
-    @field_validator("api_key", "admin_key", "allowed_hosts", "pin", mode="before")
+    @field_validator("api_key", "admin_key", "allowed_hosts", "cors_origins", "pin", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -156,6 +160,21 @@ class Settings(BaseSettings):
     def _closed_to_strangers(self) -> Self:
         if not is_loopback(self.host) and not self.closed and not self.insecure:
             raise ValueError(f"{OPEN_TO_STRANGERS}, or --insecure")
+        return self
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if origins != (ANY_ORIGIN,) and not all(ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError(
+                "an origin is what a browser sends: https://name or http://name:port, and no more; or * alone"
+            )
+        return origins
+
+    @model_validator(mode="after")
+    def _no_page_does_as_it_likes(self) -> Self:
+        if ANY_ORIGIN in self.cors_origins and not self.closed:
+            raise ValueError("cors_origins: * without keys would let every page that a browser opens do everything")
         return self
 
     @model_validator(mode="after")

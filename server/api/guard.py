@@ -1,4 +1,4 @@
-"""In front of everything: what is refused before it is routed, the request id, and the one log line.
+"""In front of everything: what is refused before it is routed, the headers of every answer, and the one log line.
 
 Knows the protocol; no routes, no keys. The path is taken as it was sent: nothing of ours needs percent-decoding, and
 what was encoded must not turn into a separator.
@@ -12,7 +12,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.account import Account, Trace, opened, untraced
+from server.api.cors import CrossOrigin
 from server.api.errors import fault_response
+from server.api.headers import with_safe_ones
 from server.config import Settings, is_loopback
 from server.errors import ExpectationFailed, Fault, HeadersTooLarge, Invalid, Unsupported, UrlTooLong
 from server.metrics import Meter
@@ -21,6 +23,7 @@ from server.telemetry import logger
 REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 UNTRACED = {b"/livez", b"/readyz", b"/startupz", b"/health", b"/ping", b"/metrics"}
 """Asked by machines every few seconds."""
+FAULT = "softprompt.fault"
 HOST = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
@@ -28,7 +31,8 @@ class Guard:
     """Wraps the application."""
 
     def __init__(self, app: ASGIApp, settings: Settings, meter: Meter, trace: Trace = untraced) -> None:
-        self.app = app
+        self.app = CrossOrigin(app, settings.cors_origins)
+        self._refusing = CrossOrigin(_refuse, settings.cors_origins)
         self._trace = trace
         self._meter = meter
         self._settings = settings
@@ -44,7 +48,8 @@ class Guard:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 account.status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                headers = with_safe_ones([*message["headers"]], scope["scheme"], _host(scope))
+                message["headers"] = [*headers, (b"x-request-id", request_id)]
             await send(message)
 
         with (
@@ -54,9 +59,9 @@ class Guard:
         ):
             scope["path"] = scope["raw_path"].decode("latin-1")
             scope["root_path"] = ""
-            fault = self._fault(scope)
+            scope[FAULT] = fault = self._fault(scope)
             try:
-                await (self.app if fault is None else fault_response(fault))(scope, receive, answer)
+                await (self.app if fault is None else self._refusal(scope))(scope, receive, answer)
             finally:
                 account.route = _route(scope)
                 self._told(account)
@@ -67,6 +72,10 @@ class Guard:
         named = {"method": account.method, "route": account.route, "status": account.status}
         self._meter.answered(account.method, account.route, account.status)
         logger().info("request", **named, ms=took, **account.said())
+
+    def _refusal(self, scope: Scope) -> ASGIApp:
+        """A page may read why it was refused; a preflight, which a list alone would answer, is refused too."""
+        return _refuse if scope["method"] == "OPTIONS" else self._refusing
 
     def _fault(self, scope: Scope) -> Fault | None:
         """The first thing wrong with the request line and the headers."""
@@ -95,6 +104,17 @@ class Guard:
         if self._settings.allowed_hosts:
             return name in {host.lower() for host in self._settings.allowed_hosts}
         return is_loopback(name) or not is_loopback(self._settings.host)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    await fault_response(scope[FAULT])(scope, receive, send)
+
+
+def _host(scope: Scope) -> str:
+    """The name in the Host header, where it is one."""
+    given = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    match = HOST.fullmatch(given.decode("latin-1"))
+    return match["name"].lower() if match else ""
 
 
 def _request_id(scope: Scope) -> bytes:

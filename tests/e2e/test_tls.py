@@ -46,7 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(base_folder: Path, folder: Path) -> Iterator[tuple[Process, httpx.Client]]:
     given = encrypted(files(folder, CA), folder)
     started = ("--model", str(base_folder), "--store", "memory://", *options(given))
-    with secured(trusting(), *started) as found:
+    hosts = "127.0.0.1,localhost,models.example"
+    with secured(trusting(), *started, SOFTPROMPT_ALLOWED_HOSTS=hosts) as found:
         yield found
 
 
@@ -58,6 +59,13 @@ def test_https_is_what_the_process_says(server: tuple[Process, httpx.Client]) ->
     assert [entry["until"] for entry in process.log if entry["event"] == "certificate"]
     assert "correct horse" not in "".join(process.other) + str(process.log)
     assert client.get("/livez").json() == {"status": "ok"}
+
+
+def test_browsers_are_told_to_keep_to_it(server: tuple[Process, httpx.Client]) -> None:
+    """Under the server's public name; this machine's names are everybody's."""
+    _, client = server
+    assert "strict-transport-security" in client.get("/livez", headers={"Host": "models.example"}).headers
+    assert "strict-transport-security" not in client.get("/livez").headers
 
 
 def test_answers_and_streams_are_what_they_are_without(server: tuple[Process, httpx.Client]) -> None:

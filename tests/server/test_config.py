@@ -38,6 +38,15 @@ def test_settings_cannot_be_changed() -> None:
         {"host": "example.org"},
         {"host": "::"},
         {"no_such_setting": 1},
+        {"cors_origins": "*"},
+        {"cors_origins": "https://a.example/", "api_key": KEY},
+        {"cors_origins": "https://a.example/page", "api_key": KEY},
+        {"cors_origins": "HTTPS://a.example", "api_key": KEY},
+        {"cors_origins": "a.example", "api_key": KEY},
+        {"cors_origins": "null", "api_key": KEY},
+        {"cors_origins": "", "api_key": KEY},
+        {"cors_origins": "*,https://a.example", "api_key": KEY},
+        {"cors_origins": "https://*.example", "api_key": KEY},
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:

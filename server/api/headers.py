@@ -1,0 +1,25 @@
+"""The headers on every answer that tell a browser what it may do with it. Knows no routes."""
+
+from server.config import is_loopback
+
+Headers = list[tuple[bytes, bytes]]
+
+NOTHING = b"default-src 'none'; frame-ancestors 'none'"
+"""The policy of an answer that is data and says nothing else: opened in a browser it runs, loads and sends nothing."""
+HSTS = b"max-age=31536000"
+
+
+def with_safe_ones(headers: Headers, scheme: str, host: str) -> Headers:
+    """`headers`, and those that are missing. A route's own policy stands.
+
+    A browser that has been told once never asks `host` without TLS again, on no port: names of this machine are spared.
+    """
+    own = {name.lower() for name, _ in headers}
+    safe = [
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", NOTHING),
+        (b"referrer-policy", b"no-referrer"),
+    ]
+    if scheme == "https" and not is_loopback(host):
+        safe.append((b"strict-transport-security", HSTS))
+    return [*headers, *(pair for pair in safe if pair[0] not in own)]
