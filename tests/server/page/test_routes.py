@@ -43,6 +43,10 @@ def test_every_answer_carries_the_policy(site: Site) -> None:
         answer = site.http.get(path)
         assert answer.status_code == 200, path
         assert {name: answer.headers[name] for name in POLICY} == POLICY, path
+        assert (answer.headers["x-content-type-options"], answer.headers["referrer-policy"]) == (
+            "nosniff",
+            "no-referrer",
+        )
     assert site.http.get("/page/tasks").headers["cache-control"] == "no-store"
     inline = re.compile(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=", re.IGNORECASE)
     templates = (ROOT / "server" / "page" / "templates").glob("*.jinja")
