@@ -22,6 +22,7 @@ from server.api.schemas import RollbackBody, TaskPatch, TextTask
 from server.api.strict_json import loads
 from server.errors import Invalid, Missing, Unsupported
 from server.publish import Desk, Patch, Upload, delete, patch, publish, rollback
+from server.rendering import Room
 
 router = APIRouter(tags=["tasks"])
 
@@ -154,17 +155,25 @@ async def get_prompt(request: Request, task: str, version: str, query: Annotated
 )
 @needs(Access.GENERATE)
 async def nearest(request: Request, task: str, query: Annotated[Near, Query()]) -> Response:
-    room = _desk(request).room
+    kind, found = await near(_desk(request).room, task, query)
+    if found is None:
+        raise Invalid("invalid_request", f"kind {kind} has no pseudo-tokens to compare", "task")
+    data = [
+        {"row": row, "tokens": [{"id": index, "text": text, "cosine": cosine} for index, text, cosine in tokens]}
+        for row, tokens in enumerate(found)
+    ]
+    return wire.answer({"data": data})
+
+
+async def near(room: Room, task: str, query: Near) -> tuple[str, list[list[tuple[int, str, float]]] | None]:
+    """The task's kind, and for each pseudo-token the ids, texts and cosines nearest to it; None where it has none."""
     served = await room.tasks.bring(await room.tasks.find(task, min_version=query.min_version))
     rows = None if served.prompt is None else served.prompt.rows
     if rows is None:
-        raise Invalid("invalid_request", f"kind {served.metadata.kind} has no pseudo-tokens to compare", "task")
+        return served.metadata.kind, None
     found = await run_sync(room.running.engine.base.nearest, rows, query.k)
-    data = [
-        {"row": row, "tokens": [{"id": index, "text": room.tokenizer.piece(index), "cosine": c} for index, c in near]}
-        for row, near in enumerate(found)
-    ]
-    return wire.answer({"data": data})
+    named = [[(index, room.tokenizer.piece(index), cosine) for index, cosine in tokens] for tokens in found]
+    return served.metadata.kind, named
 
 
 @router.post(

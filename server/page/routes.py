@@ -18,6 +18,7 @@ from server.api.auth import Access, needs
 from server.api.jobs_of import jobs_of
 from server.api.queries import Near, Page, Strictly
 from server.api.schemas import Name
+from server.api.tasks import near
 from server.errors import Missing, Unavailable
 from server.lookup import BARE
 from server.page import assets, views
@@ -103,14 +104,9 @@ async def task(request: Request, task: str) -> Response:
 @router.get("/page/tasks/{task}/nearest")
 @needs(Access.GENERATE)
 async def nearest(request: Request, task: str, query: Annotated[Near, Query()]) -> Response:
-    room = _desk(request).room
-    served = await room.tasks.bring(await room.tasks.find(task, min_version=query.min_version))
-    rows = None if served.prompt is None else served.prompt.rows
-    if rows is None:
-        return _html("nearest", picture=None, kind=served.metadata.kind, task=task)
-    found = await run_sync(room.running.engine.base.nearest, rows, query.k)
-    named = [[(room.tokenizer.piece(index), cosine) for index, cosine in near] for near in found]
-    return _html("nearest", picture=views.picture(named), kind=served.metadata.kind, task=task)
+    kind, found = await near(_desk(request).room, task, query)
+    shown = None if found is None else views.picture([[token[1:] for token in row] for row in found])
+    return _html("nearest", picture=shown, kind=kind, task=task)
 
 
 @router.get("/page/pane")
