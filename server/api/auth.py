@@ -78,7 +78,7 @@ async def authorize(request: Request) -> None:
     if wanted is Access.OPEN:
         return
     if authenticate(request) < wanted:
-        raise Forbidden("insufficient_scope", "this key has not the right; the admin key has")
+        raise Forbidden("insufficient_scope", "this key may not do that; an admin key may")
 
 
 def authenticate(request: Request) -> Access:

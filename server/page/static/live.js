@@ -74,7 +74,7 @@ function tiles(scrape, points) {
     running: `${whole(points.load[0])} of ${whole(sum(scrape, `${P}num_slots`))}`,
     waiting: whole(points.load[1]),
     "tokens a second": whole(points.rate[0]),
-    "to the first token, median": `${whole(points.first[0])} ms`,
+    "to the first token, median": points.first[0] === null ? "–" : `${whole(points.first[0])} ms`,
     "soft prompts in memory": `${whole(sum(scrape, `${P}resident_prompts`))}, ${mib("prompts")}`,
     "keys and values": mib("kv"),
     "answers so far": whole(sum(scrape, `${P}request_success_total`) + sum(scrape, `${P}request_classified_total`)),

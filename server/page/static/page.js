@@ -74,7 +74,8 @@ function guardFragments() {
   document.addEventListener("htmx:response:error", ({ detail }) => {
     detail.ctx.swap = "none";
     if (detail.ctx.response.status === 401) askForKey();
-    else tell(refused(detail.ctx.response.status, detail.ctx.text).told);
+    if (detail.ctx.response.status === 403) $("start").hidden = true; // who may not see jobs may not start one
+    if (detail.ctx.response.status !== 401) tell(refused(detail.ctx.response.status, detail.ctx.text).told);
   });
   document.addEventListener("htmx:error", () => tell("the server does not answer"));
 }

@@ -12,6 +12,7 @@ const form = () => $("play-form");
 const choice = (side) => document.querySelector(`.choice[data-side="${side}"]`);
 const chosen = (side) => choice(side).querySelector(".chosen");
 let running = null;
+let arrived = false; // somebody came here to try a task: the first box is theirs
 
 export function start() {
   form().addEventListener("submit", (event) => {
@@ -32,9 +33,13 @@ export function start() {
   }
 }
 
-export function enter(name) {
-  suggest("");
-  if (name) form()["task-a"].value = name;
+// A task that was named elsewhere, or the one that stands here, or the first that there is.
+export async function enter(name) {
+  const box = form()["task-a"];
+  if (name) box.value = name;
+  arrived = Boolean(name);
+  const names = await suggest("");
+  if (!box.value) box.value = names[0] ?? "";
   if (name || !chosen("a")) choose("a");
 }
 
@@ -46,9 +51,12 @@ async function suggest(prefix) {
   const query = new URLSearchParams({ limit: 20, search: prefix });
   try {
     const { data } = await (await call("GET", `/tasks?${query}`)).json();
-    $("task-names").replaceChildren(...["base", ...data.map((task) => task.id)].map((id) => new Option(id, id)));
+    const names = data.map((task) => task.id);
+    $("task-names").replaceChildren(...["base", ...names].map((id) => new Option(id, id)));
+    return names;
   } catch {
     $("task-names").replaceChildren(); // what was typed may be no beginning of an id: it is told when it is chosen
+    return [];
   }
 }
 
@@ -64,9 +72,12 @@ function choose(side, version = "") {
   htmx.ajax("GET", `/page/pane?${query}`, { target: about, source: about });
 }
 
-// A text box for every field that either side wants, and one for both where each wants a single one; what was typed stays.
+// A text box for every field that either side wants, and one for both where each wants a single one; what was typed stays,
+// also while a task is looked for or was not found.
 function fields() {
   const sides = SIDES.map(chosen).filter(Boolean);
+  ready();
+  if (!sides.length) return;
   const typed = typedInputs();
   const kept = Object.values(typed);
   $("inputs").replaceChildren(
@@ -77,16 +88,25 @@ function fields() {
       box.rows = 3;
       box.value = fields.map((field) => typed[field]).find(Boolean) ?? (all.length === 1 ? (kept[place] ?? "") : "");
       label.append(name, box);
+
       return label;
     }),
   );
   form().classify.hidden = !sides.some((side) => side.dataset.labels);
+  if (arrived) document.querySelector("#inputs textarea").focus();
+  arrived = false;
+}
+
+// Only a task that is there can be asked, and one question at a time.
+function ready() {
+  form().run.disabled = form().classify.disabled = Boolean(running) || !chosen("a");
+  form().stop.disabled = !running;
 }
 
 function boxes(sides) {
   const wanted = sides.map((side) => JSON.parse(side.dataset.fields));
   const names = [...new Set(wanted.flat())];
-  if (names.length > 1 && wanted.every((fields) => fields.length === 1)) return [{ name: names.join(", "), fields: names }];
+  if (names.length > 1 && wanted.every((fields) => fields.length === 1)) return [{ name: `For both: ${names.join(", ")}`, fields: names }];
   return names.map((name) => ({ name, fields: [name] }));
 }
 
@@ -118,15 +138,13 @@ function parameters() {
 }
 
 async function ask(how) {
-  if (running) return;
+  if (running || !chosen("a")) return;
   tell("");
   running = new AbortController();
-  form().run.disabled = form().classify.disabled = true;
-  form().stop.disabled = false;
+  ready();
   await Promise.all(SIDES.map((side) => answered(side, how)));
   running = null;
-  form().run.disabled = form().classify.disabled = false;
-  form().stop.disabled = true;
+  ready();
 }
 
 async function answered(side, how) {
@@ -135,9 +153,10 @@ async function answered(side, how) {
   const asked = body(side);
   answer.begin(asked);
   try {
+    if (how === classify && !chosen(side).dataset.labels) throw new Error("this task has no labels to choose among");
     await how(asked, answer, running.signal);
   } catch (error) {
-    answer.fail(error.name === "AbortError" ? "stopped" : (error.told ?? String(error)));
+    answer.fail(error.name === "AbortError" ? "stopped" : (error.told ?? error.message));
   } finally {
     answer.end();
   }

@@ -26,9 +26,11 @@ export function start() {
 }
 
 export function enter(name) {
-  htmx.trigger($("filter"), "refresh");
+  $("task-list").hidden = Boolean(name);
+  $("task-detail").hidden = !name;
+  $("task-detail").replaceChildren();
   if (name) show(name);
-  else $("task-detail").replaceChildren();
+  else htmx.trigger($("filter"), "refresh");
 }
 
 function show(name) {
@@ -65,7 +67,6 @@ async function download(task, version) {
 async function rollback(task, version) {
   if (!(await sure(`Make a new version of ${task} with the content of version ${version}?`))) return;
   await call("POST", `${path(task)}/rollback`, { json: { version } });
-  htmx.trigger($("filter"), "refresh");
   show(task);
 }
 
@@ -73,7 +74,6 @@ async function remove(task) {
   if (!(await sure(`Delete ${task}? Its versions stay in the store: softprompt rollback brings it back.`))) return;
   await call("DELETE", path(task));
   location.hash = "#tasks";
-  htmx.trigger($("filter"), "refresh");
 }
 
 // One after the other; each with its own line, which says why where it was refused.

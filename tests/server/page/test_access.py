@@ -28,6 +28,7 @@ def test_a_closed_server_asks_for_the_key_and_takes_it(browser: Browser, base_fo
             expect(page.locator("#tasks-table")).to_contain_text("secret")
             page.goto("/#jobs")
             expect(page.get_by_role("alert")).to_contain_text("403 insufficient_scope")
+            expect(page.get_by_text("Learn a task")).to_be_hidden()
 
 
 def test_everything_is_reached_by_the_keyboard(page: Page, learning: Site) -> None:
@@ -86,7 +87,10 @@ def test_a_narrow_window_needs_no_sideways_scrolling(browser: Browser, learning:
     """On a telephone's width only tables and pictures scroll, each by itself."""
     with watched(browser, learning.url) as page:
         page.set_viewport_size({"width": 380, "height": 800})
-        for view in VIEWS:
+        learning.publish("narrow", soft=12, labels=["yes", "no"], description="a long sentence " * 9)
+        for view in (*VIEWS, "tasks/narrow"):
             page.goto(f"/#{view}")
-            page.locator(f"#view-{view}").wait_for()
+            page.locator(f"#view-{view.split('/')[0]}").wait_for()
+            if view == "tasks/narrow":
+                page.locator(".nearest svg").wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= 380, view

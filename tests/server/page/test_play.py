@@ -5,7 +5,12 @@ import re
 from playwright.sync_api import Browser, Page, expect
 
 from tests.server.page.looking import answer, choose, watched
-from tests.server.site import Site
+from tests.server.site import Site, until
+
+STOP_AT_ONCE = """() => {
+  const click = () => document.querySelector('[name=stop]').click();
+  new MutationObserver(click).observe(document.querySelector('.answer'), { attributeFilter: ['aria-busy'] });
+}"""
 
 
 def test_two_tasks_answer_the_same_input_side_by_side(page: Page, learning: Site) -> None:
@@ -73,24 +78,23 @@ def test_labels_are_chosen_among(page: Page, learning: Site) -> None:
 
 
 def test_a_stopped_answer_frees_its_place(page: Page, learning: Site) -> None:
-    """Stop keeps what came, says so, and the server has nothing running."""
+    """Stop says so, and the server has nothing running."""
     page.goto("/#play")
+    choose(page, "a", "base")
     page.locator("#inputs textarea").fill("some words")
     page.get_by_text("Parameters", exact=True).click()
     page.get_by_label("Most new tokens").fill("200")
-    page.evaluate(
-        "() => { window.kept = new MutationObserver(() => document.querySelector('[name=stop]').click());"
-        " window.kept.observe(document.querySelector('.answer .text'), { childList: true }) }"
-    )
+    page.evaluate(STOP_AT_ONCE)
     page.get_by_role("button", name="Generate").click()
     expect(answer(page, "a").locator(".bad")).to_have_text("stopped")
-    assert learning.snapshot().running == 0 or learning.idle()
+    until(learning.idle, "the server is idle")
 
 
 def test_a_refused_question_says_why(browser: Browser, learning: Site) -> None:
     """The server's reason stands where the answer would."""
     with watched(browser, learning.url, refusals=True) as page:
         page.goto("/#play")
+        choose(page, "a", "base")
         page.locator("#inputs textarea").fill("some words")
         page.get_by_text("Parameters", exact=True).click()
         page.get_by_label("Most new tokens").fill("1000000")
@@ -98,3 +102,31 @@ def test_a_refused_question_says_why(browser: Browser, learning: Site) -> None:
         expect(answer(page, "a").locator(".bad")).to_contain_text("400 context_length_exceeded")
         page.goto("/#tasks/nothing")
         expect(page.get_by_role("alert")).to_contain_text("404 task_not_found")
+
+
+def test_a_task_that_is_not_there_costs_no_typing(browser: Browser, learning: Site) -> None:
+    """It is told, nothing can be generated, and what was typed is there when a task is."""
+    learning.publish("there", "{text}")
+    with watched(browser, learning.url, refusals=True) as page:
+        page.goto("/#play/there")
+        expect(page.locator("#inputs textarea")).to_be_focused()
+        page.locator("#inputs textarea").fill("typed with care")
+        page.locator("input[name=task-a]").fill("nowhere")
+        page.locator("input[name=task-a]").press("Tab")
+        expect(page.get_by_role("alert")).to_contain_text("404 task_not_found")
+        expect(page.get_by_role("button", name="Generate")).to_be_disabled()
+        choose(page, "a", "there")
+        expect(page.locator("#inputs textarea")).to_have_value("typed with care")
+        expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+
+
+def test_a_side_without_labels_says_so(page: Page, learning: Site) -> None:
+    """The other is classified all the same."""
+    learning.publish("labelled", "{input}\nIs:", labels=["yes", "no"])
+    learning.publish("unlabelled", "{input}")
+    page.goto("/#play/labelled")
+    choose(page, "b", "unlabelled")
+    page.locator("#inputs textarea").fill("well")
+    page.get_by_role("button", name="Classify").click()
+    expect(answer(page, "a").locator(".scores tr")).to_have_count(2)
+    expect(answer(page, "b").locator(".bad")).to_have_text("this task has no labels to choose among")
