@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,37 @@ def test_a_stream_comes_token_by_token_and_ends_with_its_client(
         assert engine(direct)["running"] == 1
     until(lambda: engine(direct)["running"] == 0, "it has been cancelled")
     assert engine(direct)["counters"]["generated"] < 2500
+
+
+def test_a_piece_is_passed_on_before_there_is_another(tmp_path: Path) -> None:
+    """The server behind says one event and then nothing until the reader has it; it does not ask for that itself."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    event = b"data: {}\n\n"
+    read = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as behind:
+
+        def serve() -> None:
+            accepted, _ = behind.accept()
+            with accepted:
+                accepted.recv(65536)
+                accepted.sendall(head + b"a\r\n" + event + b"\r\n")
+                read.wait(60)
+                accepted.sendall(b"0\r\n\r\n")
+
+        with proxied(f"http://127.0.0.1:{behind.getsockname()[1]}", tmp_path) as proxy:
+            thread = threading.Thread(target=serve)
+            thread.start()
+            transport = Named(verify=proxy.trust)
+            try:
+                with (
+                    httpx.Client(base_url=proxy.url, headers={"Host": NAME}, transport=transport, timeout=20) as client,
+                    client.stream("POST", "/generate_stream", json={}) as stream,
+                ):
+                    assert next(stream.iter_raw()) == event
+                    assert not read.is_set()
+            finally:
+                read.set()
+                thread.join()
 
 
 def test_a_client_that_leaves_before_the_first_byte_is_noticed(
