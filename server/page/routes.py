@@ -4,6 +4,7 @@ From HTTP to the store, the jobs and the templates, and nothing else. Whatever c
 own routes, called by the page's scripts.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import jinja2
@@ -43,6 +44,13 @@ POLICY = {
 """Everything the page runs, shows and calls is this server's own."""
 
 
+DOCS_POLICY = {
+    **POLICY,
+    "Content-Security-Policy": POLICY["Content-Security-Policy"].replace("img-src 'self'", "img-src 'self' data:"),
+}
+"""The viewer of /docs draws its arrows from its style sheet."""
+
+
 class Tasks(Page):
     """Which tasks of the table."""
 
@@ -66,6 +74,13 @@ class Pane(Strictly):
 @needs(Access.OPEN)
 async def shell() -> Response:
     return _html("shell")
+
+
+@router.get("/docs")
+@needs(Access.OPEN)
+async def docs() -> Response:
+    """The viewer of /openapi.json, which is asked for with the key; without data, like the shell."""
+    return _html("docs", DOCS_POLICY)
 
 
 @router.get("/static/{name}")
@@ -165,7 +180,7 @@ def _why_not(task: Task, desk: Desk) -> str | None:
     return None
 
 
-def _html(page: str, **shown: Any) -> Response:
+def _html(page: str, policy: Mapping[str, str] = POLICY, **shown: Any) -> Response:
     text = PAGES.get_template(f"{page}.html.jinja").render(shown)
-    headers = {**POLICY, "Cache-Control": "no-store"}
+    headers = {**policy, "Cache-Control": "no-store"}
     return Response(text.encode(), headers=headers, media_type="text/html; charset=utf-8")

@@ -98,7 +98,6 @@ def test_unknown_routes_and_methods_say_so(site: Site) -> None:
         assert site.http.request(method, "/generate").headers["allow"] == "POST"
     assert site.http.get("/tasks/").status_code == 404
     assert status(raw(site.url, b"GET //tasks HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 404
-    assert site.http.get("/docs").status_code == 404
 
 
 def test_the_server_is_idle_when_nobody_asks(site: Site) -> None:

@@ -24,7 +24,7 @@ from tests.server.site import Site, connect
 from tests.server.site import site as running
 
 PATHS = sorted({path for _, path in TABLE})
-SHELL = {"/", "/static/{name}", "/static/vendor/{name}"}
+SHELL = {"/", "/docs", "/static/{name}", "/static/vendor/{name}"}
 """Open, and whoever asks for another name there is told that there is none."""
 UNKNOWN = ("/nowhere", "/admin", "/docs/", "/.env", "/v1", "/tasks/t/versions/1/prompt/x", "*")
 NAMED = {"open": Access.OPEN, "generate": Access.GENERATE, "admin": Access.ADMIN}

@@ -87,6 +87,7 @@ TABLE: Mapping[tuple[str, str], Access] = {
     ("GET", "/metrics"): GENERATE,
     ("GET", "/openapi.json"): GENERATE,
     ("GET", "/"): OPEN,
+    ("GET", "/docs"): OPEN,
     ("GET", "/static/{name}"): OPEN,
     ("GET", "/static/vendor/{name}"): OPEN,
     ("GET", "/page/tasks"): GENERATE,
