@@ -93,7 +93,9 @@ def read_directory(folder: Path) -> tuple[bytes, Kind]:
         raise PromptError("bad_directory", f"{CONFIG} is not JSON") from None
     kind = KINDS.get(str(config.get("peft_type"))) if isinstance(config, dict) else None
     if kind is None:
-        raise PromptError("unsupported_kind", f"the types that can be read are {', '.join(KINDS)}; LoRA and others change the base")
+        raise PromptError(
+            "unsupported_kind", f"the types that can be read are {', '.join(KINDS)}; LoRA and others change the base"
+        )
     return data, kind
 
 
@@ -174,7 +176,9 @@ def _soft_prompt(tensors: Mapping[str, Tensor], base: Base, kind: Kind | None, t
     if tensors and all(matches):
         return _adapter(tensors, base, kind)
     if any("lora_" in name for name in tensors):
-        raise PromptError("wrong_tensors", "this is LoRA, which changes the base that all tasks share: it is not served")
+        raise PromptError(
+            "wrong_tensors", "this is LoRA, which changes the base that all tasks share: it is not served"
+        )
     raise PromptError("wrong_tensors", f"a file of a PEFT prompt method holds {EMBEDDINGS} (or adaption prompts) alone")
 
 

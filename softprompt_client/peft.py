@@ -29,5 +29,7 @@ def read_directory(folder: Path) -> tuple[bytes, Kind]:
         raise ValueError(f"{folder}: {CONFIG} is not JSON") from None
     kind = KINDS.get(str(config.get("peft_type"))) if isinstance(config, dict) else None
     if kind is None:
-        raise ValueError(f"{folder}: the types that can be read are {', '.join(KINDS)}; LoRA and others change the base")
+        raise ValueError(
+            f"{folder}: the types that can be read are {', '.join(KINDS)}; LoRA and others change the base"
+        )
     return data, kind
