@@ -44,6 +44,25 @@ def test_every_setting_is_documented() -> None:
     assert found == {f"SOFTPROMPT_{name.upper()}" for name in Settings.model_fields}
 
 
+def told(name: str, value: object) -> str:
+    """A default as the table has it; "" for one that it says in words."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and name.endswith(("_budget", "_bytes")):
+        unit, size = next((u, s) for u, s in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)) if value % s == 0)
+        return f"{value // size} {unit}"
+    if isinstance(value, float):
+        return f"{value:g}".replace("e+0", "e")
+    return str(value) if value else ""
+
+
+def test_the_defaults_are_the_codes() -> None:
+    """Whatever is a number, a size, a word or yes and no stands in the table as the code has it."""
+    documented = {row[0]: row[1] for row in rows("operations.md") if row[0].startswith("SOFTPROMPT_")}
+    code = {f"SOFTPROMPT_{name.upper()}": told(name, field.default) for name, field in Settings.model_fields.items()}
+    assert {name: documented[name] for name, default in code.items() if default} == {n: d for n, d in code.items() if d}
+
+
 @pytest.mark.parametrize("file", DOCUMENTS, ids=str)
 def test_links_lead_somewhere(file: Path) -> None:
     """A relative link in a document names a file that is there."""

@@ -1,5 +1,6 @@
 """Probes, /info, and an OpenAPI document that tells the truth."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from server.api.answers import Health, Info
 from server.api.ops import VERSION
 from server.app import routes
+from server.config import Settings
 from server.errors import RULES
 from tests.server.site import Site, raw, status, until
 
@@ -41,6 +43,8 @@ def test_info_names_the_base_and_every_bound(site: Site) -> None:
     )
     assert found.limits["max_requests"] == 256
     assert all(value > 0 for value in found.limits.values())
+    bounds = {name for name in Settings.model_fields if re.search(r"^max_|_budget$|_seconds$", name)}
+    assert bounds - set(found.limits) == {"max_total_tokens", "jobs_save_seconds"}  # said beside; not the clients'
     assert site.http.get("/version").json() == {"version": VERSION}
 
 
