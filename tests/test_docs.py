@@ -63,11 +63,20 @@ def test_the_defaults_are_the_codes() -> None:
     assert {name: documented[name] for name, default in code.items() if default} == {n: d for n, d in code.items() if d}
 
 
+def anchors(document: Path) -> set[str]:
+    """What its headings are called in links, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text(document), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("file", DOCUMENTS, ids=str)
 def test_links_lead_somewhere(file: Path) -> None:
-    """A relative link in a document names a file that is there."""
-    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text(file))
-    assert not [target for target in targets if not (ROOT / file.parent / target).exists()]
+    """A relative link in a document names a file that is there, and behind # one of its headings."""
+    targets = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", text(file))
+    absent = [target for target, _ in targets if not (ROOT / file.parent / target).exists()]
+    assert not absent
+    places = [(file.parent / target if target else file, anchor) for target, anchor in targets if anchor]
+    assert not [f"{place}#{anchor}" for place, anchor in places if anchor not in anchors(place)]
 
 
 def test_decisions_are_numbered_and_dated() -> None:
