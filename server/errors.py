@@ -176,7 +176,7 @@ RULES: Mapping[type[Fault], Rule] = {
         "context_length_exceeded", "empty_prompt", "invalid_task_id",
     ),
     Unauthorized: _rule(401, "authentication_error", "invalid_api_key"),
-    Forbidden: _rule(403, "permission_error", "insufficient_scope"),
+    Forbidden: _rule(403, "permission_error", "cross_origin", "insufficient_scope"),
     Missing: _rule(
         404, "not_found_error", "not_found", "task_not_found", "version_not_found", "model_not_found",
         "file_not_found", "job_not_found",

@@ -16,8 +16,8 @@ from prompt_store.template import Composed
 from server.account import account
 from server.engine.request import Finished, PromptEvent, Request, Sampling, TokenEvent, Told
 from server.errors import KNOWN, Broken, Invalid, Late, as_fault
-from server.lookup import Served
-from server.metrics import Meter
+from server.lookup import BARE, Served
+from server.metrics import OTHER, Meter
 from server.parameters import MAX_NEW_TOKENS, MAX_SEED, Parameters
 from server.rendering import Exact, Inputs, Room, check_room, render
 from server.stopping import Stopping
@@ -98,9 +98,11 @@ def metered(path: RequestPath) -> RequestPath:
         began, first, last = time.monotonic(), 0.0, 0.0
         told = account()
         told.streamed |= item.streamed
+        left = Left(item.task or BARE)
         try:
             async with aclosing(path(item, room)) as steps:
                 async for step in steps:
+                    left.saw(step)
                     if isinstance(step, Piece):
                         told.token(now := time.monotonic())
                         if step.choice == 0:
@@ -112,9 +114,40 @@ def metered(path: RequestPath) -> RequestPath:
             code = as_fault(error).code
             room.meter.failed(code)
             told.failed(code)
+            left.count(room.meter)
+            raise
+        except (GeneratorExit, asyncio.CancelledError):
+            if not left.answered:
+                room.meter.cancelled(left.task if left.read else OTHER)
+            left.count(room.meter)
             raise
 
     return counted
+
+
+@dataclass(slots=True)
+class Left:
+    """What a generation that came to no answer has read and made all the same. `read` says that the task is there."""
+
+    task: str
+    read: Read | None = None
+    generated: int = 0
+    answered: bool = False
+
+    def saw(self, step: Step) -> None:
+        if isinstance(step, Read):
+            self.read = self.read or step
+        elif isinstance(step, Piece):
+            self.generated += 1
+        else:
+            self.answered = True
+
+    def count(self, meter: Meter) -> None:
+        if self.answered or self.read is None:
+            return
+        composed = self.read.composed
+        account().read(composed.prompt_tokens, composed.soft_tokens, 0)
+        meter.tokens(self.task, composed.prompt_tokens, composed.soft_tokens, 0, self.generated)
 
 
 def _count(answer: Answer, until_first: float, between: float, whole: float, meter: Meter) -> None:

@@ -50,6 +50,7 @@ class Meter:
         self._cached = _counter("cached_tokens", "Text ids whose keys and values were there already", task, registry)
         self._generated = _counter("generation_tokens", "Ids generated", task, registry)
         self._success = _counter("request_success", "Choices by why they ended", ("task", "finished_reason"), registry)
+        self._cancelled = _counter("request_cancelled", "Generations whose client left", task, registry)
         self._scored = _counter("request_classified", "Classifications", task, registry)
         self._failed = _counter("request_failed", "Questions by the error's code", ("code",), registry)
         self._unloaded = _counter("prompt_load_failed", "Soft prompts that could not be read", ("code",), registry)
@@ -93,6 +94,9 @@ class Meter:
 
     def classified(self, task: str) -> None:
         self._scored.labels(self._label(task)).inc()
+
+    def cancelled(self, task: str) -> None:
+        self._cancelled.labels(self._label(task)).inc()
 
     def failed(self, code: str) -> None:
         self._failed.labels(code).inc()

@@ -14,6 +14,25 @@ EXPOSED = ("x-request-id", "x-operation-id", "x-should-retry", "ETag", "Location
 """What a page may read beside the body."""
 PREFLIGHT_SECONDS = 600
 ANY = "*"
+READING = ("GET", "HEAD", "OPTIONS")
+SAID = (b"sec-fetch-site", b"origin", b"host")
+
+
+def forged(scope: Scope, origins: Collection[str]) -> bool:
+    """Whether a browser sends a change for a page of another origin, which may send forms without asking first.
+
+    `Sec-Fetch-Site` is the browser's own word; where it says nothing (plain http to a name that is not this
+    machine's), the origin has to be the very host that is asked.
+    """
+    if scope["method"] in READING:
+        return False
+    said = {name: value.decode("latin-1") for name, value in scope["headers"] if name in SAID}
+    site, origin = said.get(b"sec-fetch-site"), said.get(b"origin")
+    if origin in origins or ANY in origins:
+        return False
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    return origin is not None and origin.partition("://")[2] != said.get(b"host")
 
 
 class CrossOrigin:

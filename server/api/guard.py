@@ -12,11 +12,11 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.account import Account, Trace, opened, untraced
-from server.api.cors import CrossOrigin
+from server.api.cors import CrossOrigin, forged
 from server.api.errors import fault_response
 from server.api.headers import with_safe_ones
 from server.config import Settings, is_loopback
-from server.errors import ExpectationFailed, Fault, HeadersTooLarge, Invalid, Unsupported, UrlTooLong
+from server.errors import ExpectationFailed, Fault, Forbidden, HeadersTooLarge, Invalid, Unsupported, UrlTooLong
 from server.metrics import Meter
 from server.telemetry import logger
 
@@ -87,13 +87,20 @@ class Guard:
         if len(headers) > settings.max_headers or size > settings.max_header_bytes:
             limits = f"{settings.max_headers} headers of {settings.max_header_bytes} bytes together"
             return HeadersTooLarge("headers_too_large", f"a request may have {limits}")
-        if not self._host_is_ours([value for name, value in headers if name == b"host"]):
-            return Invalid("invalid_request", "the Host header is missing, doubled or not one of this server")
         for name, value in headers:
             if name == b"content-encoding":
                 return Unsupported("unsupported_content_encoding", "bodies are taken as they are, without an encoding")
             if name == b"expect" and value.lower() != b"100-continue":
                 return ExpectationFailed("expectation_failed", "only 100-continue can be expected")
+        return self._foreign(scope)
+
+    def _foreign(self, scope: Scope) -> Fault | None:
+        """A browser that was led here by a name that is not ours, or by a page of another origin."""
+        if not self._host_is_ours([value for name, value in scope["headers"] if name == b"host"]):
+            return Invalid("invalid_request", "the Host header is missing, doubled or not one of this server")
+        settings = self._settings
+        if not settings.closed and forged(scope, settings.cors_origins):  # a key is what no page of others can add
+            return Forbidden("cross_origin", "a page of another origin may not change anything here")
         return None
 
     def _host_is_ours(self, hosts: list[bytes]) -> bool:

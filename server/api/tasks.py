@@ -158,11 +158,7 @@ async def nearest(request: Request, task: str, query: Annotated[Near, Query()]) 
     kind, found = await near(_desk(request).room, task, query)
     if found is None:
         raise Invalid("invalid_request", f"kind {kind} has no pseudo-tokens to compare", "task")
-    data = [
-        {"row": row, "tokens": [{"id": index, "text": text, "cosine": cosine} for index, text, cosine in tokens]}
-        for row, tokens in enumerate(found)
-    ]
-    return wire.answer({"data": data})
+    return await run_sync(_near_answer, found)
 
 
 async def near(room: Room, task: str, query: Near) -> tuple[str, list[list[tuple[int, str, float]]] | None]:
@@ -171,9 +167,21 @@ async def near(room: Room, task: str, query: Near) -> tuple[str, list[list[tuple
     rows = None if served.prompt is None else served.prompt.rows
     if rows is None:
         return served.metadata.kind, None
-    found = await run_sync(room.running.engine.base.nearest, rows, query.k)
-    named = [[(index, room.tokenizer.piece(index), cosine) for index, cosine in tokens] for tokens in found]
-    return served.metadata.kind, named
+
+    def named() -> list[list[tuple[int, str, float]]]:
+        """A thousand rows of a hundred tokens take their time, and the loop has others to serve."""
+        found = room.running.engine.base.nearest(rows, query.k)
+        return [[(index, room.tokenizer.piece(index), cosine) for index, cosine in tokens] for tokens in found]
+
+    return served.metadata.kind, await run_sync(named)
+
+
+def _near_answer(found: list[list[tuple[int, str, float]]]) -> Response:
+    data = [
+        {"row": row, "tokens": [{"id": index, "text": text, "cosine": cosine} for index, text, cosine in tokens]}
+        for row, tokens in enumerate(found)
+    ]
+    return wire.answer({"data": data})
 
 
 @router.post(

@@ -37,6 +37,8 @@ PAGES = jinja2.Environment(
 PAGES.filters.update(size=views.size, moment=views.moment, figure=views.figure, visible=views.visible)
 ROWS = 50
 """Tasks of one part of the table."""
+DRAWN, DRAWN_TOKENS = 200, 10
+"""Pseudo-tokens and columns of a picture that somebody can still look at."""
 POLICY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -61,6 +63,12 @@ class Tasks(Page):
     def _all(cls, value: Any) -> Any:
         """A form sends every field, chosen or not."""
         return value or None
+
+
+class Columns(Near):
+    """How many tokens of each row are drawn."""
+
+    k: Annotated[int, Field(ge=1, le=DRAWN_TOKENS)] = 6
 
 
 class Pane(Strictly):
@@ -118,10 +126,11 @@ async def task(request: Request, task: str) -> Response:
 
 @router.get("/page/tasks/{task}/nearest")
 @needs(Access.GENERATE)
-async def nearest(request: Request, task: str, query: Annotated[Near, Query()]) -> Response:
+async def nearest(request: Request, task: str, query: Annotated[Columns, Query()]) -> Response:
     kind, found = await near(_desk(request).room, task, query)
-    shown = None if found is None else views.picture([[token[1:] for token in row] for row in found])
-    return _html("nearest", picture=shown, kind=kind, task=task)
+    rows = [[token[1:] for token in row] for row in (found or [])[:DRAWN]]
+    shown = None if found is None else views.picture(rows)
+    return await run_sync(lambda: _html("nearest", picture=shown, kind=kind, task=task, all=len(found or [])))
 
 
 @router.get("/page/pane")

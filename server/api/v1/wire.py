@@ -27,12 +27,18 @@ class Place:
 
 def places_of(read: Read, tokenizer: Tokenizer) -> Iterator[Place]:
     """Of the prompt's text ids."""
-    spelling, offset = Spelling(tokenizer, []), 0
+    spelling, offset, text = Spelling(tokenizer, []), 0, read.composed.text
     ids = [index for index in read.composed.ids if index >= 0]
     told: Iterable[Told | None] = chain([None], read.told)
     for index, one in zip(ids, told, strict=True):
         yield Place(index, offset, *((None, ()) if one is None else one[1:]))
-        offset += len(spelling.push(index))
+        said = len(spelling.push(index))
+        offset += _spelt(tokenizer.piece(index), text, offset) if index in tokenizer.special else said
+
+
+def _spelt(special: str, text: str, offset: int) -> int:
+    """Characters of a special token: none unless the prompt spelled it out."""
+    return len(special) if text.startswith(special, offset) else 0
 
 
 def places(pieces: Iterable[Piece], offset: int) -> Iterator[Place]:

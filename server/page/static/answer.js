@@ -66,7 +66,12 @@ export class Answer {
     this.text.append(span);
   }
 
+  get whole() {
+    return Boolean(this.told);
+  }
+
   details({ usage, logprobs, seed, finish_reason: reason, version }, took) {
+    this.told = true;
     const first = `first token after ${this.first.toFixed(0)} ms, all ${usage.completion_tokens} after ${took.toFixed(0)} ms`;
     const facts = [version && `version ${version}`, `ended by ${reason}`, first, `seed ${seed}`];
     this.article.querySelector(".facts").textContent = facts.filter(Boolean).join(" · ");

@@ -52,15 +52,24 @@ export async function call(method, path, { json, body, signal, type, also } = {}
 
 // The objects of a stream's `data:` lines, one by one. Raises Refused for an error among them.
 export async function* events(answer) {
+  for await (const block of blocks(answer.body)) {
+    if (!block.startsWith("data:")) continue;
+    const event = JSON.parse(block.slice(5));
+    if (event.error) throw new Refused(answer.status, event.error);
+    yield event;
+  }
+}
+
+async function* blocks(body) {
   let rest = "";
-  for await (const chunk of answer.body.pipeThrough(new TextDecoderStream())) {
-    const blocks = (rest + chunk).split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) {
-      if (!block.startsWith("data:")) continue;
-      const event = JSON.parse(block.slice(5));
-      if (event.error) throw new Refused(answer.status, event.error);
-      yield event;
+  try {
+    for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+      const whole = (rest + chunk).split("\n\n");
+      rest = whole.pop();
+      yield* whole;
     }
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, { message: "the server does not answer any more" });
   }
 }

@@ -15,7 +15,7 @@ let shown = null;
 // `#tasks/intent` is the view `tasks` with the name `intent`.
 function route() {
   const [view, ...name] = location.hash.slice(1).split("/");
-  const next = view in VIEWS ? view : "tasks";
+  const next = Object.hasOwn(VIEWS, view) ? view : "tasks";
   if (shown && shown !== next) VIEWS[shown].leave?.();
   shown = next;
   tell("");
@@ -25,11 +25,19 @@ function route() {
     else link.removeAttribute("aria-current");
   }
   document.title = `${$(`${next}-title`).textContent} · softprompt`;
-  VIEWS[next].enter(decodeURIComponent(name.join("/")));
+  VIEWS[next].enter(named(name.join("/")));
+}
+
+function named(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 function paint(theme) {
-  const chosen = theme in THEMES ? theme : "auto";
+  const chosen = Object.hasOwn(THEMES, theme) ? theme : "auto";
   if (chosen === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = chosen;
   $("theme").setAttribute("aria-label", `Colours: ${THEMES[chosen]}`);

@@ -11,6 +11,7 @@ const TOP = 5;
 const form = () => $("play-form");
 const choice = (side) => document.querySelector(`.choice[data-side="${side}"]`);
 const chosen = (side) => choice(side).querySelector(".chosen");
+const looked = { a: null, b: null }; // what the server is being asked of each side's task
 let running = null;
 let arrived = false; // somebody came here to try a task: the first box is theirs
 
@@ -60,16 +61,22 @@ async function suggest(prefix) {
   }
 }
 
-// The server says which versions a task has, and which fields the chosen one wants.
+const entered = (side) => form()[`task-${side}`].value.trim() || (side === "a" ? "base" : "");
+
+// The server says which versions a task has, and which fields the chosen one wants. The last question counts.
 function choose(side, version = "") {
   const about = choice(side).querySelector(".about");
-  const task = form()[`task-${side}`].value.trim() || (side === "a" ? "base" : "");
+  const task = entered(side);
   tell("");
   about.replaceChildren();
   fields();
   if (!task) return;
   const query = new URLSearchParams({ task, ...(version && { version }) });
-  htmx.ajax("GET", `/page/pane?${query}`, { target: about, source: about });
+  const asked = (looked[side] = htmx.ajax("GET", `/page/pane?${query}`, { target: about, source: about }).finally(() => {
+    if (looked[side] === asked) looked[side] = null;
+    ready();
+  }));
+  ready();
 }
 
 // A text box for every field that either side wants, and one for both where each wants a single one; what was typed stays,
@@ -99,7 +106,8 @@ function fields() {
 
 // Only a task that is there can be asked, and one question at a time.
 function ready() {
-  form().run.disabled = form().classify.disabled = Boolean(running) || !chosen("a");
+  const there = chosen("a") || looked.a;
+  form().run.disabled = form().classify.disabled = Boolean(running) || !there;
   form().stop.disabled = !running;
 }
 
@@ -138,11 +146,14 @@ function parameters() {
 }
 
 async function ask(how) {
-  if (running || !chosen("a")) return;
-  tell("");
+  if (running) return;
   running = new AbortController();
   ready();
-  await Promise.all(SIDES.map((side) => answered(side, how)));
+  await Promise.all(SIDES.map((side) => looked[side]));
+  if (SIDES.every((side) => (chosen(side)?.dataset.task ?? "") === entered(side))) {
+    tell("");
+    await Promise.all(SIDES.map((side) => answered(side, how)));
+  }
   running = null;
   ready();
 }
@@ -171,6 +182,7 @@ async function generate(asked, answer, signal) {
     answer.token(event.token, performance.now() - started);
     if (event.details) answer.details(event.details, performance.now() - started);
   }
+  if (!answer.whole) throw new Error("the answer was cut off");
 }
 
 async function classify(asked, answer, signal) {

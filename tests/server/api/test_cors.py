@@ -42,6 +42,43 @@ def test_without_a_list_nothing_is_said(site: Site, path: str) -> None:
         assert "vary" not in one.headers
 
 
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_a_foreign_page_changes_nothing_where_there_are_no_keys(site: Site, said: dict[str, str]) -> None:
+    """A form needs no preflight: what a browser says of the page is looked at. Reading is the browser's to refuse."""
+    for method, path in (("POST", "/v1/files"), ("POST", "/v1/fine_tuning/jobs/x/cancel"), ("DELETE", "/tasks/x")):
+        answer = site.http.request(method, path, headers=FORM | said)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "cross_origin"), path
+    assert site.http.get("/tasks", headers=said).status_code == 200
+
+
+def test_the_servers_own_page_and_programs_change_things(site: Site, base_folder: Path) -> None:
+    """Same origin, by the browser's word or by its host; a program says nothing; a listed origin may as well."""
+    own = {"Origin": site.url}
+    for said in ({}, own, own | {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}):
+        assert site.http.delete("/tasks/absent", headers=said).json()["error"]["code"] == "task_not_found"
+    with running(base_folder, "memory://", cors_origins=LISTED) as listing:
+        for site_word in ({}, {"Sec-Fetch-Site": "cross-site"}):
+            answer = listing.http.delete("/tasks/absent", headers={"Origin": LISTED} | site_word)
+            assert answer.json()["error"]["code"] == "task_not_found"
+
+
+def test_a_key_is_proof_enough(listing: Site) -> None:
+    """No page of others can add one."""
+    headers = {"Origin": OTHER, "Sec-Fetch-Site": "cross-site", "Authorization": f"Bearer {ADMIN_KEY}"}
+    assert listing.http.delete("/tasks/absent", headers=headers).json()["error"]["code"] == "task_not_found"
+
+
 @pytest.mark.parametrize("origin", [LISTED, "http://localhost:3000"])
 @pytest.mark.parametrize("path", PATHS)
 def test_a_preflight_needs_no_key(listing: Site, path: str, origin: str) -> None:

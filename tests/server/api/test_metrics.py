@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.engine.settings import Counters, Snapshot
 from server.metrics import OTHER, Meter
 from tests.checkout import text
-from tests.server.site import Site
+from tests.server.site import Site, until
 from tests.server.site import site as running
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -64,6 +64,23 @@ def test_what_was_asked_is_counted_by_task(base_folder: Path) -> None:
     assert of(found, "resident_prompts") == 1
     assert of(found, "cache_bytes", cache="prompts") > 0
     assert "client" not in str(found)
+
+
+def test_who_leaves_is_counted_with_what_was_made_for_it(base_folder: Path) -> None:
+    """As cancelled, its tokens as everybody's: what the engine made is what is counted."""
+    with running(base_folder, "memory://") as site:
+        site.publish("left", "{input}", soft=4)
+        body = {"task": "left", "inputs": "x", "parameters": {"max_new_tokens": 200, "ignore_eos": True}}
+        with site.http.stream("POST", "/generate_stream", json=body) as answer:
+            next(answer.iter_lines())
+        cancelled = ("request_cancelled_total", "left")
+        until(lambda: of(scraped(site.http), cancelled[0], task=cancelled[1]) == 1, "it was noticed")
+        found = scraped(site.http)
+        made = site.snapshot().counters.generated
+    assert 1 <= of(found, "generation_tokens_total", task="left") <= made < 200
+    assert of(found, "soft_tokens_total", task="left") == 4
+    assert of(found, "prompt_tokens_total", task="left") > 0
+    assert of(found, "request_success_total", task="left", finished_reason="length") == 0
 
 
 def test_tasks_beyond_a_bound_share_a_label(base_folder: Path) -> None:

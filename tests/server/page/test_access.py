@@ -94,3 +94,11 @@ def test_a_narrow_window_needs_no_sideways_scrolling(browser: Browser, learning:
             if view == "tasks/narrow":
                 page.locator(".nearest svg").wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= 380, view
+
+
+@pytest.mark.parametrize("place", ["constructor", "toString/x", "__proto__", "nothing", "tasks/%"])
+def test_a_place_that_is_none_is_not_an_empty_page(browser: Browser, learning: Site, place: str) -> None:
+    """Some view is always there, and no script has failed."""
+    with watched(browser, learning.url, refusals=True) as page:
+        page.goto(f"/#{place}")
+        expect(page.locator("#view-tasks")).to_be_visible()

@@ -7,6 +7,13 @@ from playwright.sync_api import Browser, Page, expect
 from tests.server.page.looking import answer, choose, watched
 from tests.server.site import Site, until
 
+CHOOSE_ALL = """tasks => {
+  const box = document.querySelector('input[name=task-a]');
+  for (const task of tasks) {
+    box.value = task;
+    box.dispatchEvent(new Event('change', { bubbles: true }));
+  }
+}"""
 STOP_AT_ONCE = """() => {
   const click = () => document.querySelector('[name=stop]').click();
   new MutationObserver(click).observe(document.querySelector('.answer'), { attributeFilter: ['aria-busy'] });
@@ -130,3 +137,27 @@ def test_a_side_without_labels_says_so(page: Page, learning: Site) -> None:
     page.get_by_role("button", name="Classify").click()
     expect(answer(page, "a").locator(".scores tr")).to_have_count(2)
     expect(answer(page, "b").locator(".bad")).to_have_text("this task has no labels to choose among")
+
+
+def test_the_last_of_several_choices_is_asked(page: Page, learning: Site) -> None:
+    """However fast they came one after the other."""
+    for task in ("first", "second", "third"):
+        learning.publish(task, f"{task} {{text}}")
+    page.goto("/#play/first")
+    expect(page.locator("#inputs textarea")).to_be_focused()
+    page.evaluate(CHOOSE_ALL, ["second", "third", "first", "second", "third"])
+    page.locator("#inputs textarea").fill("some words")
+    page.get_by_role("button", name="Generate").click()
+    expect(answer(page, "a").locator("h3")).to_have_text("third")
+    expect(page.locator(".choice[data-side=a] .chosen")).to_have_attribute("data-task", "third")
+
+
+def test_enter_in_the_id_asks_the_task_that_was_typed(page: Page, learning: Site) -> None:
+    """As soon as the server has said what it wants, and with what was typed before."""
+    learning.publish("entered", "Said {text}")
+    page.goto("/#play/entered")
+    page.locator("#inputs textarea").fill("some words")
+    page.locator("input[name=task-a]").fill("base")
+    page.locator("input[name=task-a]").press("Enter")
+    expect(answer(page, "a").locator("h3")).to_have_text("base")
+    expect(page.locator("#inputs textarea")).to_have_value("some words")

@@ -109,6 +109,16 @@ def test_a_pane_tells_fields_and_versions_of_the_one_asked_for(site: Site) -> No
     assert versions == ["4", "2", "1"]
 
 
+def test_a_large_soft_prompt_is_drawn_in_part(site: Site) -> None:
+    """Two hundred rows and ten columns at most: the picture says how many there are."""
+    site.publish("large", soft=210)
+    drawn = site.http.get("/page/tasks/large/nearest?k=2").text
+    assert drawn.count("<rect") == 400
+    assert "The first 200 of 210" in drawn
+    assert site.http.get("/page/tasks/large/nearest?k=11").status_code == 400
+    assert len(site.http.get("/tasks/large/nearest?k=11").json()["data"]) == 210
+
+
 def test_vendored_files_are_as_their_list_says() -> None:
     """Each has its version, source, licence and digest in VENDORED.md, and none is there without."""
     listed = re.findall(

@@ -97,3 +97,12 @@ def test_another_base_shows_what_it_does_not_serve(browser: Browser, tmp_path: P
     with running(other, tmp_path / "store") as second, watched(browser, second.url) as page:
         page.goto("/")
         expect(page.locator("#tasks-table .bad")).to_have_text("not served: wrong_base")
+
+
+def test_the_last_task_that_was_opened_is_shown(page: Page, learning: Site) -> None:
+    """Its buttons act on what the address names."""
+    for task in ("one", "two", "three"):
+        learning.publish(task)
+    page.goto("/#tasks")
+    page.evaluate("tasks => { for (const task of tasks) location.hash = `#tasks/${task}`; }", ["one", "two", "three"])
+    expect(page.locator("#task-detail article")).to_have_attribute("data-task", "three")

@@ -145,6 +145,22 @@ def test_echo_with_logprobs_is_what_the_base_alone_says(
     assert spelled[1:-1] == told["tokens"][1:-1]
 
 
+@pytest.mark.parametrize("prompt", ["<s>a</s> b<pad>", "a</s></s>b", "</s>", "a <s> \ufffd b"])
+def test_offsets_point_into_the_text_of_special_tokens_too(client: openai.OpenAI, prompt: str) -> None:
+    """Spelled out in a prompt they are characters of the echo; one that was put in front is none."""
+    found = client.completions.create(model="base", prompt=prompt, max_tokens=1, temperature=0, echo=True, logprobs=0)
+    told, text = found.choices[0].logprobs, found.choices[0].text
+    assert told is not None
+    assert told.text_offset is not None
+    assert told.tokens is not None
+    assert told.text_offset[-1] == len(prompt)
+    ends = [*told.text_offset[1:], len(text)]
+    spelled = [text[a:b] for a, b in zip(told.text_offset, ends, strict=True)]
+    assert "".join(spelled) == text
+    for piece, token in zip(spelled, told.tokens, strict=True):
+        assert piece in {token, ""} or "\ufffd" in piece + token
+
+
 def test_nothing_may_be_generated_behind_an_echo(client: openai.OpenAI, site: Site) -> None:
     """`max_tokens` 0 tells the prompt and ends; without echo it asks for nothing."""
     ids = ids_of(site, TEXT)
