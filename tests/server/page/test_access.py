@@ -35,10 +35,10 @@ def test_everything_is_reached_by_the_keyboard(page: Page, learning: Site) -> No
     """Tab goes through skip link, views, colours and key in order; Enter opens a view; the skip link leads to it."""
     page.goto("/")
     names = []
-    for _ in range(7):
+    for _ in range(8):
         page.keyboard.press("Tab")
         names.append(page.evaluate("document.activeElement.textContent.trim()"))
-    assert names == ["Skip to content", "Tasks", "Playground", "Live", "Jobs", "◐", "Key"]
+    assert names == ["Skip to content", "Tasks", "Playground", "Live", "Jobs", "API", "◐", "Key"]
     page.locator("nav a", has_text="Playground").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
