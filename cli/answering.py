@@ -44,7 +44,7 @@ def answer_file(job: Job) -> int:
         fail("--out is --file: the answers would stand behind the requests")
     with ExitStack() as stack:
         lines, total = _lines(job, stack)
-        answers = _answers(job, stack, lines)
+        answers, lines = _answers(job, stack, lines)
         client = stack.enter_context(asking(job.url, retries=PATIENCE))
         tick = stack.enter_context(progress(total, answers.kept))
 
@@ -134,19 +134,18 @@ def _lines(job: Job, stack: ExitStack) -> tuple[Iterator[Line], int | None]:
     return read(stream, job.task, job.parameters, job.seed), total
 
 
-def _answers(job: Job, stack: ExitStack, lines: Iterator[Line]) -> Answers:
-    """Where the answers go, with those passed over that are there already."""
+def _answers(job: Job, stack: ExitStack, lines: Iterator[Line]) -> tuple[Answers, Iterator[Line]]:
+    """Where the answers go, and the lines that have none there yet."""
     if job.out == STANDARD:
-        return Answers(sys.stdout.buffer)
+        return Answers(sys.stdout.buffer), lines
     try:
         answers = Answers.open(job.out)
         stack.callback(answers.close)
-        answers.follow(lines)
+        return answers, answers.follow(lines)
     except OSError as error:
         fail(f"{job.out} cannot be written: {error.strerror}")
     except ResumeError as error:
         fail(f"{job.out}: {error}; other requests want another --out")
-    return answers
 
 
 def _failures(answers: Answers) -> str:

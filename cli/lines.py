@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -85,6 +86,11 @@ def _unsent(number: int, text: bytes, code: str, message: str) -> Line:
     return Line(number, _digest(text), {}, {"code": code, "message": message, "param": None})
 
 
+def _head(line: Line) -> dict[str, Any]:
+    """What every answer begins with."""
+    return {"line": line.number, "asked": line.asked}
+
+
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:ASKED]
 
@@ -112,22 +118,32 @@ class Answers:
             raise ResumeError("another process writes it") from None
         return cls(stream, resumable=True)
 
-    def follow(self, lines: Iterator[Line]) -> None:
-        """Takes from `lines` those that are answered, and cuts off a half answer.
+    def follow(self, lines: Iterator[Line]) -> Iterator[Line]:
+        """Those of `lines` that are not answered yet; cuts off half an answer of the first of them.
 
-        Raises ResumeError, with nothing changed, if an answer is not the next line's.
+        Raises ResumeError, with nothing changed, if an answer is not the next line's, or the end is no half of it.
         """
         if not self._resumable:
-            return
+            return lines
         self._stream.seek(0)
         whole = 0
         for found in self._stream:
+            line = next(lines, None)
             if not found.endswith(b"\n"):
+                lines = chain([self._halved(found, line)], lines)
+                self._stream.truncate(whole)
                 break
-            self._follow(found, next(lines, None))
+            self._follow(found, line)
             whole += len(found)
-        self._stream.truncate(whole)
         self._stream.seek(0, os.SEEK_END)
+        return lines
+
+    def _halved(self, tail: bytes, line: Line | None) -> Line:
+        """The line whose answer `tail` begins, as far as that can be seen: anything else is somebody's."""
+        begins = b"" if line is None else json.dumps(_head(line)).encode().removesuffix(b"}")
+        if line is None or tail[: len(begins)] != begins[: len(tail)]:
+            raise ResumeError(f"the end, behind {self.kept} answers, is no half answer of the next request")
+        return line
 
     def _follow(self, found: bytes, line: Line | None) -> None:
         self.kept += 1
@@ -144,7 +160,7 @@ class Answers:
 
     def write(self, line: Line, answer: Mapping[str, Any]) -> None:
         """One line, handed to the system at once."""
-        whole = {"line": line.number, "asked": line.asked, **answer}
+        whole = {**_head(line), **answer}
         self._stream.write(json.dumps(whole, ensure_ascii=False).encode() + b"\n")
         self._stream.flush()
         self.written += 1

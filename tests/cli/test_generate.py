@@ -205,6 +205,10 @@ def test_other_requests_than_those_answered_are_refused(softprompt: Softprompt, 
     assert done.returncode == 1
     assert "out: line 1 of the answers is not that of line 1 of the requests; other requests" in done.stderr
     assert (tmp_path / "out").read_bytes() == before
+    (tmp_path / "diary").write_text("no line feed")
+    done = softprompt("generate", "--file", file, "--out", "diary")
+    assert (done.returncode, (tmp_path / "diary").read_text()) == (1, "no line feed")
+    assert "diary: the end, behind 0 answers, is no half answer of the next request" in done.stderr
     assert "--out is --file" in softprompt("generate", "--file", file, "--out", file).stderr
     assert "absent cannot be read" in softprompt("generate", "--file", "absent").stderr
 

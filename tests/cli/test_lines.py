@@ -18,10 +18,8 @@ def lines(*given: Any, task: str | None = "t", **parameters: Any) -> list[Line]:
 def answer(path: Path, wanted: list[Line]) -> int:
     """Answers what is not answered; how many were."""
     answers = Answers.open(path)
-    following = iter(wanted)
     try:
-        answers.follow(following)
-        for line in following:
+        for line in answers.follow(iter(wanted)):
             answers.write(line, {"generated_text": f"answer\n{line.number} é"})
     finally:
         answers.close()
@@ -64,6 +62,31 @@ def test_more_requests_may_be_added(tmp_path: Path) -> None:
     """Behind those that are answered."""
     answer(tmp_path / "out", lines(*REQUESTS))
     assert answer(tmp_path / "out", lines(*REQUESTS, REQUESTS[0])) == 3
+
+
+@pytest.mark.parametrize(
+    "tail", ["a diary", "{}", "\0" * 40, '{"line": 9', '{"line": 1, "asked": "!', "a,b\r1,2\r", " "]
+)
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_an_end_that_is_no_half_answer_is_left_alone(tmp_path: Path, kept: int, tail: str) -> None:
+    """Of a file without a line feed, and behind whole answers: only what the next answer would begin with is cut."""
+    path = tmp_path / "out"
+    answer(path, lines(*REQUESTS)[:kept])
+    before = path.read_bytes() + tail.encode()
+    path.write_bytes(before)
+    with pytest.raises(ResumeError, match=f"behind {kept} answers"):
+        answer(path, lines(*REQUESTS))
+    assert path.read_bytes() == before
+
+
+def test_half_an_answer_without_its_request_is_left_alone(tmp_path: Path) -> None:
+    """Nothing says that it was one."""
+    path = tmp_path / "out"
+    answer(path, lines(*REQUESTS))
+    path.write_bytes(before := path.read_bytes()[:-5])
+    with pytest.raises(ResumeError, match="behind 2 answers"):
+        answer(path, lines(*REQUESTS[:2]))
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("text", ["a diary\n", "{}\n", "[1]\n", "\n"])
