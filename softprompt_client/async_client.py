@@ -114,7 +114,7 @@ class AsyncClient:
                 async for piece in response.aiter_bytes():
                     for event in events.feed(piece):
                         yield event
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise unheard(error, retryable=False) from error
             events.end()
 
@@ -138,12 +138,12 @@ class AsyncClient:
             tried += 1
         return outcome
 
-    async def _tried(self, call: Call[Any], *, stream: bool) -> httpx.Response | httpx.TransportError:
+    async def _tried(self, call: Call[Any], *, stream: bool) -> httpx.Response | httpx.RequestError:
         try:
             response = await self._http.send(call.request(self._http), stream=stream)
             if stream and not response.is_success:
                 async with aclosing(response):
                     await response.aread()
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
         return response

@@ -44,15 +44,43 @@ class Call(Generic[T]):
         )
 
 
-def answer(response: httpx.Response) -> Any:
-    """The JSON of a response."""
+def holding(*shapes: Mapping[str, type]) -> Callable[[httpx.Response], Any]:
+    """Reads an object with all fields of one of `shapes`, each of its type; it may have more."""
+
+    def read(response: httpx.Response) -> dict[str, Any]:
+        found = _object(response)
+        if not any(all(isinstance(found.get(name), kind) for name, kind in shape.items()) for shape in shapes):
+            raise garbled(response, "the answer lacks what every answer has: is this a softprompt server?")
+        return found
+
+    return read
+
+
+def listed(name: str, number: int | None = None) -> Callable[[httpx.Response], Any]:
+    """Reads the objects that stand in a list under `name`, so many if `number` says it."""
+
+    def read(response: httpx.Response) -> list[Any]:
+        found = _object(response).get(name)
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise garbled(response, "the answer has no list of objects: is this a softprompt server?")
+        if number is not None and len(found) != number:
+            raise garbled(response, f"{len(found)} answers to {number} requests")
+        return found
+
+    return read
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
     try:
-        return response.json()
-    except ValueError:
+        found = response.json()
+    except (ValueError, RecursionError):
         raise garbled(response, "the answer is not JSON: is this a softprompt server?") from None
+    if not isinstance(found, dict):
+        raise garbled(response, "the answer is no JSON object: is this a softprompt server?")
+    return found
 
 
-def wait_before(call: Call[Any], outcome: httpx.Response | httpx.TransportError, tried: int, retries: int) -> float:
+def wait_before(call: Call[Any], outcome: httpx.Response | httpx.RequestError, tried: int, retries: int) -> float:
     """Seconds until the same is sent again. Raises SoftpromptError when it is not.
 
     It is after 429 and 503, when no byte was sent, and when the request names its operation, so that twice is once.
@@ -63,7 +91,8 @@ def wait_before(call: Call[Any], outcome: httpx.Response | httpx.TransportError,
         error, again = refused(outcome), outcome.status_code in TRY_AGAIN
         wait = max(wait, _asked(outcome.headers.get("Retry-After")))
     else:
-        again = isinstance(outcome, NOT_SENT) or "Idempotency-Key" in call.headers
+        unread = isinstance(outcome, httpx.DecodingError)
+        again = not unread and (isinstance(outcome, NOT_SENT) or "Idempotency-Key" in call.headers)
         error = unheard(outcome, retryable=again)
     if not again or tried >= retries or wait > LONGEST_WAIT:
         raise error from (outcome if isinstance(outcome, Exception) else None)

@@ -13,12 +13,17 @@ from urllib.parse import quote
 import httpx
 
 from softprompt_client.answers import Changed, Kind, NearRow, PromptFile, Task, TaskPage, Version, VersionDetail
-from softprompt_client.call import Call, answer
+from softprompt_client.call import Call, holding, listed
 from softprompt_client.errors import garbled
 from softprompt_client.peft import read_directory
 
+NO_CONTENT = 204
 FILE, JSON = "application/octet-stream", "application/json"
 LONGEST_PAGE = 1000
+TASK = holding({"id": str, "version": int, "digest": str})
+VERSION = holding({"version": int, "event": str})
+DATA = listed("data")
+PAGE = holding({"data": list, "has_more": bool})
 
 
 def list_tasks(
@@ -26,28 +31,28 @@ def list_tasks(
 ) -> Call[TaskPage]:
     """Every task, by id; `search`: only ids that begin so. Pages are fetched as they are needed."""
     narrowed: dict[str, str] = ({"kind": kind} if kind else {}) | ({"search": search} if search else {})
-    return Call("GET", "/tasks", answer, query={"limit": page, "order": order, **narrowed})
+    return Call("GET", "/tasks", _page, query={"limit": page, "order": order, **narrowed})
 
 
 def next_page(call: Call[TaskPage], page: TaskPage) -> Call[TaskPage] | None:
     """What follows, if anything does."""
-    last = page["last_id"] if page["has_more"] else None
+    last = page.get("last_id") if page["has_more"] else None
     return None if last is None else replace(call, query={**call.query, "after": last})
 
 
 def get(task: str, *, min_version: int | None = None) -> Call[Task]:
     """The current version. `min_version`: wait up to a second for one that another server published."""
-    return Call("GET", _path(task), answer, query=_given(min_version=min_version))
+    return Call("GET", _path(task), TASK, query=_given(min_version=min_version))
 
 
 def versions(task: str, *, min_version: int | None = None) -> Call[list[Version]]:
     """A task's history, newest first, of a deleted task too."""
-    return Call("GET", _path(task, "/versions"), _data, query=_given(min_version=min_version))
+    return Call("GET", _path(task, "/versions"), DATA, query=_given(min_version=min_version))
 
 
 def version(task: str, number: int, *, min_version: int | None = None) -> Call[VersionDetail]:
     """One version, with the task as it was."""
-    return Call("GET", _path(task, f"/versions/{number}"), answer, query=_given(min_version=min_version))
+    return Call("GET", _path(task, f"/versions/{number}"), VERSION, query=_given(min_version=min_version))
 
 
 def prompt(task: str, number: int, *, min_version: int | None = None) -> Call[PromptFile]:
@@ -64,7 +69,7 @@ def prompt(task: str, number: int, *, min_version: int | None = None) -> Call[Pr
 
 def nearest(task: str, k: int = 5, *, min_version: int | None = None) -> Call[list[NearRow]]:
     """The k tokens that each pseudo-token is nearest to; of kinds embeddings and adapter."""
-    return Call("GET", _path(task, "/nearest"), _data, query=_given(k=k, min_version=min_version))
+    return Call("GET", _path(task, "/nearest"), DATA, query=_given(k=k, min_version=min_version))
 
 
 def publish(  # noqa: PLR0913 - one argument per query parameter and condition of an upload
@@ -154,13 +159,16 @@ def _operation(if_match: str | None, key: str | None) -> dict[str, str]:
     return {**condition, "Idempotency-Key": key or uuid.uuid4().hex}
 
 
-def _data(response: httpx.Response) -> Any:
-    return answer(response)["data"]
+def _page(response: httpx.Response) -> TaskPage:
+    DATA(response)
+    page: TaskPage = PAGE(response)
+    return page
 
 
 def _changed(response: httpx.Response) -> Changed:
-    return Changed(answer(response), response.status_code == 201, response.headers.get("x-operation-id", ""))
+    return Changed(TASK(response), response.status_code == 201, response.headers.get("x-operation-id", ""))
 
 
-def _nothing(_: httpx.Response) -> None:
-    return None
+def _nothing(response: httpx.Response) -> None:
+    if response.status_code != NO_CONTENT:
+        raise garbled(response, "a deletion is answered with nothing: is this a softprompt server?")

@@ -116,7 +116,7 @@ class Client:
             try:
                 for piece in response.iter_bytes():
                     yield from events.feed(piece)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise unheard(error, retryable=False) from error
             events.end()
 
@@ -138,12 +138,12 @@ class Client:
             tried += 1
         return outcome
 
-    def _tried(self, call: Call[Any], *, stream: bool) -> httpx.Response | httpx.TransportError:
+    def _tried(self, call: Call[Any], *, stream: bool) -> httpx.Response | httpx.RequestError:
         try:
             response = self._http.send(call.request(self._http), stream=stream)
             if stream and not response.is_success:
                 with closing(response):
                     response.read()
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
         return response

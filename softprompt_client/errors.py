@@ -52,16 +52,17 @@ def refused(response: httpx.Response) -> SoftpromptError:
     return SoftpromptError(
         str(told.get("message") or response.reason_phrase or "no reason given"),
         status=response.status_code,
-        code=str(told.get("code") or f"http_{response.status_code}"),
+        code=told["code"] if told else f"http_{response.status_code}",
         param=told.get("param"),
         retryable=response.status_code in TRY_AGAIN if asked_again is None else asked_again == "true",
         request_id=response.headers.get("x-request-id"),
     )
 
 
-def unheard(error: httpx.TransportError, *, retryable: bool) -> SoftpromptError:
-    """No answer came."""
-    return SoftpromptError(str(error) or type(error).__name__, retryable=retryable)
+def unheard(error: httpx.RequestError, *, retryable: bool) -> SoftpromptError:
+    """No answer came, or one that is not encoded as it says."""
+    code = BAD_ANSWER if isinstance(error, httpx.DecodingError) else NO_ANSWER
+    return SoftpromptError(str(error) or type(error).__name__, code=code, retryable=retryable)
 
 
 def garbled(response: httpx.Response, what: str) -> SoftpromptError:
@@ -78,8 +79,9 @@ def told(error: dict[str, Any], request_id: str | None) -> SoftpromptError:
 
 
 def _error_of(response: httpx.Response) -> dict[str, Any]:
+    """An error of the contract's shape, with a `code`; empty for what somebody else says."""
     try:
         error = response.json()["error"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
-    return error if isinstance(error, dict) else {}
+    return error if isinstance(error, dict) and isinstance(error.get("code"), str) else {}

@@ -24,12 +24,20 @@ class Events:
     def end(self) -> None:
         """Raises SoftpromptError if the last event has not come."""
         if not self._whole:
-            raise SoftpromptError("the stream ended before its answer", code=BAD_ANSWER, request_id=self._request_id)
+            raise self._bad("the stream ended before its answer")
 
     def _event(self, line: bytes) -> StreamEvent:
-        event = json.loads(line.removeprefix(b"data:"))
-        if "error" in event:
+        try:
+            event = json.loads(line.removeprefix(b"data:"))
+        except (ValueError, RecursionError):
+            event = None
+        if isinstance(event, dict) and isinstance(event.get("error"), dict):
             raise told(event["error"], self._request_id)
-        self._whole = event["details"] is not None
-        found: StreamEvent = event
+        if not (isinstance(event, dict) and isinstance(event.get("token"), dict)):
+            raise self._bad("the stream holds what is no event: is this a softprompt server?")
+        self._whole = isinstance(event.get("details"), dict)
+        found: StreamEvent = event  # type: ignore[assignment]  # as much of it as is looked at
         return found
+
+    def _bad(self, what: str) -> SoftpromptError:
+        return SoftpromptError(what, code=BAD_ANSWER, request_id=self._request_id)

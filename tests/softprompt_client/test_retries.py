@@ -10,7 +10,9 @@ from softprompt_client import SoftpromptError
 from tests.softprompt_client.conftest import Asking, Scripted, response, scripted
 
 GOOD = response(200, b'{"status": "ok"}')
-TASK = response(200, b"{}", x_operation_id="op")
+TASK = response(200, b'{"id": "t", "version": 1, "digest": "00"}', x_operation_id="op")
+GENERATED = response(200, b'{"generated_text": "y"}')
+GONE = response(204, b"")
 LOST = b""
 
 
@@ -48,7 +50,7 @@ def test_nobody_listens_yet(client_of: Asking) -> None:
     """No byte was sent, so a generation is tried again too."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = Scripted([GOOD], listener)
+        server = Scripted([GENERATED], listener)
         answering = threading.Thread(target=server.run)
 
         def listen() -> None:
@@ -57,7 +59,7 @@ def test_nobody_listens_yet(client_of: Asking) -> None:
 
         timer = threading.Timer(0.1, listen)
         timer.start()
-        assert client_of(server.url).generate("base", "x") == {"status": "ok"}
+        assert client_of(server.url).generate("base", "x") == {"generated_text": "y"}
         timer.join()
         answering.join()
 
@@ -79,7 +81,7 @@ def test_a_change_is_sent_again_under_its_own_name(client_of: Asking) -> None:
         "delete": ("t",),
     }
     for change, arguments in changes.items():
-        with scripted(LOST, TASK) as server:
+        with scripted(LOST, GONE if change == "delete" else TASK) as server:
             getattr(client_of(server.url).tasks, change)(*arguments)
         (first, second) = ([line for line in heard.split(b"\r\n") if b"dempotency" in line] for heard in server.heard)
         assert len(first) == 1
