@@ -138,13 +138,15 @@ def _store(settings: Settings, base: BaseModel | None, *, verify: bool) -> Itera
         return
     try:
         store = Store.open(settings.store)
-        tasks = list(_tasks(store))
+        tasks, hurt = list(_tasks(store)), list(store.damaged())
     except (StoreError, OSError, ValueError) as error:
         yield Finding(
             "store", str(error), good=False, advice="--store or SOFTPROMPT_STORE: a directory of a store's own"
         )
         return
     yield Finding("store", f"{settings.store}, {len(tasks)} tasks", good=True)
+    for name, said in hurt:
+        yield Finding(name, f"is not served: {said}", good=False, advice=_way_back(name))
     if verify and base is not None:
         for task in tasks:
             yield _verified(store, task, base, settings)
@@ -172,5 +174,8 @@ def _verified(store: Store, task: Task, base: BaseModel, settings: Settings) -> 
 
 
 def _spoilt(task: Task, said: str) -> Finding:
-    advice = f"publish it again, or softprompt rollback {task.name} VERSION to a good one"
-    return Finding(task.name, f"version {task.version} {said}", good=False, advice=advice)
+    return Finding(task.name, f"version {task.version} {said}", good=False, advice=_way_back(task.name))
+
+
+def _way_back(name: str) -> str:
+    return f"publish it again, or softprompt rollback {name} VERSION to a good one"

@@ -7,6 +7,7 @@ Knows no HTTP and no model.
 
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -200,6 +201,14 @@ class Store:
                 return page, True
             page.append(task)
         return page, False
+
+    def damaged(self) -> Iterator[tuple[str, str]]:
+        """Ids of tasks that `list` leaves out because the newest manifest cannot be read, and what is wrong with it."""
+        for name in self._versions.names(None, "asc", ""):
+            try:
+                self._versions.newest(name)
+            except Corrupt as error:
+                yield name, str(error)
 
     def load(self, task: Task) -> PromptFile:
         """The prompt file of a version, size and digest verified. Raises Corrupt."""

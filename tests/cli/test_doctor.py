@@ -115,3 +115,19 @@ def test_a_damaged_task_is_told_with_the_way_back(softprompt: Softprompt, base_f
     code, findings = found(softprompt, "--model", base_folder, "--store", tmp_path / "store", "--verify")
     assert (code, failed(findings)) == (1, ["hurt"])
     assert "softprompt rollback hurt" in findings["hurt"]["advice"]
+
+
+@pytest.mark.parametrize("more", [(), ("--verify",)])
+def test_a_manifest_that_is_garbage_is_told(
+    softprompt: Softprompt, base_folder: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """A listing leaves the task out; here it is named, with the way back."""
+    with running(base_folder, tmp_path / "store") as other:
+        other.publish("good", soft=2)
+        other.publish("hurt", soft=2)
+    (manifest,) = (tmp_path / "store").rglob("hurt!/*.json")
+    manifest.chmod(0o600)
+    manifest.write_bytes(b"garbage")
+    code, findings = found(softprompt, "--model", base_folder, "--store", tmp_path / "store", *more)
+    assert (code, failed(findings)) == (1, ["hurt"])
+    assert "softprompt rollback hurt" in findings["hurt"]["advice"]
