@@ -48,6 +48,10 @@ def asking(url: str | None, *, retries: int = RETRIES) -> Iterator[Client]:
             yield client
         except SoftpromptError as error:
             fail(told(error, client.url))
+        except UnicodeEncodeError as error:
+            if error.encoding != "utf-8":
+                raise
+            raise typer.BadParameter("an argument holds what is no character: it is not UTF-8") from None
 
 
 def told(error: SoftpromptError, url: str) -> str:

@@ -4,6 +4,7 @@ Knows options and what is said on the screen; how lines are read and answered is
 """
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,12 @@ from cli.answering import Job, answer_file, render_file
 from cli.client import AsJson, Url, asking, show, task_ids
 
 CONCURRENCY = 32
+
+
+def _finite(number: float | None) -> float | None:
+    if number is not None and not isfinite(number):
+        raise typer.BadParameter("a finite number is wanted")
+    return number
 
 
 def generate(  # noqa: PLR0913, PLR0917 - one argument per option
@@ -33,7 +40,9 @@ def generate(  # noqa: PLR0913, PLR0917 - one argument per option
     ] = None,
     concurrency: Annotated[int, Option(help="Requests of a file in flight.", min=1, max=512)] = CONCURRENCY,
     max_new_tokens: Annotated[int | None, Option(help="Default: the task's.", show_default=False)] = None,
-    temperature: Annotated[float | None, Option(help="Default: the task's, else 0.", show_default=False)] = None,
+    temperature: Annotated[
+        float | None, Option(help="Default: the task's, else 0.", min=0, callback=_finite, show_default=False)
+    ] = None,
     seed: Annotated[
         int | None, Option(help="What is drawn. Default: any; for a file 0.", min=0, show_default=False)
     ] = None,
@@ -85,6 +94,7 @@ def _inputs(text: str) -> Any:
     """A JSON object is fields; everything else is text."""
     try:
         value = json.loads(text)
-    except ValueError:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, dict) else text
