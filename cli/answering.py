@@ -15,6 +15,7 @@ from cli.client import FAILED, INTERRUPTED, asking, fail, note, told
 from cli.flight import fly
 from cli.lines import Answers, Line, ResumeError, read
 from cli.progress import progress
+from server.errors import table
 from softprompt_client import SoftpromptError
 
 STANDARD = Path("-")
@@ -23,6 +24,11 @@ PATIENCE = 6
 OF_ONE_TASK = frozenset({"corrupt", "non_finite_output", "unsupported_kind", "version_not_visible", "wrong_base"})
 """Codes of 503 that say nothing about the next line."""
 OF_THE_KEY = frozenset({401, 403, 429})
+OF_THE_ADDRESS = frozenset({"not_found", "method_not_allowed"})
+OF_ONE_LINE = OF_ONE_TASK | frozenset(
+    code for code, status, _, _ in table() if status < 500 and status not in OF_THE_KEY and code not in OF_THE_ADDRESS
+)
+"""Codes that are one line's own; whatever else is said, a proxy's page too, ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ def answer_file(job: Job) -> int:
             tick(1)
 
         code = _flown(lines, partial(_ask, client.generate_request), write, job, client.url)
+        code = _closed(answers, job) or code
     kept = f", {answers.kept} of them there already" if answers.kept else ""
     note(f"{answers.kept + answers.written} lines answered{kept}{_failures(answers)}")
     if code:
@@ -77,6 +84,7 @@ def render_file(job: Job) -> int:
             tick(1)
 
         code = _flown(lines, partial(_ask, client.render_request), write, job, client.url)
+        code = _closed(answers, job) or code
     note(f"{answers.written} lines would be sent, {tokens} tokens, the longest {longest}{_failures(answers)}")
     return code or int(bool(answers.failures))
 
@@ -94,9 +102,8 @@ def _ask(send: Callable[[Mapping[str, Any]], Mapping[str, Any]], line: Line) -> 
 
 
 def _ends_the_run(error: SoftpromptError) -> bool:
-    """Whether the next line would fare no better: nobody answers, nobody may ask, the server is at fault."""
-    status = error.status
-    return status is None or status in OF_THE_KEY or (status >= 500 and error.code not in OF_ONE_TASK)
+    """Whether the next line would fare no better: nobody of ours answers, nobody may ask, the server is at fault."""
+    return error.status is None or error.code not in OF_ONE_LINE
 
 
 def _flown(
@@ -116,6 +123,15 @@ def _flown(
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    return 0
+
+
+def _closed(answers: Answers, job: Job) -> int:
+    try:
+        answers.close()
+    except OSError as error:
+        note(f"{job.out} cannot be written: {error.strerror}")
+        return FAILED
     return 0
 
 

@@ -67,6 +67,8 @@ def _request(given: Any, task: str | None, parameters: Mapping[str, Any]) -> dic
         raise TypeError('a line is an object: {"task": ..., "inputs": ..., "parameters": {...}}')
     if "task" not in given and task is None:
         raise TypeError("a line without a task, and none as the argument (base is the bare model)")
+    if given.get("stream"):
+        raise TypeError("an answer is a line: it cannot be a stream")
     own = given.get("parameters", {})
     whole = {**({"task": task} if task is not None else {}), **given}
     return {**whole, "parameters": {**parameters, **own} if isinstance(own, dict) else own}
@@ -101,6 +103,7 @@ class Answers:
     def __init__(self, stream: BinaryIO, *, resumable: bool = False) -> None:
         self._stream = stream
         self._resumable = resumable
+        self._spoilt = False
         self.kept = 0
         self.written = 0
         self.failures: Counter[str] = Counter()
@@ -161,17 +164,29 @@ class Answers:
     def write(self, line: Line, answer: Mapping[str, Any]) -> None:
         """One line, handed to the system at once."""
         whole = {**_head(line), **answer}
-        self._stream.write(json.dumps(whole, ensure_ascii=False).encode() + b"\n")
-        self._stream.flush()
+        try:
+            self._stream.write(json.dumps(whole, ensure_ascii=False).encode() + b"\n")
+            self._stream.flush()
+        except OSError:
+            self._spoilt = True
+            raise
         self.written += 1
         self._count(whole)
 
     def close(self) -> None:
-        """On the disk, if there is one. What somebody else has opened stays open."""
-        if self._resumable:
-            os.fsync(self._stream)
-        if self._stream is not sys.stdout.buffer:
-            self._stream.close()
+        """On the disk, if there is one; twice is once. Raises OSError, but not again what `write` has raised."""
+        if self._stream.closed:
+            return
+        try:
+            if self._resumable:
+                os.fsync(self._stream)
+            if self._stream is not sys.stdout.buffer:
+                self._stream.close()
+            elif self._spoilt:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is not tried again at the end
+        except OSError:
+            if not self._spoilt:
+                raise
 
     def _count(self, answer: Mapping[str, Any]) -> None:
         if "error" in answer:

@@ -118,6 +118,7 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
         (b"\xff", "invalid_json"),
         (b"[" * 100_000, "invalid_json"),
         (b'"text"', "invalid_request"),
+        (b'{"inputs": "x", "stream": true}', "invalid_request"),
     ],
 )
 def test_a_line_that_cannot_be_sent_says_why(raw: bytes, code: str) -> None:
