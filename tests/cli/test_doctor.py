@@ -1,6 +1,7 @@
 """`softprompt doctor` finds what a start would not, and says what to do."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,25 +51,36 @@ def test_a_file_that_is_gone_is_damaged(tmp_path: Path, name: str) -> None:
     assert damaged(base) == [name]
 
 
-def found(softprompt: Softprompt, *arguments: str | Path, **variables: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """The exit code, and the findings by what they are about."""
-    done = softprompt("doctor", *arguments, "--json", **variables)
-    return done.returncode, {one["what"]: one for one in json.loads(done.stdout)}
+Findings = dict[str, dict[str, Any]]
+Found = Callable[..., tuple[int, Findings]]
 
 
-def failed(findings: dict[str, dict[str, Any]]) -> list[str]:
+@pytest.fixture
+def found(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Found:
+    """The exit code and the findings by what they are about, in an empty folder. In this process: torch is loaded."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path, **variables: str) -> tuple[int, Findings]:
+        runner = CliRunner(env={"SOFTPROMPT_URL": site.url, **variables})
+        done = runner.invoke(app, ["doctor", *map(str, arguments), "--json"])
+        return done.exit_code, {one["what"]: one for one in json.loads(done.stdout)}
+
+    return run
+
+
+def failed(findings: Findings) -> list[str]:
     return [what for what, one in findings.items() if one["good"] is False]
 
 
 def test_a_machine_that_serves_is_told_on_a_screen_of_80_columns(
-    softprompt: Softprompt, site: Site, base_folder: Path
+    softprompt: Softprompt, found: Found, site: Site, base_folder: Path
 ) -> None:
     """Machine, settings, base, memory, store and the server that answers; nothing is cut, nothing failed."""
     done = softprompt("doctor", "--model", base_folder, COLUMNS="80")
     assert done.returncode == 0, done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\u2026" not in done.stdout
-    code, findings = found(softprompt, "--model", base_folder)
+    code, findings = found("--model", base_folder)
     assert (code, failed(findings)) == (0, [])
     wanted = {"machine", "CPU features", "preloads", "open files", "disk of the store", "memory", "base", "server"}
     assert wanted <= findings.keys()
@@ -76,9 +88,7 @@ def test_a_machine_that_serves_is_told_on_a_screen_of_80_columns(
     assert site.url in findings["server"]["answer"]
 
 
-def test_what_a_setting_breaks_is_told_with_what_to_do(
-    softprompt: Softprompt, base_folder: Path, tmp_path: Path
-) -> None:
+def test_what_a_setting_breaks_is_told_with_what_to_do(found: Found, base_folder: Path, tmp_path: Path) -> None:
     """One thing wrong at a time, and that alone fails."""
     (tmp_path / "file").write_text("")
     broken: tuple[tuple[str, list[str | Path], dict[str, str]], ...] = (
@@ -92,34 +102,34 @@ def test_what_a_setting_breaks_is_told_with_what_to_do(
     )
     for what, arguments, variables in broken:
         model: list[str | Path] = [] if "--model" in arguments else ["--model", base_folder]
-        code, findings = found(softprompt, *model, *arguments, **variables)
+        code, findings = found(*model, *arguments, **variables)
         assert (code, failed(findings)) == (1, [what])
         assert findings[what]["advice"]
 
 
-def test_a_server_that_is_not_there_is_no_fault(softprompt: Softprompt, base_folder: Path) -> None:
+def test_a_server_that_is_not_there_is_no_fault(found: Found, base_folder: Path) -> None:
     """Doctor is for before the start too."""
-    code, findings = found(softprompt, "--model", base_folder, "--url", "http://127.0.0.1:1")
+    code, findings = found("--model", base_folder, "--url", "http://127.0.0.1:1")
     assert code == 0
     assert findings["server"]["answer"] == "none at http://127.0.0.1:1"
     assert findings["server"]["advice"]
 
 
-def test_a_damaged_task_is_told_with_the_way_back(softprompt: Softprompt, base_folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_task_is_told_with_the_way_back(found: Found, base_folder: Path, tmp_path: Path) -> None:
     """`--verify` reads every current file of the store."""
     with running(base_folder, tmp_path / "store") as other:
         digest = other.publish("hurt", soft=2)["digest"]
     (blob,) = (path for path in (tmp_path / "store").rglob("*") if path.is_file() and digest in path.name)
     blob.chmod(0o600)
     blob.write_bytes(blob.read_bytes()[:-1] + b"x")
-    code, findings = found(softprompt, "--model", base_folder, "--store", tmp_path / "store", "--verify")
+    code, findings = found("--model", base_folder, "--store", tmp_path / "store", "--verify")
     assert (code, failed(findings)) == (1, ["hurt"])
     assert "softprompt rollback hurt" in findings["hurt"]["advice"]
 
 
 @pytest.mark.parametrize("more", [(), ("--verify",)])
 def test_a_manifest_that_is_garbage_is_told(
-    softprompt: Softprompt, base_folder: Path, tmp_path: Path, more: tuple[str, ...]
+    found: Found, base_folder: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     """A listing leaves the task out; here it is named, with the way back."""
     with running(base_folder, tmp_path / "store") as other:
@@ -128,6 +138,6 @@ def test_a_manifest_that_is_garbage_is_told(
     (manifest,) = (tmp_path / "store").rglob("hurt!/*.json")
     manifest.chmod(0o600)
     manifest.write_bytes(b"garbage")
-    code, findings = found(softprompt, "--model", base_folder, "--store", tmp_path / "store", *more)
+    code, findings = found("--model", base_folder, "--store", tmp_path / "store", *more)
     assert (code, failed(findings)) == (1, ["hurt"])
     assert "softprompt rollback hurt" in findings["hurt"]["advice"]
