@@ -1,5 +1,6 @@
 """docs/: what the documents list is what the code has, and every link leads somewhere."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import typer
 
 from cli.main import COMMANDS, Lazily, app
+from prompt_store.metadata import KINDS, Metadata
+from server.app import routes
 from server.config import Settings
 from server.errors import table
 from server.parameters import Parameters
@@ -61,6 +64,24 @@ def test_the_defaults_are_the_codes() -> None:
     documented = {row[0]: row[1] for row in rows("operations.md") if row[0].startswith("SOFTPROMPT_")}
     code = {f"SOFTPROMPT_{name.upper()}": told(name, field.default) for name, field in Settings.model_fields.items()}
     assert {name: documented[name] for name, default in code.items() if default} == {n: d for n, d in code.items() if d}
+
+
+def test_every_route_is_documented() -> None:
+    """docs/http.md has a row for each route of the API, with what the OpenAPI document says of it, and no other."""
+    known = [
+        (f"{method} {route.path}", str(route.summary))
+        for route in routes()
+        if route.include_in_schema
+        for method in sorted(route.methods or ())
+    ]
+    assert [(row[0], row[1]) for row in rows("http.md")] == [(route, said.replace("`", "")) for route, said in known]
+
+
+def test_every_key_of_a_prompt_file_is_documented() -> None:
+    """docs/format.md has a row for each, and for each kind."""
+    described = [row[0] for row in rows("format.md")]
+    written = json.loads(Metadata("text", 0, "{input}").to_json())
+    assert set(described) == {*written, *KINDS}
 
 
 def anchors(document: Path) -> set[str]:

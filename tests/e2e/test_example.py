@@ -106,3 +106,12 @@ def test_what_peft_and_prompt_embeds_said_the_server_says() -> None:
             )
             assert done.returncode == 0, done.stderr
             assert done.stdout.endswith("\nthe same\n")
+
+
+def test_a_prompt_file_is_written_by_hand() -> None:
+    """With numpy and safetensors alone; the server keeps it byte for byte."""
+    with serving("--store", "memory://") as (process, client):
+        done = example("docs/format.md", process.url)
+        assert done.stdout.endswith("the digest is ours\n")
+        asked = client.post("/generate", json={"task": "written", "inputs": "once"}).json()
+        assert asked["usage"]["soft_tokens"] == 4
