@@ -77,6 +77,14 @@ def test_a_page_reads_one_manifest_a_row(full: Store, monkeypatch: pytest.Monkey
     assert all(key.startswith("tasks/") for key in reads)
 
 
+def test_what_a_list_leaves_out_is_named(full: Store) -> None:
+    """A task whose newest manifest is garbage; deleted ones are no damage."""
+    assert list(full.damaged()) == []
+    full._objects.replace("tasks/aa!/00000001.json", b"garbage")
+    assert names(full.list()) == [name for name in IDS if name != "aa"]
+    assert [name for name, _ in full.damaged()] == ["aa"]
+
+
 def test_start_up_reads_nothing(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening a store costs the same whatever it holds (promise 8)."""
 
