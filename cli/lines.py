@@ -182,8 +182,6 @@ class Answers:
                 os.fsync(self._stream)
             if self._stream is not sys.stdout.buffer:
                 self._stream.close()
-            elif self._spoilt:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is not tried again at the end
         except OSError:
             if not self._spoilt:
                 raise
