@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from server.api.examples import CLASSIFIED, GENERATED, NEAREST, RENDERED, TASK, like
 from server.engine.settings import Snapshot
 from server.parameters import Given
 from server.writing import FinishReason
@@ -27,6 +28,8 @@ class BaseName(Answer):
 
 class TaskObject(Answer):
     """A version of a task. `servable`: this server could run it; `resident`: it is in the engine's memory."""
+
+    model_config = like(TASK)
 
     object: Literal["task"] = "task"
     id: str
@@ -102,6 +105,8 @@ class NearRow(Answer):
 class Nearest(Answer):
     """All pseudo-tokens, in order."""
 
+    model_config = like(NEAREST)
+
     data: list[NearRow]
 
 
@@ -153,6 +158,8 @@ class Details(Answer):
 
 class Generated(Details):
     """The answer; with `n` > 1 `choices` stand in place of text, reason and logprobs."""
+
+    model_config = like(GENERATED)
 
     generated_text: Given[str] = None
     choices: Given[list[Choice]] = None
@@ -208,6 +215,8 @@ class LabelScore(Answer):
 class Classified(Answer):
     """`scores`, best first."""
 
+    model_config = like(CLASSIFIED)
+
     task: str
     version: int | None
     digest: str | None
@@ -241,6 +250,8 @@ class Counts(Answer):
 
 class Rendered(Answer):
     """`ids` are the text's, in order; `slots` say where the pseudo-tokens stand among them."""
+
+    model_config = like(RENDERED)
 
     task: str
     version: int | None

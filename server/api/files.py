@@ -25,6 +25,7 @@ FORM = {
         "required": True,
         "content": {
             multipart.KIND: {
+                "example": {"file": '{"text": "play some jazz", "act": "request"}', "purpose": TRAINING},
                 "schema": {
                     "type": "object",
                     "properties": {
@@ -33,7 +34,7 @@ FORM = {
                     },
                     "required": ["file", "purpose"],
                     "additionalProperties": False,
-                }
+                },
             }
         },
     }

@@ -86,6 +86,10 @@ class GenerateMany(Strict):
 class ClassifyItem(Asked):
     """One classification; `labels` absent: the task's own."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"task": "intent", "inputs": "add this song to my list"}]}
+    )
+
     labels: Given[Labels] = None
 
 
@@ -98,11 +102,15 @@ class ClassifyMany(Strict):
 class RenderOne(Asked):
     """What would be sent."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"task": "intent", "inputs": "play some jazz"}]})
+
     truncate: Given[Truncate] = None
 
 
 class RollbackBody(Strict):
     """Which version's content comes back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": 1}]})
 
     version: Version
 
@@ -148,6 +156,10 @@ class TextTask(Strict):
 
 class TaskPatch(Strict):
     """RFC 7396: null puts a field's default back, `defaults` merge key by key. The template has no default."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"description": "what a request wants", "defaults": {"max_new_tokens": 4}}]}
+    )
 
     template: Given[str] = None
     target_delimiter: str | None = None

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from server.api import answers
 from server.api.answers import Health, Info
 from server.api.ops import VERSION
 from server.app import routes
@@ -119,3 +120,33 @@ def test_the_document_says_that_null_is_absent_where_it_is(site: Site) -> None:
         for field, told in schema["properties"].items():
             assert (null in told.get("anyOf", ())) == (field not in schema.get("required", ())), (name, field)
     assert null not in schemas["GenerateOne"]["properties"]["task"].get("anyOf", ())
+
+
+def exemplary(schema: dict[str, Any], schemas: dict[str, Any]) -> list[Any]:
+    """The examples of a schema, or of what it refers to."""
+    if "$ref" in schema:
+        return exemplary(schemas[schema["$ref"].rpartition("/")[2]], schemas)
+    one_of = [
+        example for kind in ("anyOf", "oneOf") for one in schema.get(kind, []) for example in exemplary(one, schemas)
+    ]
+    return [*schema.get("examples", []), *one_of]
+
+
+def test_every_body_has_an_example(site: Site) -> None:
+    """Whoever reads the document can send something at once; a file is bytes."""
+    document = site.http.get("/openapi.json").json()
+    schemas, without = document["components"]["schemas"], []
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+                if kind != "application/octet-stream" and "example" not in content:
+                    without += [] if exemplary(content["schema"], schemas) else [f"{method} {path} {kind}"]
+    assert not without
+
+
+def test_an_example_of_an_answer_is_one() -> None:
+    """Each fits the model that it stands in."""
+    models = (answers.Generated, answers.Classified, answers.Rendered, answers.TaskObject, answers.Nearest)
+    for model in models:
+        (example,) = model.model_json_schema()["examples"]
+        model.model_validate(example)
