@@ -24,6 +24,17 @@ class Told:
     prompt: int
     generated: int
 
+    def figures(self) -> dict[str, int]:
+        """As they are recorded."""
+        return {
+            "tasks": len(TASKS),
+            "concurrent": CONCURRENT,
+            "requests answered": self.answered,
+            "requests failed": self.failed,
+            "ids of prompts": self.prompt,
+            "ids of answers": self.generated,
+        }
+
 
 def total(counts: Mapping[str, Count]) -> Count:
     """Of all tasks."""

@@ -82,8 +82,9 @@ def workplace(address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_tree_is_the_disks() -> None:
-    """Every file is listed or lies in a listed folder without lines of its own, and every listed path is there."""
+    """Every file is listed once or lies in a listed folder without lines of its own, and every listed path is there."""
     paths = [path for path, _ in listed()]
+    assert len(paths) == len(set(paths))
     whole = tuple(path for path in paths if path.endswith("/") and sum(p.startswith(path) for p in paths) == 1)
     unlisted = [f for f in map(str, files()) if f not in paths and not f.startswith(whole) and "__init__" not in f]
     assert not unlisted

@@ -30,15 +30,7 @@ def run(python: Path, work: Path) -> Found:
         counts = counted(url)
     summary = json.loads((work / "out" / SUMMARY).read_text(encoding="utf-8"))
     said = told(summary)
-    figures = {
-        "tasks": len(TASKS),
-        "concurrent": CONCURRENT,
-        "requests answered": said.answered,
-        "requests failed": said.failed,
-        "ids of prompts": said.prompt,
-        "ids of answers": said.generated,
-    }
-    return Found(figures, disagreements(said, counts))
+    return Found(said.figures(), disagreements(said, counts))
 
 
 def told(summary: dict[str, Any]) -> Told:

@@ -30,19 +30,10 @@ def run(python: Path, work: Path) -> Found:
         counts = counted(url)
     result = json.loads((work / RESULT).read_text(encoding="utf-8"))
     said, seen = told(result), chunks(result)
-    figures = {
-        "tasks": len(TASKS),
-        "concurrent": CONCURRENT,
-        "requests answered": said.answered,
-        "requests failed": said.failed,
-        "ids of prompts": said.prompt,
-        "ids of answers": said.generated,
-        "chunks of answers": seen,
-    }
     faults = disagreements(said, counts)
     if seen != said.generated:
         faults.append(f"{seen} chunks came for {said.generated} ids")
-    return Found(figures, faults)
+    return Found({**said.figures(), "chunks of answers": seen}, faults)
 
 
 def told(result: dict[str, Any]) -> Told:
