@@ -15,6 +15,7 @@ from server.api import wire
 from server.api.answers import Classified, ClassifiedMany, Generated, GeneratedMany, Rendered, StreamEvent
 from server.api.auth import Access, needs
 from server.api.body import read_json, validated
+from server.api.desk_of import desk_of
 from server.api.disconnect import while_connected
 from server.api.errors import documented
 from server.api.openapi import accepts, streams
@@ -30,7 +31,6 @@ from server.api.sse import EventStream
 from server.classify import Question, classify
 from server.errors import KNOWN, Broken, Invalid, as_fault
 from server.generate import Answer, Item, answer, generate
-from server.publish import Desk
 from server.rendering import Room, check_room, render
 from server.writing import Piece
 
@@ -102,8 +102,7 @@ async def render_route(request: Request) -> Response:
 
 
 def _room(request: Request) -> Room:
-    desk: Desk = request.app.state.desk
-    return desk.room
+    return desk_of(request).room
 
 
 def _is_many(body: Any) -> bool:

@@ -13,26 +13,21 @@ from prompt_store.metadata import KINDS
 from server.api import wire
 from server.api.answers import Health, Info, VersionAnswer
 from server.api.auth import Access, is_open, needs
+from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.limits import limits
 from server.api.openapi import document
 from server.errors import Unavailable
 from server.lookup import refusal
-from server.publish import Desk
 
 router = APIRouter(tags=["operations"])
 VERSION = version("softprompt-server")
 OK = {"status": "ok"}
 
 
-def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
-    return desk
-
-
 def check_alive(request: Request) -> None:
     """Raises Unavailable once the engine's thread has given up: only a restart helps."""
-    if not _desk(request).room.running.engine.healthy:
+    if not desk_of(request).room.running.engine.healthy:
         raise Unavailable("engine_failed", "the engine has stopped")
 
 
@@ -84,7 +79,7 @@ async def version_route() -> Response:
 @router.get("/info", summary="What is served, and every bound", response_model=Info, responses=documented())
 @needs(Access.GENERATE)
 async def info(request: Request) -> Response:
-    engine = _desk(request).room.running.engine
+    engine = desk_of(request).room.running.engine
     base = engine.base
     return wire.answer(
         {
@@ -113,7 +108,7 @@ async def info(request: Request) -> Response:
 )
 @needs(Access.GENERATE)
 async def metrics(request: Request) -> Response:
-    return Response(_desk(request).room.meter.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(desk_of(request).room.meter.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get(

@@ -15,6 +15,7 @@ from server.api.answers import Nearest, TaskList, TaskObject, VersionDetail, Ver
 from server.api.auth import Access, needs
 from server.api.body import media_type, read_bytes, read_json, validated
 from server.api.conditions import check_content_digest, if_match, if_none_match, operation_id
+from server.api.desk_of import desk_of
 from server.api.errors import TASK_ID_RULE, documented
 from server.api.openapi import accepts, binary, takes
 from server.api.queries import BINARY, ETAG, LOCATION, MERGE_PATCH, OPERATION, AtLeast, Bare, Near, NewId, Page
@@ -53,7 +54,7 @@ async def put_task(request: Request, task: NewId, query: Annotated[Bare, Query()
         if_match=if_match(request),
         if_none_match=if_none_match(request),
     )
-    published, created = await publish(upload, _desk(request))
+    published, created = await publish(upload, desk_of(request))
     return _changed(request, published, upload.op_id, created=created)
 
 
@@ -73,14 +74,14 @@ async def patch_task(request: Request, task: str) -> Response:
     merge = await read_json(request, "application/json", "application/merge-patch+json")
     validated(TaskPatch, merge)
     change = Patch(task, merge, operation_id(request), if_match(request))
-    patched, created = await patch(change, _desk(request))
+    patched, created = await patch(change, desk_of(request))
     return _changed(request, patched, change.op_id, created=created)
 
 
 @router.get("/tasks", summary="List tasks", response_model=TaskList, responses=documented())
 @needs(Access.GENERATE)
 async def list_tasks(request: Request, page: Annotated[Page, Query()]) -> Response:
-    desk = _desk(request)
+    desk = desk_of(request)
     tasks, has_more = await run_sync(lambda: desk.room.tasks.store.list(**page.model_dump()))
     data = [_object(task, desk) for task in tasks]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
@@ -95,7 +96,7 @@ async def list_tasks(request: Request, page: Annotated[Page, Query()]) -> Respon
 )
 @needs(Access.GENERATE)
 async def get_task(request: Request, task: str, query: Annotated[AtLeast, Query()]) -> Response:
-    desk = _desk(request)
+    desk = desk_of(request)
     found = await desk.room.tasks.find(task, min_version=query.min_version)
     return wire.answer(_object(found, desk), headers={"ETag": f'"{found.digest}"'})
 
@@ -104,7 +105,7 @@ async def get_task(request: Request, task: str, query: Annotated[AtLeast, Query(
 @needs(Access.GENERATE)
 async def list_versions(request: Request, task: str, query: Annotated[AtLeast, Query()]) -> Response:
     await _arrived(request, task, query)
-    versions = await run_sync(_desk(request).room.tasks.store.versions, task)
+    versions = await run_sync(desk_of(request).room.tasks.store.versions, task)
     return wire.answer({"object": "list", "data": [wire.version_object(version) for version in versions]})
 
 
@@ -117,7 +118,7 @@ async def list_versions(request: Request, task: str, query: Annotated[AtLeast, Q
 @needs(Access.GENERATE)
 async def get_version(request: Request, task: str, version: str, query: Annotated[AtLeast, Query()]) -> Response:
     await _arrived(request, task, query)
-    desk = _desk(request)
+    desk = desk_of(request)
     found = await run_sync(desk.room.tasks.store.get, task, _number(version))
     whole = None if found.digest is None else _object(found, desk)
     return wire.answer({**wire.version_object(found), "task": whole})
@@ -139,7 +140,7 @@ async def get_version(request: Request, task: str, version: str, query: Annotate
 @needs(Access.GENERATE)
 async def get_prompt(request: Request, task: str, version: str, query: Annotated[AtLeast, Query()]) -> Response:
     await _arrived(request, task, query)
-    store = _desk(request).room.tasks.store
+    store = desk_of(request).room.tasks.store
     found = await run_sync(store.get, task, _number(version))
     data = await run_sync(store.blob, found)
     digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
@@ -155,7 +156,7 @@ async def get_prompt(request: Request, task: str, version: str, query: Annotated
 )
 @needs(Access.GENERATE)
 async def nearest(request: Request, task: str, query: Annotated[Near, Query()]) -> Response:
-    kind, found = await near(_desk(request).room, task, query)
+    kind, found = await near(desk_of(request).room, task, query)
     if found is None:
         raise Invalid("invalid_request", f"kind {kind} has no pseudo-tokens to compare", "task")
     return await run_sync(_near_answer, found)
@@ -199,7 +200,7 @@ def _near_answer(found: list[list[tuple[int, str, float]]]) -> Response:
 async def rollback_task(request: Request, task: str) -> Response:
     body = validated(RollbackBody, await read_json(request))
     op_id = operation_id(request)
-    found, created = await rollback(task, body.version, op_id, if_match(request), _desk(request))
+    found, created = await rollback(task, body.version, op_id, if_match(request), desk_of(request))
     return _changed(request, found, op_id, created=created)
 
 
@@ -214,19 +215,14 @@ async def rollback_task(request: Request, task: str) -> Response:
 @needs(Access.ADMIN)
 async def delete_task(request: Request, task: str) -> Response:
     op_id = operation_id(request)
-    await delete(task, op_id, if_match(request), _desk(request))
+    await delete(task, op_id, if_match(request), desk_of(request))
     return Response(status_code=204, headers={"x-operation-id": op_id})
-
-
-def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
-    return desk
 
 
 async def _arrived(request: Request, task: str, query: AtLeast) -> None:
     """Wait for the version that a client knows of, where it names one."""
     if query.min_version is not None:
-        await _desk(request).room.tasks.arrived(task, query.min_version)
+        await desk_of(request).room.tasks.arrived(task, query.min_version)
 
 
 def _object(task: Task, desk: Desk) -> wire.Json:
@@ -262,4 +258,4 @@ def _changed(request: Request, task: Task, op_id: str, *, created: bool) -> Resp
     headers = {"ETag": f'"{task.digest}"', "x-operation-id": op_id}
     if created:
         headers["Location"] = f"/tasks/{task.name}/versions/{task.version}"
-    return wire.answer(_object(task, _desk(request)), 201 if created else 200, headers)
+    return wire.answer(_object(task, desk_of(request)), 201 if created else 200, headers)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from prompt_store.task import MAX_VERSION, Task
 from server.api.auth import Access, needs
+from server.api.desk_of import desk_of
 from server.api.jobs_of import jobs_of
 from server.api.queries import Near, Page, Strictly
 from server.api.schemas import Name
@@ -106,7 +107,7 @@ async def vendored(request: Request, name: str) -> Response:
 @router.get("/page/tasks")
 @needs(Access.GENERATE)
 async def tasks(request: Request, query: Annotated[Tasks, Query()]) -> Response:
-    desk = _desk(request)
+    desk = desk_of(request)
     found, more = await run_sync(lambda: desk.room.tasks.store.list(**query.model_dump()))
     rows = [{"task": task, "metadata": task.metadata, "reason": _why_not(task, desk)} for task in found]
     return _html("tasks", rows=rows, query=query, after=found[-1].name if more else None)
@@ -115,7 +116,7 @@ async def tasks(request: Request, query: Annotated[Tasks, Query()]) -> Response:
 @router.get("/page/tasks/{task}")
 @needs(Access.GENERATE)
 async def task(request: Request, task: str) -> Response:
-    desk = _desk(request)
+    desk = desk_of(request)
     found = await desk.room.tasks.find(task)
     versions = await run_sync(desk.room.tasks.store.versions, task)
     resident = found.digest is not None and desk.room.running.engine.resident(found.digest) is not None
@@ -127,7 +128,7 @@ async def task(request: Request, task: str) -> Response:
 @router.get("/page/tasks/{task}/nearest")
 @needs(Access.GENERATE)
 async def nearest(request: Request, task: str, query: Annotated[Columns, Query()]) -> Response:
-    kind, found = await near(_desk(request).room, task, query)
+    kind, found = await near(desk_of(request).room, task, query)
     rows = [[token[1:] for token in row] for row in (found or [])[:DRAWN]]
     shown = None if found is None else views.picture(rows)
     return await run_sync(lambda: _html("nearest", picture=shown, kind=kind, task=task, all=len(found or [])))
@@ -139,7 +140,7 @@ async def pane(request: Request, query: Annotated[Pane, Query()]) -> Response:
     """A task's versions, and the fields and labels of one of them."""
     if query.task == BARE:
         return _html("pane", name=BARE, versions=[], chosen=None, fields=["input"], labels=False)
-    room = _desk(request).room
+    room = desk_of(request).room
     found = await room.tasks.find(query.task, query.version)
     versions = views.runnable(await run_sync(room.tasks.store.versions, query.task))
     labels = found.metadata is not None and bool(found.metadata.labels)
@@ -173,11 +174,6 @@ def _file(name: str, request: Request) -> Response:
     if request.headers.get("if-none-match") == found.etag:
         return Response(status_code=304, headers=headers)
     return Response(found.data, headers=headers, media_type=found.media_type)
-
-
-def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
-    return desk
 
 
 def _why_not(task: Task, desk: Desk) -> str | None:

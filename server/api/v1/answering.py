@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api import wire
+from server.api.desk_of import desk_of
 from server.api.disconnect import while_connected
 from server.api.sse import EventStream
 from server.api.v1.bodies import Sampled, StreamOptions
@@ -22,7 +23,6 @@ from server.api.v1.wire import Counts, Envelope
 from server.errors import KNOWN, Fault, Missing, as_fault
 from server.generate import Choice, Item, Read, Step, answer, generate
 from server.lookup import BARE
-from server.publish import Desk
 from server.rendering import Room
 from server.writing import Piece
 
@@ -53,7 +53,7 @@ def task_of(model: str) -> str:
 
 async def answered(request: Request, body: Sampled, items: Sequence[Item], form: Form, envelope: Envelope) -> Response:
     """The whole request, or its stream."""
-    desk: Desk = request.app.state.desk
+    desk = desk_of(request)
     turns = asyncio.Semaphore(max(1, request.app.state.settings.max_waiting // (4 * (body.n or 1))))
     if not body.stream:
         return wire.answer(await while_connected(request.receive, _whole(items, desk.room, form, envelope, turns)))

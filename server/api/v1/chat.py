@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from server.api.auth import Access, needs
 from server.api.body import read_json
+from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.lenient import lenient
 from server.api.openapi import accepts, streams
@@ -21,7 +22,6 @@ from server.api.v1.wire import REASONS, Envelope, chat_logprobs
 from server.api.wire import Json
 from server.errors import Invalid
 from server.generate import Choice, Item, Read
-from server.publish import Desk
 from server.rendering import Exact
 from server.tokenizer import Tokenizer
 from server.writing import Piece
@@ -40,7 +40,7 @@ router = APIRouter(tags=["openai"])
 @needs(Access.GENERATE)
 async def chat(request: Request) -> Response:
     body = lenient(ChatBody, await read_json(request), CHAT)
-    desk: Desk = request.app.state.desk
+    desk = desk_of(request)
     prompt = await conversation(body.messages, desk.room.tokenizer)
     envelope = Envelope("chat.completion", body.model, desk.room.running.engine.base.base.fingerprint, "chatcmpl")
     if body.stream:

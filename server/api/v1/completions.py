@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from server.api.auth import Access, needs
 from server.api.body import read_json
+from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.lenient import lenient
 from server.api.openapi import accepts, streams
@@ -20,7 +21,6 @@ from server.api.v1.lacking import COMPLETION
 from server.api.v1.wire import REASONS, Envelope, completion_logprobs, places, places_of
 from server.api.wire import Json
 from server.generate import Choice, Item, Read
-from server.publish import Desk
 from server.tokenizer import Tokenizer
 from server.writing import Piece
 
@@ -39,7 +39,7 @@ UNSET = MappingProxyType({"max_new_tokens": 16, "temperature": 1.0})
 @needs(Access.GENERATE)
 async def completions(request: Request) -> Response:
     body = lenient(CompletionBody, await read_json(request), COMPLETION)
-    desk: Desk = request.app.state.desk
+    desk = desk_of(request)
     envelope = Envelope("text_completion", body.model, desk.room.running.engine.base.base.fingerprint, "cmpl")
     form = Continuation(desk.room.tokenizer, body.echo, body.logprobs is not None)
     return await answered(request, body, [_item(body, one) for one in body.asked], form, envelope)

@@ -9,6 +9,7 @@ from prompt_store.task import Task
 from server.api import wire
 from server.api.auth import Access, needs
 from server.api.body import read_json
+from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.lenient import lenient
 from server.api.openapi import accepts
@@ -19,7 +20,6 @@ from server.api.v1.bodies import DetokenizeBody, TokenizeBody
 from server.api.v1.chat import conversation
 from server.errors import Invalid
 from server.lookup import BARE
-from server.publish import Desk
 from server.rendering import LONG_CHARACTERS, Room
 
 router = APIRouter(tags=["openai"])
@@ -27,8 +27,7 @@ OWNER = "softprompt"
 
 
 def _room(request: Request) -> Room:
-    desk: Desk = request.app.state.desk
-    return desk.room
+    return desk_of(request).room
 
 
 @router.get("/v1/models", summary="The base and all tasks", response_model=ModelList, responses=documented())
