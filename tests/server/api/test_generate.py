@@ -63,8 +63,9 @@ def test_a_seed_repeats_an_answer_and_is_always_told(site: Site) -> None:
     """A drawn seed comes back, and gives the same answer again."""
     first = site.generate("play", temperature=1.0, max_new_tokens=16)
     again = site.generate("play", temperature=1.0, max_new_tokens=16, seed=first["seed"])
-    other = site.generate("play", temperature=1.0, max_new_tokens=16, seed=first["seed"] ^ 1)
-    assert again["generated_text"] == first["generated_text"] != other["generated_text"]
+    assert again["generated_text"] == first["generated_text"]
+    others = [site.generate("play", temperature=1.0, max_new_tokens=16, seed=first["seed"] ^ i) for i in range(1, 20)]
+    assert any(other["generated_text"] != first["generated_text"] for other in others)
 
 
 def test_several_choices_differ_and_the_first_is_the_only_one(site: Site) -> None:

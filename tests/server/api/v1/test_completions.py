@@ -232,10 +232,12 @@ def test_a_stream_ends_with_done_and_lines_end_with_lf(site: Site) -> None:
 def test_what_openai_sets_is_set_where_nobody_says(client: openai.OpenAI, site: Site) -> None:
     """16 ids at temperature 1; a task's own come first."""
     found = client.completions.create(model="base", prompt=TEXT, extra_body={"ignore_eos": True})
-    again = client.completions.create(model="base", prompt=TEXT, extra_body={"ignore_eos": True})
     assert found.usage is not None
     assert found.usage.completion_tokens == 16
-    assert found.choices[0].text != again.choices[0].text, "drawn anew"
+    drawn = {found.choices[0].text}
+    for _ in range(20):  # with this base two draws in some hundreds are the same
+        drawn.add(client.completions.create(model="base", prompt=TEXT, extra_body={"ignore_eos": True}).choices[0].text)
+    assert len(drawn) > 1, "drawn anew"
     site.publish("v1short", "{input}", defaults={"max_new_tokens": 3, "temperature": 0.0})
     short = [client.completions.create(model="v1short", prompt=TEXT, extra_body={"ignore_eos": True}) for _ in range(2)]
     assert short[0].choices[0].text == short[1].choices[0].text
