@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from prompt_store.durable import sync_directory
 from prompt_store.errors import StoreFull, StoreUnavailable
-from prompt_store.objects import Exists, Missing, Unconfirmed
+from prompt_store.objects import Entry, Exists, Missing, Unconfirmed
 
 MARKER = "softprompt-store.json"
 MARKER_TEXT = b'{"format":1}\n'
@@ -109,6 +109,67 @@ class LocalObjects:
                 with self._lock:
                     self._listings[prefix] = (changed, names)
             return names
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Folder by folder; what goes away meanwhile is left out."""
+        for key in self._names(prefix):
+            if key.endswith("/"):
+                yield from self.entries(key)
+            elif (found := self._stat(key)) is not None:
+                yield Entry(key, found.st_size, found.st_mtime)
+
+    def has(self, key: str) -> bool:
+        """One stat."""
+        if self._stat(key) is not None:
+            return True
+        with _translated():
+            self._check_marker()
+        return False
+
+    def move(self, key: str, to: str) -> None:
+        """Touch, link, fsync the directory, unlink, fsync the directory. Raises Missing, Exists, StoreUnavailable.
+
+        Touched first: whoever sees the second name sees the time of the move.
+        """
+        old, new = self.root / key, self.root / to
+        with _translated():
+            self._check_marker()
+            self._make_directory(new.parent)
+            try:
+                os.utime(old)
+                os.link(old, new)
+            except FileExistsError:
+                if self.get(key) != self.get(to):
+                    raise Exists(to) from None
+            except (FileNotFoundError, NotADirectoryError):
+                raise Missing(key) from None
+            sync_directory(new.parent)
+            with suppress(FileNotFoundError):
+                old.unlink()
+            sync_directory(old.parent)
+
+    def remove(self, key: str) -> None:
+        """Unlink, fsync the directory: an unlink alone may come back after a power cut."""
+        path = self.root / key
+        with _translated():
+            self._check_marker()
+            try:
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            sync_directory(path.parent)
+
+    def now(self) -> float:
+        """When a file that is written now counts as modified: the file system's clock, which need not be ours."""
+        with _translated(), self._temporary(b"") as temporary:
+            return temporary.stat().st_mtime
+
+    def _stat(self, key: str) -> os.stat_result | None:
+        with _translated():
+            try:
+                return (self.root / key).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def _open(self) -> None:
         """The marker is made once, in a directory that holds nothing else, and demanded ever after."""

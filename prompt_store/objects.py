@@ -4,9 +4,10 @@ Knows no tasks: a key is a path of plain names. The place on disk is in prompt_s
 """
 
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Missing(Exception):  # noqa: N818 - an answer, not an accident
@@ -19,6 +20,14 @@ class Exists(Exception):  # noqa: N818 - likewise
 
 class Unconfirmed(Exception):  # noqa: N818 - likewise
     """The object may or may not have been kept."""
+
+
+class Entry(NamedTuple):
+    """An object as a listing shows it, unread. `modified`: unix seconds by the place's own clock, see `Objects.now`."""
+
+    key: str
+    bytes: int
+    modified: float
 
 
 class Objects(Protocol):
@@ -42,6 +51,25 @@ class Objects(Protocol):
     def folders(self, prefix: str) -> Sequence[str]:
         """Names of the folders directly in the folder `prefix`, in ASCII order."""
 
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Every object below the folder `prefix` in ASCII order of keys; none of them is read."""
+
+    def has(self, key: str) -> bool:
+        """Whether the object positively stands there: False only if the place is there and the object is not."""
+
+    def move(self, key: str, to: str) -> None:
+        """Put an object under another key, then take it away here: at every moment it stands under one of them.
+
+        Both steps are kept for good on return, and `to` counts as modified now. Where `to` holds the same bytes already
+        only the second is left to do; where it holds others, Exists, and nothing is changed. Raises Missing.
+        """
+
+    def remove(self, key: str) -> None:
+        """Take an object away for good, if it is there. Nothing that answers a request calls this."""
+
+    def now(self) -> float:
+        """Unix seconds by the clock that `Entry.modified` is read from: so an age is two readings of one clock."""
+
 
 class MemoryObjects:
     """For tests and trials: kept for as long as the process lives."""
@@ -50,6 +78,7 @@ class MemoryObjects:
         """An empty place."""
         self._lock = threading.Lock()
         self._objects: dict[str, bytes] = {}
+        self._modified: dict[str, float] = {}
 
     def get(self, key: str) -> bytes:
         """See Objects."""
@@ -63,12 +92,12 @@ class MemoryObjects:
         with self._lock:
             if key in self._objects:
                 raise Exists(key)
-            self._objects[key] = bytes(data)
+            self._put(key, data)
 
     def replace(self, key: str, data: bytes) -> None:
         """See Objects."""
         with self._lock:
-            self._objects[key] = bytes(data)
+            self._put(key, data)
 
     def confirm(self, key: str) -> None:
         """Nothing to do: memory is as safe as it gets."""
@@ -84,3 +113,37 @@ class MemoryObjects:
         with self._lock:
             below = {key[len(prefix) :] for key in self._objects if key.startswith(prefix)}
         return sorted({key.split("/", 1)[0] for key in below if "/" in key})
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """See Objects."""
+        with self._lock:
+            kept = sorted((key, data) for key, data in self._objects.items() if key.startswith(prefix))
+            found = [Entry(key, len(data), self._modified[key]) for key, data in kept]
+        return iter(found)
+
+    def has(self, key: str) -> bool:
+        """See Objects."""
+        with self._lock:
+            return key in self._objects
+
+    def move(self, key: str, to: str) -> None:
+        """See Objects."""
+        with self._lock:
+            if key not in self._objects:
+                raise Missing(key)
+            if self._objects.get(to, self._objects[key]) != self._objects[key]:
+                raise Exists(to)
+            self._put(to, self._objects.pop(key))
+
+    def remove(self, key: str) -> None:
+        """See Objects."""
+        with self._lock:
+            self._objects.pop(key, None)
+
+    def now(self) -> float:
+        """The clock of this machine."""
+        return time.time()
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._objects[key] = bytes(data)
+        self._modified[key] = self.now()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from prompt_store.errors import StoreUnavailable
-from prompt_store.objects import MemoryObjects
+from prompt_store.objects import Entry, MemoryObjects
 
 
 class FailingObjects(MemoryObjects):
@@ -40,3 +40,23 @@ class FailingObjects(MemoryObjects):
     def folders(self, prefix: str) -> Sequence[str]:
         self._check()
         return super().folders(prefix)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        self._check()
+        return super().entries(prefix)
+
+    def has(self, key: str) -> bool:
+        self._check()
+        return super().has(key)
+
+    def move(self, key: str, to: str) -> None:
+        self._check()
+        super().move(key, to)
+
+    def remove(self, key: str) -> None:
+        self._check()
+        super().remove(key)
+
+    def now(self) -> float:
+        self._check()
+        return super().now()

@@ -27,6 +27,11 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+def changes(made: Disk) -> list[tuple[str, str]]:
+    """What was asked of the disk, without the opening of folders to fsync them."""
+    return [one for one in made.calls if one[0] != "open"]
+
+
 def assert_durable(made: Disk, keys: list[str]) -> None:
     """Each file was fsynced after its last write and before its link; each new name was fsynced into its directory."""
     for key in keys:
@@ -101,6 +106,25 @@ def test_mended_object_is_on_the_disk(tmp_path: Path) -> None:
     assert temporaries(tmp_path) == []
 
 
+def test_a_move_is_on_the_disk_before_the_first_name_goes(tmp_path: Path) -> None:
+    """The second name is fsynced, in a folder that is, before the first is taken away; then that is fsynced (W5)."""
+    objects = opened(tmp_path)
+    objects.create("blobs/a", b"x")
+    with disk(tmp_path / "store") as made:
+        objects.move("blobs/a", "trash/a")
+    calls = [("mkdir", "trash"), ("fsync", "."), ("link", "trash/a"), ("fsync", "trash")]
+    assert changes(made) == [*calls, ("unlink", "blobs/a"), ("fsync", "blobs")]
+
+
+def test_a_removal_is_on_the_disk(tmp_path: Path) -> None:
+    """An unlink alone comes back after a power cut."""
+    objects = opened(tmp_path)
+    objects.create("blobs/a", b"x")
+    with disk(tmp_path / "store") as made:
+        objects.remove("blobs/a")
+    assert changes(made) == [("unlink", "blobs/a"), ("fsync", "blobs")]
+
+
 def test_marker_tells_a_store_from_an_empty_mount_point(tmp_path: Path) -> None:
     """Without its marker nothing is absent: reads, listings and writes are unavailable (C10)."""
     objects = opened(tmp_path)
@@ -111,6 +135,14 @@ def test_marker_tells_a_store_from_an_empty_mount_point(tmp_path: Path) -> None:
             objects.get("tasks/a!/1.json")
         with pytest.raises(StoreUnavailable):
             list(objects.keys("tasks/"))
+        with pytest.raises(StoreUnavailable):
+            list(objects.entries("tasks/"))
+        with pytest.raises(StoreUnavailable):
+            objects.has("tasks/a!/1.json")
+        with pytest.raises(StoreUnavailable):
+            objects.move("tasks/a!/1.json", "trash/1")
+        with pytest.raises(StoreUnavailable):
+            objects.remove("tasks/a!/1.json")
         with pytest.raises(StoreUnavailable):
             objects.folders("tasks/")
         with pytest.raises(StoreUnavailable):

@@ -79,3 +79,52 @@ def test_one_of_many_writers_wins(objects: Objects) -> None:
     for thread in threads:
         thread.join()
     assert [str(number).encode() for number in won] == [objects.get("a/b")]
+
+
+def test_entries_are_what_keys_are_with_sizes_and_times(objects: Objects) -> None:
+    """In the order of the keys, read by no one; times and `now` are readings of one clock."""
+    keys = sorted(["t/a!/1", "t/a!/2", "t/a-b!/1", "t/a.b", "t/a/x", "u/x"])
+    before = objects.now()
+    for size, key in enumerate(keys):
+        objects.create(key, b"x" * size)
+    found = list(objects.entries("t/"))
+    assert [entry.key for entry in found] == list(objects.keys("t/"))
+    assert [entry.bytes for entry in found] == list(range(len(found)))
+    assert all(before - 1 <= entry.modified <= objects.now() + 1 for entry in found)
+    assert list(objects.entries("nothing/")) == []
+
+
+def test_a_place_says_what_it_has(objects: Objects) -> None:
+    """Of an object, of none, of none in no folder and below an object."""
+    objects.create("a/b", b"")
+    assert objects.has("a/b")
+    assert not any(objects.has(key) for key in ("a/x", "x/y", "a/b/c"))
+
+
+def test_an_object_moves_and_is_as_young_as_its_move(objects: Objects) -> None:
+    """The bytes under the other key alone, modified now; what is not there is Missing, what is other is kept."""
+    objects.create("a/b", b"x")
+    before = objects.now()
+    objects.move("a/b", "c/d")
+    assert (objects.has("a/b"), objects.get("c/d")) == (False, b"x")
+    assert next(objects.entries("c/")).modified >= before - 1
+    with pytest.raises(Missing):
+        objects.move("a/b", "c/d")
+    objects.create("a/b", b"x")
+    objects.move("a/b", "c/d")
+    assert (objects.has("a/b"), objects.get("c/d")) == (False, b"x")
+    objects.create("a/b", b"other")
+    with pytest.raises(Exists):
+        objects.move("a/b", "c/d")
+    assert (objects.get("a/b"), objects.get("c/d")) == (b"other", b"x")
+
+
+def test_what_is_removed_is_gone(objects: Objects) -> None:
+    """And may be removed again, or never have been; the key may be used again."""
+    objects.create("a/b", b"x")
+    for _ in range(2):
+        objects.remove("a/b")
+        assert not objects.has("a/b")
+    objects.remove("no/such")
+    objects.create("a/b", b"y")
+    assert objects.get("a/b") == b"y"
