@@ -14,6 +14,7 @@ Exception
     ├── OperationConflict    the operation id was already used for something else
     ├── Corrupt          a stored object is missing, damaged or not what its manifest promises
     ├── StoreUnavailable     the store cannot answer now
+    │   └── StoreUnsuitable  nor later: the place is no store, or cannot keep one; somebody has to act
     ├── StoreFull        no space, no inodes or over a quota
     ├── OutcomeUnknown   a write may or may not have been kept; asking again with the same id resolves it
     └── VersionNotVisible    a version that the client has seen elsewhere has not arrived here yet
@@ -92,6 +93,10 @@ class Corrupt(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store cannot answer now: never read as "there is nothing"."""
+
+
+class StoreUnsuitable(StoreUnavailable):
+    """The place is no store, or one that this server cannot read, or cannot keep a promise: waiting does not help."""
 
 
 class StoreFull(StoreError):

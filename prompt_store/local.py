@@ -16,11 +16,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from prompt_store.durable import sync_directory
-from prompt_store.errors import StoreFull, StoreUnavailable
-from prompt_store.objects import Entry, Exists, Missing, Unconfirmed
+from prompt_store.errors import StoreFull, StoreUnavailable, StoreUnsuitable
+from prompt_store.marker import MARKER, MARKER_TEXT
+from prompt_store.objects import Entry, Exists, Missing, Unconfirmed, between
 
-MARKER = "softprompt-store.json"
-MARKER_TEXT = b'{"format":1}\n'
 TEMPORARY = ".tmp"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK})
 ATTEMPTS = 8
@@ -32,6 +31,8 @@ SETTLED = 2.0
 class LocalObjects:
     """Objects below `root`. Any number of threads and processes may share it."""
 
+    parallel = 1
+
     def __init__(self, root: Path) -> None:
         """Open the store in `root`, or make one where there is nothing; remove what dead writers left behind."""
         self.root = root
@@ -41,6 +42,11 @@ class LocalObjects:
         with _translated():
             self._open()
             self._sweep()
+
+    def check(self) -> None:
+        """Whether the marker stands where it stood: one stat."""
+        with _translated():
+            self._check_marker()
 
     def get(self, key: str) -> bytes:
         """Read the whole file: never mapped, as a file cut short under a mapping kills the process."""
@@ -91,8 +97,12 @@ class LocalObjects:
             elif key > after or after.startswith(key):
                 yield from self.keys(key, after)
 
-    def folders(self, prefix: str) -> Sequence[str]:
-        """One directory's names, remembered until its time stamp moves: a page costs a bisection, not a scan."""
+    def folders(self, prefix: str, above: str = "", below: str = "", *, descending: bool = False) -> Iterator[str]:
+        """By bisection: a page costs no scan once the names are known."""
+        return between(self._folders(prefix), above, below, descending=descending)
+
+    def _folders(self, prefix: str) -> Sequence[str]:
+        """One directory's names, remembered until its time stamp moves."""
         with _translated():
             try:
                 changed = (self.root / prefix).stat().st_mtime_ns
@@ -178,14 +188,14 @@ class LocalObjects:
             _make_directories(self.root)
             names = {path.name for path in self.root.iterdir() if not path.name.startswith(".")} - {"lost+found"}
             if names and MARKER not in names:
-                raise StoreUnavailable(f"the directory holds {len(names)} names but no {MARKER}: not a store")
+                raise StoreUnsuitable(f"the directory holds {len(names)} names but no {MARKER}: not a store")
         (self.root / TEMPORARY).mkdir(exist_ok=True)
         if is_new:
             with suppress(FileExistsError), self._temporary(MARKER_TEXT) as temporary:
                 os.link(temporary, self.root / MARKER)
             sync_directory(self.root)
         if (self.root / MARKER).read_bytes() != MARKER_TEXT:
-            raise StoreUnavailable("the store is of another format than this server reads")
+            raise StoreUnsuitable("the store is of another format than this server reads")
 
     def _names(self, prefix: str) -> list[str]:
         """Keys directly in a folder, sub-folders with their slash: so they sort as the keys below them do."""

@@ -5,7 +5,7 @@ Knows no tasks: a key is a path of plain names. The place on disk is in prompt_s
 
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -33,6 +33,13 @@ class Entry(NamedTuple):
 class Objects(Protocol):
     """A place. Everything may also raise StoreUnavailable, and `create` StoreFull; then nothing was kept."""
 
+    @property
+    def parallel(self) -> int:
+        """How many reads at once are faster than one after the other: 1 where each takes microseconds."""
+
+    def check(self) -> None:
+        """Ask whether the place is there and is a store. Raises StoreUnavailable, StoreUnsuitable."""
+
     def get(self, key: str) -> bytes:
         """The whole object. Raises Missing only if the place is there and the object is not."""
 
@@ -48,8 +55,11 @@ class Objects(Protocol):
     def keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Keys that begin with the folder `prefix` and are greater than `after`, in ASCII order."""
 
-    def folders(self, prefix: str) -> Sequence[str]:
-        """Names of the folders directly in the folder `prefix`, in ASCII order."""
+    def folders(self, prefix: str, above: str = "", below: str = "", *, descending: bool = False) -> Iterator[str]:
+        """Names of the folders directly in `prefix` that are greater than `above` and, if given, less than `below`.
+
+        In ASCII order or the reverse of it. No more is read than the caller takes, where the place can do that.
+        """
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """Every object below the folder `prefix` in ASCII order of keys; none of them is read."""
@@ -74,11 +84,16 @@ class Objects(Protocol):
 class MemoryObjects:
     """For tests and trials: kept for as long as the process lives."""
 
+    parallel = 1
+
     def __init__(self) -> None:
         """An empty place."""
         self._lock = threading.Lock()
         self._objects: dict[str, bytes] = {}
         self._modified: dict[str, float] = {}
+
+    def check(self) -> None:
+        """Memory is there."""
 
     def get(self, key: str) -> bytes:
         """See Objects."""
@@ -108,11 +123,12 @@ class MemoryObjects:
             names = sorted(key for key in self._objects if key.startswith(prefix))
         return iter(names[bisect_right(names, after) :])
 
-    def folders(self, prefix: str) -> Sequence[str]:
+    def folders(self, prefix: str, above: str = "", below: str = "", *, descending: bool = False) -> Iterator[str]:
         """See Objects."""
         with self._lock:
-            below = {key[len(prefix) :] for key in self._objects if key.startswith(prefix)}
-        return sorted({key.split("/", 1)[0] for key in below if "/" in key})
+            keys = {key[len(prefix) :] for key in self._objects if key.startswith(prefix)}
+        names = sorted({key.split("/", 1)[0] for key in keys if "/" in key})
+        return between(names, above, below, descending=descending)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """See Objects."""
@@ -147,3 +163,10 @@ class MemoryObjects:
     def _put(self, key: str, data: bytes) -> None:
         self._objects[key] = bytes(data)
         self._modified[key] = self.now()
+
+
+def between(names: Sequence[str], above: str, below: str, *, descending: bool) -> Iterator[str]:
+    """Of sorted names those greater than `above` and, if given, less than `below`."""
+    low, high = bisect_right(names, above), bisect_left(names, below) if below else len(names)
+    numbers = range(low, high) if not descending else range(high - 1, low - 1, -1)
+    return (names[number] for number in numbers)

@@ -31,6 +31,7 @@ from prompt_store.versions import Change, Versions
 
 log = logging.getLogger(__name__)
 
+BUCKETS = frozenset({"s3", "gs", "az"})
 OP_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -44,12 +45,24 @@ class Store:
 
     @classmethod
     def open(cls, location: str) -> "Store":
-        """`memory://` or a directory, which is made if it is absent. ValueError for a place that is not supported."""
+        """`memory://`, the URL of a bucket, or a directory, which is made if it is absent.
+
+        A bucket is not asked for anything yet (`check` does that). ValueError for a location that is none of these.
+        """
         if location == "memory://":
             return cls(MemoryObjects())
-        if "://" in location:
-            raise ValueError("the store must be a directory or memory://; buckets are not supported yet")
-        return cls(LocalObjects(Path(location).absolute()))
+        scheme, separator, _ = location.partition("://")
+        if not separator:
+            return cls(LocalObjects(Path(location).absolute()))
+        if scheme not in BUCKETS:
+            raise ValueError("a store is a directory, memory://, s3://…, gs://… or az://…")
+        from prompt_store.bucket import BucketObjects  # noqa: PLC0415 - obstore is loaded for buckets only
+
+        return cls(BucketObjects(location))
+
+    def check(self) -> None:
+        """Ask whether the place is there and can keep a store. Raises StoreUnavailable, StoreUnsuitable."""
+        self._objects.check()
 
     def publish(  # noqa: PLR0913 - the two preconditions of HTTP and the id of the operation
         self,
@@ -189,11 +202,9 @@ class Store:
         scan of its versions and one manifest; rows that are deleted or of another kind are read and left out.
         """
         page: list[Task] = []
-        for name in self._versions.names(after, order, search):
-            try:
-                task = self._versions.newest(name)
-            except Corrupt as error:
-                log.warning("task %s is left out of a listing: %s", name, error)
+        for name, task in self._versions.newest_of(self._versions.names(after, order, search)):
+            if isinstance(task, Corrupt):
+                log.warning("task %s is left out of a listing: %s", name, task)
                 continue
             if task is None or task.metadata is None or kind not in {None, task.metadata.kind}:
                 continue
@@ -204,11 +215,9 @@ class Store:
 
     def damaged(self) -> Iterator[tuple[str, str]]:
         """Ids of tasks that `list` leaves out because the newest manifest cannot be read, and what is wrong with it."""
-        for name in self._versions.names(None, "asc", ""):
-            try:
-                self._versions.newest(name)
-            except Corrupt as error:
-                yield name, str(error)
+        for name, task in self._versions.newest_of(self._versions.names(None, "asc", "")):
+            if isinstance(task, Corrupt):
+                yield name, str(task)
 
     def load(self, task: Task) -> PromptFile:
         """The prompt file of a version, size and digest verified. Raises Corrupt."""
@@ -221,13 +230,14 @@ class Store:
         """The stored bytes of a version, verified. Raises Corrupt, VersionDeleted for a tombstone."""
         if task.digest is None:
             raise VersionDeleted(f"version {task.version} is a tombstone")
-        try:
-            data = self._objects.get(_blob_key(task.digest))
-        except Missing:
-            raise Corrupt("the stored file is missing") from None
-        if len(data) != task.bytes or digest_of(data) != task.digest:
-            raise Corrupt("the stored file does not match its digest")
-        return data
+        for _ in range(2):  # what was damaged on its way is whole the second time
+            try:
+                data = self._objects.get(_blob_key(task.digest))
+            except Missing:
+                raise Corrupt("the stored file is missing") from None
+            if len(data) == task.bytes and digest_of(data) == task.digest:
+                return data
+        raise Corrupt("the stored file does not match its digest")
 
     def _keep(self, file: PromptFile) -> None:
         """Keep the blob. One that is there is compared, and mended if it was damaged: its name says its bytes."""

@@ -6,10 +6,13 @@ A manifest is only ever created, so of two writers that want the same number one
 import logging
 import re
 import time
-from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, TypeVar
 
 from prompt_store import manifest
 from prompt_store.errors import Corrupt, OperationConflict, OutcomeUnknown, StoreUnavailable
@@ -17,6 +20,8 @@ from prompt_store.objects import Exists, Missing, Objects, Unconfirmed
 from prompt_store.task import MAX_VERSION, Event, Task, is_task_id
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
 
 RECENT = 100
 """Versions back to which an operation id is looked for: what bounds the cost of a change."""
@@ -46,30 +51,55 @@ class Versions:
         self._objects = objects
 
     def numbers(self, name: str) -> list[int]:
-        """Version numbers, ascending. Names of another form are not ours to judge."""
+        """Version numbers, ascending. Names of another form are not ours to judge.
+
+        The newest is asked for its successor, one by one: a listing may be older than what was acknowledged.
+        """
         folder = f"{ROOT}{name}!/"
         matches = (MANIFEST.fullmatch(key.removeprefix(folder)) for key in self._objects.keys(folder))
-        return [int(match[1]) for match in matches if match and int(match[1]) >= 1]
+        numbers = [int(match[1]) for match in matches if match and int(match[1]) >= 1]
+        while self._objects.has(_key(name, following := numbers[-1] + 1 if numbers else 1)):
+            numbers.append(following)
+        return numbers
 
     def read(self, name: str, version: int) -> Task:
-        """One version. Raises Missing or Corrupt."""
-        return manifest.read(self._objects.get(_key(name, version)), name, version)
+        """One version. Raises Missing or Corrupt: the latter only when it was read twice."""
+        key = _key(name, version)
+        try:
+            return manifest.read(self._objects.get(key), name, version)
+        except Corrupt:  # on its way, perhaps
+            return manifest.read(self._objects.get(key), name, version)
 
     def newest(self, name: str) -> Task | None:
         """The version of the highest number: never an older one in its place. Raises Corrupt."""
-        numbers = self.numbers(name)
-        try:
-            return self.read(name, numbers[-1]) if numbers else None
-        except Missing:
-            raise Corrupt("a manifest vanished") from None
+        for _ in range(2):  # a listing may have been damaged on its way, too
+            numbers = self.numbers(name)
+            with suppress(Missing):
+                return self.read(name, numbers[-1]) if numbers else None
+        raise Corrupt("a manifest vanished")
+
+    def newest_of(self, names: Iterable[str]) -> Iterator[tuple[str, Task | Corrupt | None]]:
+        """The newest version of each, or what is wrong with it, in order; several at once where that is faster."""
+
+        def found(name: str) -> tuple[str, Task | Corrupt | None]:
+            try:
+                return name, self.newest(name)
+            except Corrupt as error:
+                return name, error
+
+        return at_once(self._objects.parallel, found, names)
 
     def readable(self, name: str, numbers: Iterable[int]) -> Iterator[Task]:
         """Those versions that can be read; the others are logged."""
-        for number in numbers:
+
+        def found(number: int) -> Task | None:
             try:
-                yield self.read(name, number)
+                return self.read(name, number)
             except (Corrupt, Missing) as error:
                 log.warning("version %d of task %s is left out: %s", number, name, error)
+                return None
+
+        return (task for task in at_once(self._objects.parallel, found, numbers) if task is not None)
 
     def done(self, name: str, op_id: str) -> Task | None:
         """The version that an operation made already, when its answer was lost."""
@@ -107,14 +137,13 @@ class Versions:
 
     def names(self, after: str | None, order: Literal["asc", "desc"], search: str) -> Iterator[str]:
         """Task names from where a page begins; `!` sorts before every character of an id, so folders sort as ids."""
-        folders = self._objects.folders(ROOT)
-        low, high = bisect_left(folders, search), bisect_right(folders, search + "\x7f") if search else len(folders)
+        above, below = search, search + "\x7f" if search else ""
         if after is not None and order == "asc":
-            low = max(low, bisect_right(folders, after + "!"))
+            above = max(above, after + "!")
         elif after is not None:
-            high = min(high, bisect_left(folders, after + "!"))
-        numbers = range(low, high) if order == "asc" else range(high - 1, low - 1, -1)
-        names = (folders[number].removesuffix("!") for number in numbers if folders[number].endswith("!"))
+            below = min(below, after + "!") if below else after + "!"
+        folders = self._objects.folders(ROOT, above, below, descending=order == "desc")
+        names = (folder.removesuffix("!") for folder in folders if folder.endswith("!"))
         return (name for name in names if is_task_id(name))
 
     def _newest_for(self, name: str, numbers: Sequence[int], change: Change) -> Task | None:
@@ -124,6 +153,20 @@ class Versions:
             if change.over_damage:
                 return None
             raise
+
+
+def at_once(count: int, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What `do` makes of each, in order. No more than `count` are ahead of the one that the caller takes."""
+    if count == 1:
+        yield from map(do, items)
+        return
+    rest = iter(items)
+    with ThreadPoolExecutor(count) as pool:
+        ahead = deque(pool.submit(do, item) for item in islice(rest, count))
+        while ahead:
+            done = ahead.popleft().result()
+            ahead.extend(pool.submit(do, item) for item in islice(rest, 1))
+            yield done
 
 
 def _next(name: str, op_id: str, previous: int | None, change: Change) -> Task:

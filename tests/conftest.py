@@ -2,10 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from tests.s3 import BUCKET, credentials, served
 from tests.tools import tool
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
@@ -35,3 +38,18 @@ def _heed_interrupts() -> None:
     """A script's background job ignores SIGINT and hands that down: tests that send one want it heard."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def s3_port() -> Iterator[int]:
+    """A real S3 server on a loopback port; the usual variables lead there as long as the tests run."""
+    with served() as port, pytest.MonkeyPatch.context() as patch:
+        for name, value in credentials(f"http://127.0.0.1:{port}").items():
+            patch.setenv(name, value)
+        yield port
+
+
+@pytest.fixture
+def s3_store(s3_port: int) -> str:
+    """The location of an empty store in a bucket."""
+    return f"s3://{BUCKET}/{uuid4().hex}"

@@ -1,6 +1,6 @@
 """Stand-ins made by hand for what cannot be had in a test: a place for objects that goes down on demand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from prompt_store.errors import StoreUnavailable
 from prompt_store.objects import Entry, MemoryObjects
@@ -16,6 +16,9 @@ class FailingObjects(MemoryObjects):
     def _check(self) -> None:
         if self.down:
             raise StoreUnavailable("the place cannot be reached")
+
+    def check(self) -> None:
+        self._check()
 
     def get(self, key: str) -> bytes:
         self._check()
@@ -37,9 +40,9 @@ class FailingObjects(MemoryObjects):
         self._check()
         return super().keys(prefix, after)
 
-    def folders(self, prefix: str) -> Sequence[str]:
+    def folders(self, prefix: str, above: str = "", below: str = "", *, descending: bool = False) -> Iterator[str]:
         self._check()
-        return super().folders(prefix)
+        return super().folders(prefix, above, below, descending=descending)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         self._check()

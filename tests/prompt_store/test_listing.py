@@ -63,7 +63,10 @@ def test_lists_filter(full: Store) -> None:
 
 
 def test_a_page_reads_one_manifest_a_row(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Listing costs the rows of the page, one manifest each and no blob, whatever the size of the store."""
+    """Listing costs the rows of the page, one manifest each and no blob, whatever the size of the store.
+
+    And the one behind it, which says that there is more; from a bucket as many as are read at once.
+    """
     reads: list[str] = []
     real = full._objects.get
 
@@ -73,7 +76,7 @@ def test_a_page_reads_one_manifest_a_row(full: Store, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(full._objects, "get", get)
     full.list(limit=3)
-    assert len(reads) == 4
+    assert 4 <= len(reads) <= 3 + full._objects.parallel
     assert all(key.startswith("tasks/") for key in reads)
 
 

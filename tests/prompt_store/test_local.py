@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from prompt_store.errors import StoreError, StoreUnavailable
-from prompt_store.local import MARKER, TEMPORARY, LocalObjects
+from prompt_store.local import TEMPORARY, LocalObjects
+from prompt_store.marker import MARKER
 from prompt_store.objects import Exists
 from tests.prompt_store.fakes import Disk, disk, locked
 
@@ -144,7 +145,7 @@ def test_marker_tells_a_store_from_an_empty_mount_point(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             objects.remove("tasks/a!/1.json")
         with pytest.raises(StoreUnavailable):
-            objects.folders("tasks/")
+            list(objects.folders("tasks/"))
         with pytest.raises(StoreUnavailable):
             objects.create("tasks/a!/2.json", b"")
         with pytest.raises(StoreUnavailable):
@@ -251,12 +252,12 @@ def test_a_page_costs_no_scan_once_the_names_are_known(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(os, "scandir", scandir)
     for _ in range(2):
-        assert objects.folders("tasks/") == ["a!", "b!"]
+        assert list(objects.folders("tasks/")) == ["a!", "b!"]
     assert len(scans) == 2, "a folder changed a moment ago may change again within one time stamp"
     long_ago = time.time_ns() - 60 * 10**9
     os.utime(tmp_path / "store" / "tasks", ns=(long_ago, long_ago))
     for _ in range(5):
-        assert objects.folders("tasks/") == ["a!", "b!"]
+        assert list(objects.folders("tasks/")) == ["a!", "b!"]
     assert len(scans) == 3
     objects.create("tasks/c!/1.json", b"")
-    assert objects.folders("tasks/") == ["a!", "b!", "c!"]
+    assert list(objects.folders("tasks/")) == ["a!", "b!", "c!"]
