@@ -1,7 +1,9 @@
 """The versions of every task: publish, patch, roll back, delete, list, load. The promises of design/30 are kept here.
 
 A version is a manifest, `tasks/<task>!/<version>.json`, and a prompt file, `blobs/<digest>.safetensors`; both are only
-ever created. Blobs go first, so a manifest never names a missing one. Synchronous; any number of threads and processes.
+ever created. Blobs go first, so a manifest never names a missing one; once it stands, its blob is looked for again, as
+a collection (prompt_store/garbage.py) may have put it in the trash before it could see the manifest. Synchronous; any
+number of threads and processes.
 Knows no HTTP and no model.
 """
 
@@ -11,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from prompt_store.blobs import Blobs
 from prompt_store.errors import (
     Corrupt,
     OperationConflict,
     PreconditionFailed,
     PromptError,
-    StoreUnavailable,
     TaskDeleted,
     TaskNotFound,
     VersionDeleted,
@@ -24,7 +26,7 @@ from prompt_store.errors import (
 )
 from prompt_store.local import LocalObjects
 from prompt_store.metadata import Kind
-from prompt_store.objects import Exists, MemoryObjects, Missing, Objects, Unconfirmed
+from prompt_store.objects import MemoryObjects, Missing, Objects
 from prompt_store.prompt import PromptFile, build, digest_of, parse
 from prompt_store.task import Task, is_task_id
 from prompt_store.versions import Change, Versions
@@ -42,6 +44,12 @@ class Store:
         """Nothing is read: start-up does not grow with the store."""
         self._objects = objects
         self._versions = Versions(objects)
+        self._blobs = Blobs(objects)
+
+    @property
+    def objects(self) -> Objects:
+        """The place, for those who look after it."""
+        return self._objects
 
     @classmethod
     def open(cls, location: str) -> "Store":
@@ -88,10 +96,12 @@ class Store:
             _check_match(current, if_match)
             if if_none_match and current is not None:
                 raise PreconditionFailed(current)
-            self._keep(file)
+            self._blobs.keep(file.digest, file.data)
             return current if current is not None and current.digest == file.digest else change
 
-        return self._versions.append(name, op_id, change, decide)
+        made = self._versions.append(name, op_id, change, decide)
+        self._blobs.stay(file.digest, file.data, op_id)
+        return made
 
     def patch(self, name: str, patch: Any, *, op_id: str, if_match: str | None = None) -> tuple[Task, bool]:
         """Publish the current tensors with merged metadata (RFC 7396). Raises PromptError for what cannot be merged."""
@@ -134,7 +144,7 @@ class Store:
         """
         _check_names(name, op_id)
         source = self.get(name, version)
-        self.blob(source)
+        data = self.blob(source)
         fields = {"bytes": source.bytes, "metadata": source.metadata, "verified": source.verified}
         change = Change("rollback", source.digest, {**fields, "source_version": version}, over_damage=True)
 
@@ -142,7 +152,9 @@ class Store:
             _check_match(newest, if_match)
             return newest if newest is not None and newest.digest == source.digest else change
 
-        return self._versions.append(name, op_id, change, decide)
+        made = self._versions.append(name, op_id, change, decide)
+        self._blobs.stay(digest_of(data), data, op_id)
+        return made
 
     def delete(self, name: str, op_id: str, if_match: str | None = None) -> Task:
         """Put a tombstone on top. Nothing is removed. Raises TaskNotFound, TaskDeleted, PreconditionFailed."""
@@ -230,28 +242,7 @@ class Store:
         """The stored bytes of a version, verified. Raises Corrupt, VersionDeleted for a tombstone."""
         if task.digest is None:
             raise VersionDeleted(f"version {task.version} is a tombstone")
-        for _ in range(2):  # what was damaged on its way is whole the second time
-            try:
-                data = self._objects.get(_blob_key(task.digest))
-            except Missing:
-                raise Corrupt("the stored file is missing") from None
-            if len(data) == task.bytes and digest_of(data) == task.digest:
-                return data
-        raise Corrupt("the stored file does not match its digest")
-
-    def _keep(self, file: PromptFile) -> None:
-        """Keep the blob. One that is there is compared, and mended if it was damaged: its name says its bytes."""
-        key = _blob_key(file.digest)
-        try:
-            try:
-                self._objects.create(key, file.data)
-            except Exists:
-                if self._objects.get(key) != file.data:
-                    log.warning("a damaged prompt file is mended by an upload of the same digest")
-                    self._objects.replace(key, file.data)
-        except (Unconfirmed, Missing):
-            # No manifest names the blob yet: nothing was changed.
-            raise StoreUnavailable("the prompt file could not be kept") from None
+        return self._blobs.read(task.digest, task.bytes)
 
 
 def _check_match(current: Task | None, if_match: str | None) -> None:
@@ -265,7 +256,3 @@ def _check_names(name: str, op_id: str = "-") -> None:
         raise TaskNotFound("no task can have this name")
     if not OP_ID.fullmatch(op_id):
         raise ValueError("an operation id has 1 to 255 visible ASCII characters")
-
-
-def _blob_key(digest: str) -> str:
-    return f"blobs/{digest}.safetensors"

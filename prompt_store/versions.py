@@ -4,7 +4,6 @@ A manifest is only ever created, so of two writers that want the same number one
 """
 
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from prompt_store import manifest
 from prompt_store.errors import Corrupt, OperationConflict, OutcomeUnknown, StoreUnavailable
+from prompt_store.keys import TASKS, manifest_key, version_of
 from prompt_store.objects import Exists, Missing, Objects, Unconfirmed
 from prompt_store.task import MAX_VERSION, Event, Task, is_task_id
 
@@ -25,8 +25,6 @@ R = TypeVar("R")
 
 RECENT = 100
 """Versions back to which an operation id is looked for: what bounds the cost of a change."""
-MANIFEST = re.compile(r"([0-9]{8})\.json")
-ROOT = "tasks/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +53,16 @@ class Versions:
 
         The newest is asked for its successor, one by one: a listing may be older than what was acknowledged.
         """
-        folder = f"{ROOT}{name}!/"
-        matches = (MANIFEST.fullmatch(key.removeprefix(folder)) for key in self._objects.keys(folder))
-        numbers = [int(match[1]) for match in matches if match and int(match[1]) >= 1]
-        while self._objects.has(_key(name, following := numbers[-1] + 1 if numbers else 1)):
+        folder = f"{TASKS}{name}!/"
+        found = (version_of(key.removeprefix(folder)) for key in self._objects.keys(folder))
+        numbers = [version for version in found if version is not None]
+        while self._objects.has(manifest_key(name, following := numbers[-1] + 1 if numbers else 1)):
             numbers.append(following)
         return numbers
 
     def read(self, name: str, version: int) -> Task:
         """One version. Raises Missing or Corrupt: the latter only when it was read twice."""
-        key = _key(name, version)
+        key = manifest_key(name, version)
         try:
             return manifest.read(self._objects.get(key), name, version)
         except Corrupt:  # on its way, perhaps
@@ -109,7 +107,7 @@ class Versions:
     def confirmed(self, task: Task, op_id: str) -> Task:
         """`task`, kept for good: whoever wrote a version that can be seen may have died before its last fsync."""
         try:
-            self._objects.confirm(_key(task.name, task.version))
+            self._objects.confirm(manifest_key(task.name, task.version))
         except StoreUnavailable:
             raise OutcomeUnknown(op_id) from None
         return task
@@ -128,7 +126,7 @@ class Versions:
                 return self.confirmed(decision, op_id), False
             task = _next(name, op_id, numbers[-1] if numbers else None, decision)
             try:
-                self._objects.create(_key(name, task.version), manifest.write(task))
+                self._objects.create(manifest_key(name, task.version), manifest.write(task))
             except Exists:
                 continue
             except Unconfirmed:
@@ -142,7 +140,7 @@ class Versions:
             above = max(above, after + "!")
         elif after is not None:
             below = min(below, after + "!") if below else after + "!"
-        folders = self._objects.folders(ROOT, above, below, descending=order == "desc")
+        folders = self._objects.folders(TASKS, above, below, descending=order == "desc")
         names = (folder.removesuffix("!") for folder in folders if folder.endswith("!"))
         return (name for name in names if is_task_id(name))
 
@@ -175,7 +173,3 @@ def _next(name: str, op_id: str, previous: int | None, change: Change) -> Task:
         raise StoreUnavailable("the task has no version number left")
     blank = Task(name, version, change.event, change.digest, 0, None, False, int(time.time()), op_id, previous, None)
     return replace(blank, **change.fields)
-
-
-def _key(name: str, version: int) -> str:
-    return f"{ROOT}{name}!/{version:08d}.json"
