@@ -21,6 +21,8 @@ from prompt_store.marker import MARKER, MARKER_TEXT
 from prompt_store.objects import Entry, Exists, Missing, Unconfirmed, between
 
 TEMPORARY = ".tmp"
+ALONE = ".alone"
+"""Locked by the one process that collects garbage."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK})
 ATTEMPTS = 8
 """Each is spent only if another process swept the temporary file away between its creation and its lock."""
@@ -173,6 +175,21 @@ class LocalObjects:
         """When a file that is written now counts as modified: the file system's clock, which need not be ours."""
         with _translated(), self._temporary(b"") as temporary:
             return temporary.stat().st_mtime
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else is in here, on this machine or, where the file system has locks, on another. It ends with us."""
+        with _translated():
+            self._check_marker()
+            file = os.open(self.root / ALONE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreUnavailable("another process is collecting garbage in this store") from None
+            yield
+        finally:
+            os.close(file)
 
     def _stat(self, key: str) -> os.stat_result | None:
         with _translated():
