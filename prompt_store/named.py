@@ -11,7 +11,7 @@ from prompt_store.errors import Corrupt
 from prompt_store.keys import TASKS, manifest_key, manifest_of
 from prompt_store.many import Steps, each, silent
 from prompt_store.objects import Entry, Missing, Objects
-from prompt_store.task import Event, Task
+from prompt_store.task import Event, Task, is_task_id
 
 Place = tuple[str, int]
 """A task and a version."""
@@ -43,7 +43,7 @@ class Named:
         listed: dict[Place, Entry] = {}
         for entry in self._objects.entries(TASKS):
             place = manifest_of(entry.key)
-            if place is not None:
+            if place is not None and is_task_id(place[0]):
                 listed[place] = entry
                 counted(1)
         self.rows = {place: row for place, row in self.rows.items() if place in listed}
