@@ -45,3 +45,17 @@ def each(function: Callable[[T], R], items: Iterable[T], done: Callable[[int], N
             yield from found
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def at_once(count: int, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What `do` makes of each, in order. No more than `count` are ahead of the one that the caller takes."""
+    if count == 1:
+        yield from map(do, items)
+        return
+    rest = iter(items)
+    with ThreadPoolExecutor(count) as pool:
+        ahead = deque(pool.submit(do, item) for item in islice(rest, count))
+        while ahead:
+            done = ahead.popleft().result()
+            ahead.extend(pool.submit(do, item) for item in islice(rest, 1))
+            yield done

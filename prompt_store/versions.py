@@ -5,23 +5,19 @@ A manifest is only ever created, so of two writers that want the same number one
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from prompt_store import manifest
 from prompt_store.errors import Corrupt, OperationConflict, OutcomeUnknown, StoreUnavailable
 from prompt_store.keys import TASKS, manifest_key, version_of
+from prompt_store.many import at_once
 from prompt_store.objects import Exists, Missing, Objects, Unconfirmed
 from prompt_store.task import MAX_VERSION, Event, Task, is_task_id
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-R = TypeVar("R")
 
 RECENT = 100
 """Versions back to which an operation id is looked for: what bounds the cost of a change."""
@@ -151,20 +147,6 @@ class Versions:
             if change.over_damage:
                 return None
             raise
-
-
-def at_once(count: int, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What `do` makes of each, in order. No more than `count` are ahead of the one that the caller takes."""
-    if count == 1:
-        yield from map(do, items)
-        return
-    rest = iter(items)
-    with ThreadPoolExecutor(count) as pool:
-        ahead = deque(pool.submit(do, item) for item in islice(rest, count))
-        while ahead:
-            done = ahead.popleft().result()
-            ahead.extend(pool.submit(do, item) for item in islice(rest, 1))
-            yield done
 
 
 def _next(name: str, op_id: str, previous: int | None, change: Change) -> Task:

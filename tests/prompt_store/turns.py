@@ -67,6 +67,8 @@ class Turns:
 class Seen:
     """The place as one of them sees it: every call waits for its turn, and a listing is made whole in one."""
 
+    parallel = 1
+
     def __init__(self, turns: Turns, objects: Objects, name: str) -> None:
         """See Turns."""
         self._turns = turns
@@ -74,9 +76,9 @@ class Seen:
         self._name = name
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             def made() -> Any:
-                answer = getattr(self._objects, method)(*arguments)
+                answer = getattr(self._objects, method)(*arguments, **options)
                 return iter(list(answer)) if isinstance(answer, Iterator) else answer
 
             return self._turns.take(self._name, made)
