@@ -24,7 +24,9 @@ CANNOT_START = 2
 
 def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     model: Annotated[str | None, Option(help="Model directory or Hub id; the embedded base if left out.")] = None,
-    store: Annotated[str | None, Option(help="Where tasks are: a directory, or memory://. Default .store.")] = None,
+    store: Annotated[
+        str | None, Option(help="Where tasks are: a directory, s3://, gs://, az://, memory://. Default .store.")
+    ] = None,
     jobs: Annotated[str | None, Option(help="Folder of tuning jobs, empty for none. Default .jobs.")] = None,
     host: Annotated[str | None, Option(help="Address to bind. Default 127.0.0.1.")] = None,
     port: Annotated[int | None, Option(help="Port to bind, 0 for any. Default 8000.")] = None,
@@ -115,6 +117,8 @@ def announce(settings: Settings, up: Started) -> None:
 
 
 def _tasks(settings: Settings, up: Started) -> str:
+    if up.packaged is None:
+        return "not known yet: the store cannot be reached, and is asked again and again"
     if up.packaged:
         return f"published the packaged ones: {', '.join(up.packaged)}"
     if up.desk.room.tasks.store.list(limit=1)[0]:

@@ -28,10 +28,8 @@ from prompt_store.connection import (
 from prompt_store.errors import StoreUnavailable
 from prompt_store.objects import Entry, Exists, Missing, Unconfirmed
 
-TIMEOUT = 10.0
-"""Seconds that one request may take."""
 PATIENCE = 3
-"""Of them a write may take, with all that is done to find out what became of it, before it is called unconfirmed."""
+"""Timeouts that a write may take, with all that is done to find out what became of it, until it is unconfirmed."""
 PARALLEL = 16
 PAGE = 1000
 MD5 = re.compile(r'"?([0-9a-f]{32})"?')
@@ -42,8 +40,11 @@ class BucketObjects:
 
     parallel = PARALLEL
 
-    def __init__(self, url: str, timeout: float = TIMEOUT) -> None:
-        """Nothing is asked of the bucket yet: a server may start before it. ValueError for a URL that names none."""
+    def __init__(self, url: str, timeout: float) -> None:
+        """Nothing is asked of the bucket yet: a server may start before it. `timeout`: of one request, in seconds.
+
+        ValueError for a URL that names no bucket.
+        """
         self._bucket = Connection(url, timeout)
         self._patience = PATIENCE * timeout
         self._lock = threading.Lock()

@@ -33,6 +33,7 @@ from prompt_store.versions import Change, Versions
 
 log = logging.getLogger(__name__)
 
+TIMEOUT = 10.0
 BUCKETS = frozenset({"s3", "gs", "az"})
 OP_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -52,10 +53,11 @@ class Store:
         return self._objects
 
     @classmethod
-    def open(cls, location: str) -> "Store":
+    def open(cls, location: str, timeout: float = TIMEOUT) -> "Store":
         """`memory://`, the URL of a bucket, or a directory, which is made if it is absent.
 
-        A bucket is not asked for anything yet (`check` does that). ValueError for a location that is none of these.
+        A bucket is not asked for anything yet (`check` does that); `timeout` is for one of its requests, in seconds.
+        ValueError for a location that is none of these.
         """
         if location == "memory://":
             return cls(MemoryObjects())
@@ -66,7 +68,7 @@ class Store:
             raise ValueError("a store is a directory, memory://, s3://…, gs://… or az://…")
         from prompt_store.bucket import BucketObjects  # noqa: PLC0415 - obstore is loaded for buckets only
 
-        return cls(BucketObjects(location))
+        return cls(BucketObjects(location, timeout))
 
     def check(self) -> None:
         """Ask whether the place is there and can keep a store. Raises StoreUnavailable, StoreUnsuitable."""

@@ -1,5 +1,6 @@
 """Builds every object once: base, tokenizer, engine, store, routes. Starts and stops the engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from prompt_store.errors import BaseDamaged, TaskNotFound
+from prompt_store.errors import BaseDamaged, StoreUnavailable, StoreUnsuitable, TaskNotFound
 from prompt_store.store import Store
 from server.account import Trace, untraced
 from server.api import errors, files, generate, ops, tasks
@@ -35,6 +36,7 @@ from server.lookup import Tasks
 from server.metrics import Meter
 from server.page import routes as page
 from server.publish import Desk, publish_files
+from server.reach import Reach
 from server.rendering import Room
 from server.running import Running
 from server.telemetry import logger
@@ -52,6 +54,7 @@ ROUTERS: Sequence[APIRouter] = (
     ops.router,
     page.router,
 )
+RETRY_SECONDS = 1.0
 SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI's own spans, where a version has them, tell paths and queries, which are input; ours tell neither."""
 
@@ -65,10 +68,13 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What came up: the desk, which of the packaged tasks were published, and jobs or why there are none."""
+    """What came up: the desk, which of the packaged tasks were published, and jobs or why there are none.
+
+    `packaged` is None where the store could not be reached yet: they follow when it is.
+    """
 
     desk: Desk
-    packaged: list[str]
+    packaged: list[str] | None
     jobs: Jobs | NoJobs
 
 
@@ -78,25 +84,64 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
     base, tokenizer = await run_sync(load_base, settings)
     learning = await run_sync(_learner, base, tokenizer, settings)
     engine = Engine(base, _engine_settings(settings))
-    store = await run_sync(Store.open, settings.store)
+    reach = Reach(await run_sync(Store.open, settings.store, settings.store_seconds))
     engine.start()
     jobs: Jobs | NoJobs = NoJobs("the server is starting")
+    later: asyncio.Task[None] | None = None
     try:
         about = {"version": ops.VERSION, "model": base.base.name, "fingerprint": base.base.fingerprint}
         meter = Meter(engine.snapshot, about, settings.metrics_tasks)
-        room = Room(Tasks(store, engine, tokenizer, settings, meter), Running(engine), tokenizer, meter)
+        meter.watch_store(lambda: reach.down_seconds > 0)
+        room = Room(Tasks(reach, engine, tokenizer, settings, meter), Running(engine), tokenizer, meter)
         desk = Desk(room, settings)
-        wanted = await run_sync(unpublished, store, EMBEDDED_TASKS) if settings.embedded else []
-        packaged = await publish_files(wanted, desk)
-        await _bring_pinned(room.tasks, settings.pin)
+        packaged = await _stocked(desk) if await _reached(reach) else None
+        if packaged is None:
+            later = asyncio.create_task(_stocked_later(desk))
         jobs = await _jobs(learning, desk)
         if isinstance(jobs, Jobs):
             meter.watch_jobs(jobs.records.counts)
         await run_sync(give_back)  # what loading needed
         yield Started(desk, packaged, jobs)
     finally:
+        if later is not None:
+            later.cancel()
         await run_sync(jobs.close)
         await run_sync(engine.close, settings.drain_seconds)
+        await reach.close()
+
+
+async def _reached(reach: Reach) -> bool:
+    """A bucket may come later than the server, which waits for it. Raises StoreUnsuitable for one that never can."""
+    try:
+        await reach.look()
+    except StoreUnsuitable:
+        raise
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def _stocked(desk: Desk) -> list[str]:
+    """Packaged tasks are published where the store is new, pinned ones brought into memory. Gives the former."""
+    tasks, settings = desk.room.tasks, desk.settings
+    wanted = await tasks.reach.ask(unpublished, tasks.store, EMBEDDED_TASKS) if settings.embedded else []
+    packaged = await publish_files(wanted, desk)
+    await _bring_pinned(tasks, settings.pin)
+    return packaged
+
+
+async def _stocked_later(desk: Desk) -> None:
+    """Once the store is there; and again, where it goes away meanwhile."""
+    reach = desk.room.tasks.reach
+    while True:
+        await reach.there()
+        try:
+            packaged = await _stocked(desk)
+        except KNOWN:
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            logger().info("the packaged tasks are published", tasks=packaged)
+            return
 
 
 def _learner(base: BaseModel, tokenizer: Tokenizer, settings: Settings) -> FrozenBase | NoJobs:

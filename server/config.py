@@ -135,6 +135,10 @@ class Settings(BaseSettings):
     receive_seconds: float = Field(default=30.0, gt=0, le=3600)
     write_seconds: float = Field(default=30.0, gt=0, le=3600)
     drain_seconds: float = Field(default=30.0, gt=0, le=3600)
+    store_seconds: float = Field(default=10.0, ge=0.1, le=300)
+    """How long one request to a bucket may take; a write that gets no answer ends after three times that."""
+    staleness_seconds: float = Field(default=300.0, ge=0, le=86_400)
+    """For how long a server whose store is down counts as ready: it serves what it knows, and learns of nothing new."""
     freshness_seconds: float = Field(default=1.0, ge=0, le=60)
     """For how long a task's current version may be remembered before the store is asked again."""
 

@@ -1,27 +1,17 @@
-"""From a task's name to what the engine needs of it. Remembers, for a moment, which version is current.
+"""From a task's name to what the engine needs of it: which version, does it fit this base, its soft prompt in memory.
 
-Knows the store and the engine's memory; no HTTP, no request. The store is asked in a thread, and a store that is down
-leaves what is resident served.
+Knows the store and the engine's memory; no HTTP, no request.
 """
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from anyio.to_thread import run_sync
 
 from prompt_store.container import DType
-from prompt_store.errors import (
-    PromptError,
-    StoreUnavailable,
-    TaskDeleted,
-    TaskNotFound,
-    VersionNotFound,
-    VersionNotVisible,
-)
+from prompt_store.errors import PromptError, TaskDeleted, TaskNotFound, VersionNotFound
 from prompt_store.metadata import Kind, Metadata
 from prompt_store.prompt import PromptFile, check_fits
 from prompt_store.store import Store
@@ -29,6 +19,7 @@ from prompt_store.task import Task, is_task_id
 from prompt_store.template import Template, head
 from server.account import account
 from server.config import Settings
+from server.current import Current
 from server.engine.adapters import MAX_ROWS
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
@@ -36,13 +27,10 @@ from server.engine.request import Prompt
 from server.errors import KNOWN, Invalid, Unacceptable, Unavailable, as_fault
 from server.metrics import Meter
 from server.pins import Pins
+from server.reach import Reach
 from server.tokenizer import Tokenizer
 
 DTYPES: Mapping[str, DType] = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
-MAX_REMEMBERED = 10_000
-VISIBLE_SECONDS = 1.0
-"""How long a request waits for a version that another server has published."""
-POLL_SECONDS = 0.05
 BARE = "base"
 
 
@@ -107,15 +95,19 @@ def engine_prompt(file: PromptFile, template: Template, tokenizer: Tokenizer) ->
 class Tasks:
     """`find` answers which version; `served` brings it into memory as well."""
 
-    def __init__(self, store: Store, engine: Engine, tokenizer: Tokenizer, settings: Settings, meter: Meter) -> None:
-        self.store = store
+    def __init__(self, reach: Reach, engine: Engine, tokenizer: Tokenizer, settings: Settings, meter: Meter) -> None:
+        self.reach = reach
+        self.current = Current(reach, meter)
         self._engine = engine
         self._tokenizer = tokenizer
         self._settings = settings
         self._meter = meter
         self._pins = Pins(settings.pin, engine)
-        self._current: OrderedDict[str, tuple[Task, float]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Prompt]] = {}
+
+    @property
+    def store(self) -> Store:
+        return self.reach.store
 
     async def served(self, name: str | None, version: int | None = None, min_version: int | None = None) -> Served:
         if name is None or name == BARE:
@@ -133,14 +125,14 @@ class Tasks:
 
     def load(self, task: Task, prompt: Prompt) -> None:
         """The engine brings the version's soft prompt into memory, to stay if the task is pinned."""
-        self._engine.load(prompt, pinned=self._is_newest(task) and self._pins.take(task))
+        self._engine.load(prompt, pinned=self.current.is_newest(task) and self._pins.take(task))
 
     async def bring(self, task: Task) -> Served:
         """A version with its soft prompt in memory. Raises Unavailable for one that this server cannot run."""
         metadata = self.fitting(task)
         template = Template.parse(metadata.template, metadata.kind, metadata.length)
         prompt = await self._prompt(task, template)
-        if self._pins.wants(task) and self._is_newest(task):
+        if self._pins.wants(task) and self.current.is_newest(task):
             self.load(task, prompt)
         return Served(task, metadata, template, prompt)
 
@@ -150,7 +142,7 @@ class Tasks:
             raise TaskNotFound("no task can have this name")
         found = await self._visible(name, min_version)
         if version is not None and version != found.version:
-            found = await run_sync(self.store.get, name, version)
+            found = await self.reach.ask(self.store.get, name, version)
             if found.event == "delete":
                 raise VersionNotFound("that version is a tombstone")
         account().asked(found.name, found.version)
@@ -159,23 +151,19 @@ class Tasks:
     def written(self, task: Task) -> None:
         """A version that this server made: no older one counts from here on, and the store is asked next."""
         account().asked(task.name, task.version)
-        self._remember(task, at=0.0)
+        self.current.written(task)
+        self._seen(task)
 
-    def _remember(self, task: Task, *, at: float) -> None:
-        """The newest version known; an older one that arrives late changes nothing."""
-        known = self._current.get(task.name)
-        if known is not None and known[0].version > task.version:
-            return
-        if task.event == "delete":
-            self._pins.leave(task.name)
-        self._current[task.name] = (task, at)
-        self._current.move_to_end(task.name)
-        if len(self._current) > MAX_REMEMBERED:
-            self._current.popitem(last=False)
+    async def arrived(self, name: str, min_version: int) -> Task:
+        """The newest version, a tombstone too, once it is at least `min_version`. Raises VersionNotVisible."""
+        if not is_task_id(name):
+            raise TaskNotFound("no task can have this name")
+        return self._seen(await self.current.arrived(name, min_version))
 
-    def _is_newest(self, task: Task) -> bool:
-        known = self._current.get(task.name)
-        return known is not None and known[0].version == task.version
+    def _seen(self, newest: Task) -> Task:
+        if newest.event == "delete":
+            self._pins.leave(newest.name)
+        return newest
 
     def fitting(self, task: Task) -> Metadata:
         """The metadata of a version that this server can run. Raises Unavailable."""
@@ -190,46 +178,9 @@ class Tasks:
         return metadata
 
     async def _visible(self, name: str, min_version: int | None) -> Task:
-        if min_version is None:
-            return _alive(await self._newest(name, self._settings.freshness_seconds))
-        return _alive(await self.arrived(name, min_version))
-
-    async def arrived(self, name: str, min_version: int) -> Task:
-        """The newest version, a tombstone too, once it is at least `min_version`. Raises VersionNotVisible."""
-        if not is_task_id(name):
-            raise TaskNotFound("no task can have this name")
-        deadline = time.monotonic() + VISIBLE_SECONDS
-        while True:
-            try:
-                newest = await self._newest(name, 0.0)
-            except TaskNotFound:
-                newest = None
-            if newest is not None and newest.version >= min_version:
-                return newest
-            if time.monotonic() >= deadline:
-                raise VersionNotVisible("it did not arrive in time")
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def _newest(self, name: str, max_age: float) -> Task:
-        """The newest version, a tombstone too, from memory when it was seen at most `max_age` seconds ago."""
-        known = self._current.get(name)
-        if known is not None and time.monotonic() - known[1] < max_age:
-            return known[0]
-        asked = time.monotonic()
-        try:
-            newest = await run_sync(self._ask, name)
-        except StoreUnavailable:
-            if known is None:
-                raise
-            return known[0]
-        self._remember(newest, at=asked)
-        return self._current[name][0]
-
-    def _ask(self, name: str) -> Task:
-        try:
-            return self.store.current(name)
-        except TaskDeleted as deleted:
-            return deleted.tombstone
+        if min_version is not None:
+            return _alive(await self.arrived(name, min_version))
+        return _alive(self._seen(await self.current.newest(name, self._settings.freshness_seconds)))
 
     async def _prompt(self, task: Task, template: Template) -> Prompt:
         """What is resident, else what the store holds: read once, however many requests wait for it."""
@@ -239,7 +190,7 @@ class Tasks:
             return resident
         loading = self._loading.get(digest)
         if loading is None:
-            loading = asyncio.create_task(run_sync(self._load, task, template))
+            loading = asyncio.create_task(self.reach.ask(self._load, task, template))
             self._loading[digest] = loading
             loading.add_done_callback(lambda done: self._loaded(digest, done))
         return await asyncio.shield(loading)

@@ -54,6 +54,7 @@ class Meter:
         self._scored = _counter("request_classified", "Classifications", task, registry)
         self._failed = _counter("request_failed", "Questions by the error's code", ("code",), registry)
         self._unloaded = _counter("prompt_load_failed", "Soft prompts that could not be read", ("code",), registry)
+        self._back = _counter("store_went_back", "Answers of the store that are older than one before", (), registry)
         self._http = _counter("http_requests", "By route, not by path", ("method", "route", "status"), registry)
 
     def watch_jobs(self, counts: Callable[[], Mapping[str, int]]) -> None:
@@ -106,6 +107,13 @@ class Meter:
 
     def not_loaded(self, code: str) -> None:
         self._unloaded.labels(code).inc()
+
+    def went_back(self) -> None:
+        self._back.inc()
+
+    def watch_store(self, down: Callable[[], bool]) -> None:
+        """`down`, asked at each scrape."""
+        self._registry.register(_Store(down))
 
     def answered(self, method: str, route: str, status: int) -> None:
         self._http.labels(method, route, str(status)).inc()
@@ -165,3 +173,17 @@ class _Jobs(Collector):
         for status, number in self._counts().items():
             jobs.add_metric((status,), number)
         yield jobs
+
+
+class _Store(Collector):
+    """Whether the store can be reached."""
+
+    def __init__(self, down: Callable[[], bool]) -> None:
+        self._down = down
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing is asked before a scrape."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("softprompt_store_up", "1 where the store can be reached, else 0", 1 - self._down())

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +69,15 @@ async def publish(upload: Upload, desk: Desk) -> tuple[Task, bool]:
     prompt = await run_sync(_engine_prompt, file, desk)
     await canary(file, prompt, desk)
 
-    def put() -> tuple[Task, bool]:
-        return tasks.store.publish(
-            upload.task,
-            file,
-            verified=verified,
-            if_match=upload.if_match,
-            if_none_match=upload.if_none_match,
-            op_id=upload.op_id,
-        )
-
-    task, created = await run_sync(put)
+    task, created = await tasks.reach.ask(
+        tasks.store.publish,
+        upload.task,
+        file,
+        verified=verified,
+        if_match=upload.if_match,
+        if_none_match=upload.if_none_match,
+        op_id=upload.op_id,
+    )
     tasks.written(task)
     tasks.load(task, prompt)
     return task, created
@@ -143,13 +140,12 @@ async def patch(change: Patch, desk: Desk) -> tuple[Task, bool]:
     store, named = tasks.store, (change.task, change.merge)
 
     while True:
-        file, source = await run_sync(partial(store.merged, *named, op_id=change.op_id, if_match=change.if_match))
+        file, source = await tasks.reach.ask(store.merged, *named, op_id=change.op_id, if_match=change.if_match)
         await run_sync(fits, file, desk)
         prompt = await run_sync(_engine_prompt, file, desk)
         await canary(file, prompt, desk)
         try:
-            patching = partial(store.patch, *named, op_id=change.op_id, if_match=source.digest)
-            task, created = await run_sync(patching)
+            task, created = await tasks.reach.ask(store.patch, *named, op_id=change.op_id, if_match=source.digest)
             break
         except PreconditionFailed:
             # Someone published while this was checked: merge into theirs and check that, unless told not to.
@@ -164,7 +160,7 @@ async def rollback(name: str, version: int, op_id: str, if_match: str | None, de
     """A new version with an old one's content, brought into memory. Raises StoreError or Fault."""
     tasks = desk.room.tasks
     try:
-        task, created = await run_sync(tasks.store.rollback, name, version, op_id, if_match)
+        task, created = await tasks.reach.ask(tasks.store.rollback, name, version, op_id, if_match)
     except Corrupt:
         raise Unacceptable("version_corrupt", "the stored file of that version is damaged", "version") from None
     tasks.written(task)
@@ -176,7 +172,7 @@ async def rollback(name: str, version: int, op_id: str, if_match: str | None, de
 async def delete(name: str, op_id: str, if_match: str | None, desk: Desk) -> Task:
     """A tombstone. What runs goes on with the version it started with."""
     tasks = desk.room.tasks
-    tombstone = await run_sync(lambda: tasks.store.delete(name, op_id, if_match=if_match))
+    tombstone = await tasks.reach.ask(tasks.store.delete, name, op_id, if_match=if_match)
     tasks.written(tombstone)
     return tombstone
 

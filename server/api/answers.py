@@ -287,6 +287,6 @@ class VersionAnswer(Answer):
 
 
 class Health(Answer):
-    """All is well; whatever is not is an error."""
+    """All is well, or well enough: `degraded`, where the store is down and what is known is served."""
 
-    status: Literal["ok"]
+    status: Literal["ok", "degraded"]

@@ -23,6 +23,8 @@ from server.lookup import refusal
 router = APIRouter(tags=["operations"])
 VERSION = version("softprompt-server")
 OK = {"status": "ok"}
+DEGRADED = {"status": "degraded"}
+"""The store is down: what is known is served, nothing is published."""
 
 
 def check_alive(request: Request) -> None:
@@ -36,6 +38,11 @@ def check_ready(request: Request) -> None:
     check_alive(request)
     if request.app.state.lifecycle.draining:
         raise Unavailable("draining", "the server is shutting down")
+    reach = desk_of(request).room.tasks.reach
+    if not reach.reached:
+        raise Unavailable("store_unavailable", "the store has not been reached yet")
+    if reach.down_seconds > request.app.state.settings.staleness_seconds:
+        raise Unavailable("store_unavailable", "the store has been out of reach for too long")
 
 
 @router.get("/livez", summary="Is the process worth keeping?", response_model=Health, responses=documented())
@@ -49,7 +56,7 @@ async def livez(request: Request) -> Response:
 @needs(Access.OPEN)
 async def readyz(request: Request) -> Response:
     check_ready(request)
-    return wire.answer(OK)
+    return wire.answer(DEGRADED if desk_of(request).room.tasks.reach.down_seconds else OK)
 
 
 @router.get("/startupz", summary="Has it started?", response_model=Health, responses=documented())

@@ -82,7 +82,7 @@ async def patch_task(request: Request, task: str) -> Response:
 @needs(Access.GENERATE)
 async def list_tasks(request: Request, page: Annotated[Page, Query()]) -> Response:
     desk = desk_of(request)
-    tasks, has_more = await run_sync(lambda: desk.room.tasks.store.list(**page.model_dump()))
+    tasks, has_more = await desk.room.tasks.reach.ask(desk.room.tasks.store.list, **page.model_dump())
     data = [_object(task, desk) for task in tasks]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return wire.answer({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": has_more})
@@ -105,7 +105,8 @@ async def get_task(request: Request, task: str, query: Annotated[AtLeast, Query(
 @needs(Access.GENERATE)
 async def list_versions(request: Request, task: str, query: Annotated[AtLeast, Query()]) -> Response:
     await _arrived(request, task, query)
-    versions = await run_sync(desk_of(request).room.tasks.store.versions, task)
+    tasks = desk_of(request).room.tasks
+    versions = await tasks.reach.ask(tasks.store.versions, task)
     return wire.answer({"object": "list", "data": [wire.version_object(version) for version in versions]})
 
 
@@ -119,7 +120,7 @@ async def list_versions(request: Request, task: str, query: Annotated[AtLeast, Q
 async def get_version(request: Request, task: str, version: str, query: Annotated[AtLeast, Query()]) -> Response:
     await _arrived(request, task, query)
     desk = desk_of(request)
-    found = await run_sync(desk.room.tasks.store.get, task, _number(version))
+    found = await desk.room.tasks.reach.ask(desk.room.tasks.store.get, task, _number(version))
     whole = None if found.digest is None else _object(found, desk)
     return wire.answer({**wire.version_object(found), "task": whole})
 
@@ -140,9 +141,9 @@ async def get_version(request: Request, task: str, version: str, query: Annotate
 @needs(Access.GENERATE)
 async def get_prompt(request: Request, task: str, version: str, query: Annotated[AtLeast, Query()]) -> Response:
     await _arrived(request, task, query)
-    store = desk_of(request).room.tasks.store
-    found = await run_sync(store.get, task, _number(version))
-    data = await run_sync(store.blob, found)
+    tasks = desk_of(request).room.tasks
+    found = await tasks.reach.ask(tasks.store.get, task, _number(version))
+    data = await tasks.reach.ask(tasks.store.blob, found)
     digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
     headers = {"ETag": f'"{found.digest}"', "Content-Digest": f"sha-256=:{digest}:"}
     return Response(data, headers=headers, media_type="application/octet-stream")

@@ -108,7 +108,7 @@ class Jobs:
                     await run_sync(check, wanted, seed, self.files, self._base)
                 finally:
                     await run_sync(give_back)  # what reading a large file needed
-                starts_from = await run_sync(self._current, wanted.task)
+                starts_from = await self._desk.room.tasks.reach.ask(self._current, wanted.task)
                 job = begun(wanted, seed, starts_from, self._base.base.fingerprint)
                 await run_sync(self._keep, job)
         self._worker.wake()

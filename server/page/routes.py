@@ -108,7 +108,7 @@ async def vendored(request: Request, name: str) -> Response:
 @needs(Access.GENERATE)
 async def tasks(request: Request, query: Annotated[Tasks, Query()]) -> Response:
     desk = desk_of(request)
-    found, more = await run_sync(lambda: desk.room.tasks.store.list(**query.model_dump()))
+    found, more = await desk.room.tasks.reach.ask(desk.room.tasks.store.list, **query.model_dump())
     rows = [{"task": task, "metadata": task.metadata, "reason": _why_not(task, desk)} for task in found]
     return _html("tasks", rows=rows, query=query, after=found[-1].name if more else None)
 
@@ -118,7 +118,7 @@ async def tasks(request: Request, query: Annotated[Tasks, Query()]) -> Response:
 async def task(request: Request, task: str) -> Response:
     desk = desk_of(request)
     found = await desk.room.tasks.find(task)
-    versions = await run_sync(desk.room.tasks.store.versions, task)
+    versions = await desk.room.tasks.reach.ask(desk.room.tasks.store.versions, task)
     resident = found.digest is not None and desk.room.running.engine.resident(found.digest) is not None
     return _html(
         "task", task=found, metadata=found.metadata, versions=versions, reason=_why_not(found, desk), resident=resident
@@ -142,7 +142,7 @@ async def pane(request: Request, query: Annotated[Pane, Query()]) -> Response:
         return _html("pane", name=BARE, versions=[], chosen=None, fields=["input"], labels=False)
     room = desk_of(request).room
     found = await room.tasks.find(query.task, query.version)
-    versions = views.runnable(await run_sync(room.tasks.store.versions, query.task))
+    versions = views.runnable(await room.tasks.reach.ask(room.tasks.store.versions, query.task))
     labels = found.metadata is not None and bool(found.metadata.labels)
     return _html(
         "pane",

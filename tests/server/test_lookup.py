@@ -5,7 +5,7 @@ from pathlib import Path
 from prompt_store.metadata import Base
 from prompt_store.store import Store
 from tests.fakes import FailingObjects
-from tests.server.site import Site, embeddings
+from tests.server.site import Site, embeddings, until
 from tests.server.site import site as running
 
 HIDDEN_BASE = Base("0" * 64, "other", 64, 3, 2, 16)
@@ -20,7 +20,7 @@ def test_what_is_known_is_served_while_the_store_is_down(base_folder: Path) -> N
     """Known tasks go on, unknown ones are 503 and never 404, nothing is published."""
     objects = FailingObjects()
     with running(base_folder, "memory://", freshness_seconds=0) as site:
-        site.desk.room.tasks.store = Store(objects)
+        site.desk.room.tasks.reach.store = Store(objects)
         site.publish("known", "play {text}", soft=2)
         objects.down = True
         assert site.generate("x", "known", max_new_tokens=2)["version"] == 1
@@ -30,7 +30,7 @@ def test_what_is_known_is_served_while_the_store_is_down(base_folder: Path) -> N
         assert site.http.get("/tasks").status_code == 503
         assert site.http.get("/livez").status_code == 200
         objects.down = False
-        assert code(site, "unknown") == "404 task_not_found"
+        until(lambda: code(site, "unknown") == "404 task_not_found", "the store is found again")
 
 
 def test_another_servers_versions_are_seen(base_folder: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def _room(request: Request) -> Room:
 @needs(Access.GENERATE)
 async def models(request: Request) -> Response:
     room = _room(request)
-    tasks = await run_sync(_all_tasks, room)
+    tasks = await room.tasks.reach.ask(_all_tasks, room)
     data = [_model(BARE, None, room), *(_model(task.name, task, room) for task in tasks)]
     return wire.answer({"object": "list", "data": data})
 
