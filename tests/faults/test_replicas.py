@@ -259,7 +259,7 @@ def test_C10_an_unmounted_store_is_down_not_empty(base_folder: Path, tmp_path: P
 def test_R1_R2_writers_on_two_servers_make_one_history(
     place: str, s3_store: str, base_folder: Path, tmp_path: Path
 ) -> None:
-    """Publish, patch, delete and roll back from everywhere: each 201 is one version, none lost, none with two owners."""
+    """Publish, patch, delete and roll back from everywhere: each 201 is one version of its own, none is lost."""
     store = s3_store if place == "s3" else tmp_path / "store"
     patient = {**FAST, "store_seconds": 10}
     with running(base_folder, store, **patient) as one, running(base_folder, store, **patient) as two:
