@@ -9,6 +9,7 @@
 #   make bases                      train two smaller bases of the same family into build/bases   DATA TOKENS
 #   make experiments                the source text's results: prints its estimate, goes on where it was  DATA ARGS="--only methods"
 #   make fuzz-engine                random traces on the engine against transformers alone         ARGS="--minutes 10 --seed 1"
+#   make fuzz-header                the header parser against the safetensors library, coverage-guided (Linux)   ARGS="--minutes 10"
 #   make bench                      the benchmark: the engine and its peers, or another question  PART (benchmarks/README.md)
 #   make clients                    programs of others against the server: ARGS="--only lm-eval" (docs/clients.md)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
@@ -43,7 +44,7 @@ SOURCES := hatch_build.py server prompt_store tuning cli softprompt_client pretr
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine bench clients replay ci-deps constraints clean distclean
+.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine fuzz-header bench clients replay ci-deps constraints clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -128,6 +129,15 @@ demo-scores: $(VENV)/stamp-install
 
 fuzz-engine: $(VENV)/stamp-dev
 	$(BIN)/python -m tests.server.engine.fuzz $(ARGS)
+
+# In an environment of its own under build/: atheris has wheels for Linux alone, and nothing else wants it.
+build/fuzz-header/stamp: tests/attacks/header/requirements.txt
+	$(PYTHON) -m venv --clear build/fuzz-header
+	build/fuzz-header/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	touch $@
+
+fuzz-header: build/fuzz-header/stamp
+	build/fuzz-header/bin/python -m tests.attacks.header $(ARGS)
 
 bench: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks $(PART) $(ARGS)

@@ -125,7 +125,17 @@ def parse_header(data: bytes, limit: int = HEADER_LIMIT) -> Header:
 
 
 def read(data: bytes) -> tuple[Mapping[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a whole file. Every byte must belong to exactly one tensor."""
+    """Metadata and tensors of a whole file, as both parsers have it. Raises PromptError where either refuses."""
+    found = read_alone(data)
+    try:
+        safetensors.deserialize(data)
+    except safetensors.SafetensorError:
+        raise bad_header("the safetensors library refuses the file") from None
+    return found
+
+
+def read_alone(data: bytes) -> tuple[Mapping[str, str], dict[str, Tensor]]:
+    """The same by our parser without the library's word. Every byte must belong to exactly one tensor."""
     header = parse_header(data)
     got = len(data) - header.size
     if got != header.data_bytes:
@@ -138,10 +148,6 @@ def read(data: bytes) -> tuple[Mapping[str, str], dict[str, Tensor]]:
             raise bad_header("a tensor's shape and dtype do not agree with its bytes")
         begin, end = header.size + entry.begin, header.size + entry.end
         tensors[entry.name] = Tensor(entry.dtype, entry.shape, data[begin:end])
-    try:
-        safetensors.deserialize(data)
-    except safetensors.SafetensorError:
-        raise bad_header("the safetensors library refuses the file") from None
     return header.metadata, tensors
 
 
