@@ -2,16 +2,18 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
 
 def tool(name: str) -> str:
     """The program's path; a skip, or in CI a failure, without it."""
-    found = shutil.which(name)
-    if found is not None:
-        return found
-    absent = f"{name} is not installed (make ci-deps)"
+    return shutil.which(name) or absent(f"{name} is not installed (make ci-deps)")
+
+
+def absent(what: str) -> NoReturn:
+    """Something that a test wants of the machine is not there: a skip, or in CI a failure."""
     if os.environ.get("CI"):
-        pytest.fail(absent)
-    pytest.skip(absent)
+        pytest.fail(what)
+    pytest.skip(what)

@@ -54,6 +54,10 @@ class Process:
         while (entry := self._events.get(timeout=PATIENCE)) != event:
             assert entry, self.other
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
