@@ -19,6 +19,7 @@ from prompt_store.container import Tensor
 from prompt_store.errors import PromptError
 from prompt_store.llama_adapter import is_official, read_official
 from prompt_store.metadata import MAX_LENGTH, Base, Kind, Metadata
+from prompt_store.peft_others import method_of
 from prompt_store.prompt import KEY, PromptFile, SoftPrompt, build
 from prompt_store.template import Template
 
@@ -64,6 +65,7 @@ def convert(  # noqa: PLR0913 - one argument per query parameter of an upload
     `kind` decides where the width fits both embeddings and prefix; `task_index` chooses in a MULTITASK file of
     several tasks.
     """
+    _check_method(data)
     _, tensors = container.read(data)
     prompt = _soft_prompt(tensors, base, kind, task_index)
     fields = {
@@ -76,6 +78,17 @@ def convert(  # noqa: PLR0913 - one argument per query parameter of an upload
         "description": description,
     }
     return build(prompt, Metadata.from_mapping(fields))
+
+
+def _check_method(data: bytes) -> None:
+    """Before dtypes and shapes: of a file of another method everything is wrong, and only this helps to know."""
+    names = [entry.name for entry in container.parse_header(data).entries]
+    if any(ADAPTION.fullmatch(name) for name in names):
+        return
+    method = method_of(names)
+    if method is not None:
+        changes = "which changes the base that all tasks share: it is not served"
+        raise PromptError("wrong_tensors", f"this is {method}, {changes}")
 
 
 def read_directory(folder: Path) -> tuple[bytes, Kind]:
@@ -175,10 +188,6 @@ def _soft_prompt(tensors: Mapping[str, Tensor], base: Base, kind: Kind | None, t
     matches = [ADAPTION.fullmatch(name) for name in tensors]
     if tensors and all(matches):
         return _adapter(tensors, base, kind)
-    if any("lora_" in name for name in tensors):
-        raise PromptError(
-            "wrong_tensors", "this is LoRA, which changes the base that all tasks share: it is not served"
-        )
     raise PromptError("wrong_tensors", f"a file of a PEFT prompt method holds {EMBEDDINGS} (or adaption prompts) alone")
 
 
