@@ -32,6 +32,8 @@ EMBEDDINGS = "prompt_embeddings"
 MULTITASK = frozenset({EMBEDDINGS, "prefix_task_cols", "prefix_task_rows"})
 ADAPTION = re.compile(r"(?:.*\.)?(?:layers\.([0-9]{1,4})\.self_attn|h\.([0-9]{1,4})\.attn)\.adaption_(prompt|gate)")
 """Llama's and GPT-2's names."""
+NAMED = re.compile(r'"([^"\\]{1,256})":\{')
+"""A tensor's name in a header that is not read."""
 KINDS: Mapping[str, Kind] = {
     "PROMPT_TUNING": "embeddings",
     "P_TUNING": "embeddings",
@@ -46,7 +48,13 @@ KINDS: Mapping[str, Kind] = {
 
 def is_peft(data: bytes) -> bool:
     """Whether a safetensors file is not one of ours. Raises PromptError if it is no safetensors file at all."""
-    return KEY not in container.parse_header(data).metadata
+    try:
+        return KEY not in container.parse_header(data).metadata
+    except PromptError as error:
+        if error.code == "header_too_large":  # LoRA on every layer of a large base: say so, and not how long it is
+            seen = data[8 : 8 + container.HEADER_LIMIT].decode("latin-1")
+            _check_names([match[1] for match in NAMED.finditer(seen)])
+        raise
 
 
 def convert(  # noqa: PLR0913 - one argument per query parameter of an upload
@@ -65,7 +73,7 @@ def convert(  # noqa: PLR0913 - one argument per query parameter of an upload
     `kind` decides where the width fits both embeddings and prefix; `task_index` chooses in a MULTITASK file of
     several tasks.
     """
-    _check_method(data)
+    _check_names([entry.name for entry in container.parse_header(data).entries])
     _, tensors = container.read(data)
     prompt = _soft_prompt(tensors, base, kind, task_index)
     fields = {
@@ -80,12 +88,9 @@ def convert(  # noqa: PLR0913 - one argument per query parameter of an upload
     return build(prompt, Metadata.from_mapping(fields))
 
 
-def _check_method(data: bytes) -> None:
+def _check_names(names: Sequence[str]) -> None:
     """Before dtypes and shapes: of a file of another method everything is wrong, and only this helps to know."""
-    names = [entry.name for entry in container.parse_header(data).entries]
-    if any(ADAPTION.fullmatch(name) for name in names):
-        return
-    method = method_of(names)
+    method = None if any(ADAPTION.fullmatch(name) for name in names) else method_of(names)
     if method is not None:
         changes = "which changes the base that all tasks share: it is not served"
         raise PromptError("wrong_tensors", f"this is {method}, {changes}")

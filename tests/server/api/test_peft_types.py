@@ -26,6 +26,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from safetensors.torch import save
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from prompt_store.container import HEADER_LIMIT
 from prompt_store.peft import KINDS
 from prompt_store.peft_others import METHODS
 from tests import models
@@ -36,7 +37,7 @@ LENGTH = 5
 INPUTS = ("play some jazz", "who wrote the book?")
 CAUSAL: dict[str, Any] = {"task_type": "CAUSAL_LM"}
 ROWS: dict[str, Any] = {"num_virtual_tokens": LENGTH, **CAUSAL}
-IDS = {"cpt_token_ids": [5, 6, 7, 8, 9], "cpt_mask": [1] * 5, "cpt_tokens_type_mask": [1, 2, 3, 4, 1]}
+IDS: dict[str, Any] = {"cpt_token_ids": [5, 6, 7, 8, 9], "cpt_mask": [1] * 5, "cpt_tokens_type_mask": [1, 2, 3, 4, 1]}
 SOFT: dict[str, PeftConfig] = {
     "PROMPT_TUNING": PromptTuningConfig(**ROWS),
     "P_TUNING": PromptEncoderConfig(encoder_hidden_size=8, **ROWS),
@@ -190,6 +191,17 @@ def test_a_method_that_is_no_soft_prompt_is_refused_by_its_name(site: Site, name
     assert (answer.status_code, error["code"]) == (422, "wrong_tensors"), error
     assert error["message"].startswith(f"this is {named}, "), error
     assert site.http.get("/tasks/changed").status_code == 404
+
+
+def test_a_large_file_of_another_method_is_told_by_its_name_too(site: Site) -> None:
+    """LoRA on every layer of a large base has a header longer than a prompt file may have: that is not its trouble."""
+    names = [
+        f"base_model.model.model.layers.{layer}.mlp.up_proj.lora_{part}.weight" for layer in range(500) for part in "AB"
+    ]
+    data = save({name: torch.ones(1, 2) for name in names}, {"format": "pt"})
+    assert int.from_bytes(data[:8], "little") > HEADER_LIMIT
+    error = site.http.put("/tasks/changed", content=data).json()["error"]
+    assert (error["code"], error["message"][:14]) == ("wrong_tensors", "this is LoRA, ")
 
 
 def test_a_method_of_tomorrow_is_refused_as_what_it_does(site: Site) -> None:
