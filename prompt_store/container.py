@@ -6,7 +6,7 @@ Format: https://huggingface.co/docs/safetensors (8 bytes little-endian header le
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
@@ -26,13 +26,18 @@ ITEM_BYTES: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
 ENTRY_KEYS = frozenset({"dtype", "shape", "data_offsets"})
 
 
+Buffer = bytes | memoryview
+PIECE_BYTES = 2**20
+"""What is looked at in one go where all of a tensor has to be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Little-endian values in C order. numpy has no bfloat16, hence the bytes."""
+    """Little-endian values in C order. numpy has no bfloat16, hence bytes; of a file that was read, a view."""
 
     dtype: DType
     shape: tuple[int, ...]
-    data: bytes
+    data: Buffer
 
     def float32(self) -> NDArray[np.float32]:
         """The values widened to float32, without loss."""
@@ -40,6 +45,17 @@ class Tensor:
             wide = np.frombuffer(self.data, "<u2").astype("<u4") << 16
             return wide.view("<f4").astype(np.float32, copy=False).reshape(self.shape)
         return np.frombuffer(self.data, "<f4" if self.dtype == "F32" else "<f2").astype(np.float32).reshape(self.shape)
+
+    def pieces(self) -> Iterator[NDArray[np.float32]]:
+        """The same, row by row of the last dimension, a few rows at a time: [rows, last]. Nothing for no values."""
+        row = (self.shape[-1] if self.shape else 1) * ITEM_BYTES[self.dtype]
+        step = max(1, PIECE_BYTES // row) * row if row else 1
+        for begin in range(0, len(self.data), step):
+            piece = memoryview(self.data)[begin : begin + step]
+            yield Tensor(self.dtype, (len(piece) // row, row // ITEM_BYTES[self.dtype]), piece).float32()
+
+    def is_finite(self) -> bool:
+        return all(bool(np.isfinite(piece).all()) for piece in self.pieces())
 
     @classmethod
     def from_float32(cls, array: NDArray[np.float32], dtype: DType = "F32") -> "Tensor":
@@ -124,19 +140,17 @@ def parse_header(data: bytes, limit: int = HEADER_LIMIT) -> Header:
     return Header(metadata, tuple(entries), 8 + length, _check_layout(entries))
 
 
-def read(data: bytes) -> tuple[Mapping[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a whole file, as both parsers have it. Raises PromptError where either refuses."""
-    found = read_alone(data)
+def check_library_agrees(data: bytes) -> None:
+    """Raises PromptError. The library copies all tensors: it is asked last, of a file that is to be taken."""
     try:
         safetensors.deserialize(data)
     except safetensors.SafetensorError:
         raise bad_header("the safetensors library refuses the file") from None
-    return found
 
 
-def read_alone(data: bytes) -> tuple[Mapping[str, str], dict[str, Tensor]]:
-    """The same by our parser without the library's word. Every byte must belong to exactly one tensor."""
-    header = parse_header(data)
+def read(data: bytes) -> tuple[Mapping[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a whole file, by our parser alone. Every byte must belong to exactly one tensor."""
+    header, view = parse_header(data), memoryview(data)
     got = len(data) - header.size
     if got != header.data_bytes:
         raise bad_header(f"the tensors need {header.data_bytes} bytes, {got} follow the header")
@@ -147,7 +161,7 @@ def read_alone(data: bytes) -> tuple[Mapping[str, str], dict[str, Tensor]]:
         if _items(entry.shape) * ITEM_BYTES[entry.dtype] != entry.end - entry.begin:
             raise bad_header("a tensor's shape and dtype do not agree with its bytes")
         begin, end = header.size + entry.begin, header.size + entry.end
-        tensors[entry.name] = Tensor(entry.dtype, entry.shape, data[begin:end])
+        tensors[entry.name] = Tensor(entry.dtype, entry.shape, view[begin:end])
     return header.metadata, tensors
 
 

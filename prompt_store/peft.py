@@ -76,6 +76,7 @@ def convert(  # noqa: PLR0913 - one argument per query parameter of an upload
     _check_names([entry.name for entry in container.parse_header(data).entries])
     _, tensors = container.read(data)
     prompt = _soft_prompt(tensors, base, kind, task_index)
+    container.check_library_agrees(data)
     fields = {
         "format": 1,
         "kind": prompt.kind,

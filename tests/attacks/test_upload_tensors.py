@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from prompt_store.container import DType, Tensor
-from prompt_store.metadata import Base
+from prompt_store import container
+from prompt_store.container import Tensor
+from prompt_store.metadata import Base, Metadata
+from prompt_store.prompt import KEY
 from tests.attacks.attack import Attack
 from tests.attacks.files import CONTEXT, DATA, HIDDEN, array, last, tensor
 from tests.attacks.victim import Lines, Victim, inside
@@ -19,6 +21,9 @@ from tests.models import save
 from tests.server import poison
 from tests.server.site import embeddings, peft_file
 
+WIDE = 4096
+LARGE = 90 * 2**20 // (4 * WIDE)
+"""Hidden size and rows of a file that is nearly as large as an upload may be."""
 PROMPT: dict[str, Any] = {"parameters": {"max_new_tokens": 3, "ignore_eos": True}, "inputs": "x"}
 
 
@@ -59,10 +64,13 @@ def test_U27_another_rank(attack: Attack, shape: list[int], code: str) -> None:
     attack.refused(422, code, tensor(data=DATA[: 4 * items], shape=shape, data_offsets=[0, 4 * items]))
 
 
-@pytest.mark.parametrize("width", [63, 65, 128, 1, 4096])
+@pytest.mark.parametrize("width", [63, 65, 128, 1, WIDE])
 def test_U28_another_hidden_size(attack: Attack, width: int) -> None:
     """Numbers, so that the uploader can see what is wrong."""
-    for data in (peft_file(np.ones((2, width))), embeddings(None, "{text}", 2, hidden=width).data):
+    files = [peft_file(np.ones((2, width))), embeddings(None, "{text}", 2, hidden=width).data]
+    if width == WIDE:
+        files += [peft_file(np.ones((LARGE, width))), large(1.0)]
+    for data in files:
         message = attack.refused(422, "wrong_shape", data)["message"]
         assert str(HIDDEN) in message
         assert str(width) in message
@@ -93,29 +101,53 @@ def test_U30_another_dtype(attack: Attack, dtype: str, items: int) -> None:
     attack.refused(422, "bad_dtype", tensor(dtype=dtype, shape=[1, items]))
 
 
-def spoilt(value: float) -> Iterator[tuple[str, bytes]]:
-    """One number of a file, in every kind and dtype; and all of them."""
-    yield "PEFT", last(value)
-    yield "everywhere", peft_file(array(value))
-    dtypes: tuple[DType, ...] = ("F16", "BF16")
-    for dtype in dtypes:
+PLACES = (
+    "PEFT",
+    "everywhere",
+    "F16",
+    "BF16",
+    "large",
+    *(f"{kind}/{name}" for kind in poison.KINDS for name in poison.tensors(kind)),
+)
+
+
+def spoilt(place: str, value: float) -> bytes:
+    """A file with one number that is none, but for `everywhere`; in every kind and dtype, and nearly too large."""
+    if place in {"PEFT", "everywhere"}:
+        return last(value) if place == "PEFT" else peft_file(array(value))
+    if place == "large":
+        return large(value)
+    if place in {"F16", "BF16"}:
         values = array()
         values[-1, -1] = value
-        data = Tensor.from_float32(values, dtype).data
-        yield dtype, tensor(data=data, dtype=dtype, data_offsets=[0, len(data)])
-    for kind in poison.KINDS:
-        for name in poison.tensors(kind):
-            sound = poison.tensors(kind)
-            sound[name].reshape(-1)[-1] = value
-            yield f"{kind}'s {name}", poison.file_of(kind, sound)
+        data = Tensor.from_float32(values, "F16" if place == "F16" else "BF16").data
+        return tensor(data=bytes(data), dtype=place, data_offsets=[0, len(data)])
+    kind, _, name = place.partition("/")
+    (known,) = (one for one in poison.KINDS if one == kind)
+    sound = poison.tensors(known)
+    sound[name].reshape(-1)[-1] = value
+    return poison.file_of(known, sound)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [place for place, _ in spoilt(0.0)])
+def large(last: float) -> bytes:
+    """A file of ours for a wide base, as large as it may nearly be."""
+    values = np.ones((LARGE, WIDE), np.float32)
+    values[-1, -1] = last
+    written = Tensor("F32", values.shape, values.tobytes())
+    return container.write({KEY: Metadata("embeddings", LARGE, "{text}").to_json()}, {"embeddings": written})
+
+
+NONE = (np.nan, np.inf, -np.inf)
+SPOILT = [(place, value) for place in PLACES for value in NONE if place != "large" or value is np.nan]
+
+
+@pytest.mark.parametrize(("place", "value"), [*SPOILT, ("PEFT", 70_000.0)])
 def test_U31_numbers_that_are_none(attack: Attack, half: Victim, place: str, value: float) -> None:
     """The last one alone is enough. And finite in the file is not: a number must be finite in the base's dtype too."""
-    attack.refused(422, "non_finite", dict(spoilt(value))[place])
-    attack.on(half).refused(422, "overflows_dtype", last(70_000.0))
+    if np.isfinite(value):
+        attack.on(half).refused(422, "overflows_dtype", spoilt(place, value))
+    else:
+        attack.refused(422, "non_finite", spoilt(place, value))
 
 
 @pytest.mark.parametrize("value", [2e5, 1e30, 1e38, -1e38, 3.4e38])

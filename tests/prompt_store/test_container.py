@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 from safetensors.torch import save as save_torch
 
-from prompt_store.container import HEADER_LIMIT, Tensor, parse_header, read, read_alone, write
+from prompt_store.container import HEADER_LIMIT, Tensor, parse_header, read, write
 from prompt_store.errors import PromptError
-from tests.prompt_store.make import raw, tensor
+from prompt_store.peft import convert
+from prompt_store.prompt import check_fits
+from tests.prompt_store.make import BASE, embeddings, raw, tensor
 
 ROWS = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
 GOOD = raw({"embeddings": ROWS}, bytes(16))
@@ -104,9 +106,9 @@ ABUSES = {
 
 
 def accepted_by_us(data: bytes) -> dict[str, Tensor] | None:
-    """Our own parser alone, with the library's verdict left out of it."""
+    """None where it is refused."""
     try:
-        return read_alone(data)[1]
+        return read(data)[1]
     except PromptError:
         return None
 
@@ -163,14 +165,19 @@ def test_writer_agrees_with_the_library(text: str, sizes: dict[str, int]) -> Non
 
 
 def test_the_library_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What our parser accepts and the library should refuse one day is refused."""
+    """What our parser accepts and the library should refuse one day is refused, a file of ours and one of PEFT's."""
+    ours, theirs = embeddings(), save({"prompt_embeddings": np.ones((3, 8), np.float32)})
+    check_fits(ours, BASE, max_norm=100)
+    convert(theirs, BASE)
 
     def refuse(_: bytes) -> None:
         raise safetensors.SafetensorError
 
     monkeypatch.setattr("prompt_store.container.safetensors.deserialize", refuse)
     with pytest.raises(PromptError, match="library"):
-        read(GOOD)
+        check_fits(ours, BASE, max_norm=100)
+    with pytest.raises(PromptError, match="library"):
+        convert(theirs, BASE)
 
 
 def test_writer_refuses_what_the_reader_would() -> None:

@@ -35,7 +35,7 @@ class Tally:
         """Raises DisagreementError; whatever else our parser raises than PromptError comes through as it is."""
         began = time.thread_time()
         try:
-            metadata, tensors = container.read_alone(data)
+            metadata, tensors = container.read(data)
         except PromptError:
             metadata, tensors = None, {}
         took = time.thread_time() - began
