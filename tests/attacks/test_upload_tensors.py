@@ -138,7 +138,7 @@ def large(last: float) -> bytes:
 
 
 NONE = (np.nan, np.inf, -np.inf)
-SPOILT = [(place, value) for place in PLACES for value in NONE if place != "large" or value is np.nan]
+SPOILT = [(place, value) for place in PLACES for value in NONE if place != "large" or np.isnan(value)]
 
 
 @pytest.mark.parametrize(("place", "value"), [*SPOILT, ("PEFT", 70_000.0)])
