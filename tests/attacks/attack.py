@@ -74,7 +74,7 @@ class Attack:
         assert answer.status_code == status, answer.text
         assert answer.json()["error"]["code"] == code, answer.text
         assert len(answer.content) < LONGEST_ANSWER
-        assert not repeated(payload, answer.content)
+        assert not repeated(payload, answer.content.decode(), *answer.json()["error"].values())
 
     @contextmanager
     def unharmed(self, status: int, payload: bytes = b"", *, task: str = TARGET) -> Iterator[str]:
@@ -96,13 +96,13 @@ class Attack:
         (line,) = self._lines(request_id)
         assert line["status"] == status
         written = victim.log[lines:]
-        assert not repeated(payload, json.dumps(written, ensure_ascii=False, default=str).encode())
+        assert not repeated(payload, *(value for one in written for value in one.values()))
         assert not [line for line in written if line["level"] not in {"info", "debug"}]
         assert victim.other[other:] == []
 
     @contextmanager
     def _neighbour(self) -> Iterator[None]:
-        """Begun before, ended after, and answered as if nobody else were there."""
+        """Begun before, read to its end after, and answered as if nobody else were there."""
         with self.victim.http.stream("POST", "/generate_stream", json=ASKED) as stream:
             events = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
             assert next(events)["generated_text"] is None
@@ -114,7 +114,8 @@ class Attack:
         return [line for line in list(self.victim.log) if line.get("request_id") == request_id]
 
 
-def repeated(payload: bytes, told: bytes) -> list[bytes]:
-    """Runs of readable characters of a payload's both ends that stand in what was told."""
+def repeated(payload: bytes, *told: Any) -> list[bytes]:
+    """Runs of readable characters of a payload's both ends that stand in what was told, before JSON escapes it."""
     ends = payload[:EDGE] + b"\0" + payload[-EDGE:]
-    return [run for run in REPEATED.findall(ends) if run[:64] in told]
+    said = "\n".join(str(one) for one in told).encode()
+    return [run for run in REPEATED.findall(ends) if run[:64] in said]
