@@ -253,7 +253,8 @@ class LocalObjects:
         finally:
             with suppress(OSError):
                 path.unlink()
-            os.close(file)
+            with suppress(OSError):  # it has been fsynced or will not be used: closing it decides nothing
+                os.close(file)
 
     def _locked_file(self) -> tuple[Path, int]:
         for _ in range(ATTEMPTS):
@@ -261,11 +262,15 @@ class LocalObjects:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass
-            else:
                 if os.fstat(file).st_nlink:
                     return path, file
+            except BlockingIOError:
+                pass
+            except OSError:
+                with suppress(OSError):
+                    path.unlink()
+                os.close(file)
+                raise
             os.close(file)
         raise StoreUnavailable("temporary files are swept away as fast as they are made")
 
