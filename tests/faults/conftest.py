@@ -1,5 +1,53 @@
-"""What the faults' tests share with the server's."""
+"""The programs of this folder, each run once for all tests that look at what it told, two at a time."""
 
-from tests.server.conftest import base_folder, silence
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
-__all__ = ["base_folder", "silence"]
+import pytest
+import structlog
+
+from tests.faults.calls import KILL
+from tests.faults.mounts import PRIVATE, mountable
+from tests.faults.outcome import Outcome, told
+from tests.models import save
+from tests.tools import tool
+
+CUTS, KILLS = 190, 20
+"""A cut at every step of every operation, and twenty under load."""
+PROCESSES = 2
+Programs = Mapping[str, "Future[list[Outcome]]"]
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Programs]:
+    tool("strace")
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        started = {
+            "killed": pool.submit(told, "calls", "--inject", KILL),
+            "failed": pool.submit(told, "calls", "--inject", "error=EIO", "error=ENOSPC"),
+            "refused": pool.submit(
+                told,
+                "calls",
+                *("--inject", "error=EDQUOT", "error=EMFILE", "error=EACCES", "error=EROFS"),
+                *("--operations", "first", "mend"),
+            ),
+            "random": pool.submit(told, "kills", "--kills", str(KILLS)),
+        }
+        if mountable():
+            for kind in ("xfs", "ext4"):
+                started[kind] = pool.submit(told, "power", "--fs", kind, "--cuts", str(CUTS), under=PRIVATE)
+        yield started
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small base on disk, for servers."""
+    return save(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def silence() -> None:
+    """Servers in threads share the tests' standard output."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
