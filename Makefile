@@ -10,6 +10,7 @@
 #   make experiments                the source text's results: prints its estimate, goes on where it was  DATA ARGS="--only methods"
 #   make fuzz-engine                random traces on the engine against transformers alone         ARGS="--minutes 10 --seed 1"
 #   make fuzz-header                the header parser against the safetensors library, coverage-guided (Linux)   ARGS="--minutes 10"
+#   make faults                     kills, power cuts and failing calls, the long version (tests/faults/README.md)  ARGS="--only xfs"
 #   make bench                      the benchmark: the engine and its peers, or another question  PART (benchmarks/README.md)
 #   make clients                    programs of others against the server: ARGS="--only lm-eval" (docs/clients.md)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
@@ -44,7 +45,7 @@ SOURCES := hatch_build.py server prompt_store tuning cli softprompt_client pretr
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine fuzz-header bench clients replay ci-deps constraints clean distclean
+.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine fuzz-header faults bench clients replay ci-deps constraints clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -138,6 +139,10 @@ build/fuzz-header/stamp: tests/attacks/header/requirements.txt
 
 fuzz-header: build/fuzz-header/stamp
 	build/fuzz-header/bin/python -m tests.attacks.header $(ARGS)
+
+# Some twenty minutes; power cuts want Linux and root, as they mount file systems of their own.
+faults: $(VENV)/stamp-dev
+	$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks $(PART) $(ARGS)

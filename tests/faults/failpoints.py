@@ -36,9 +36,9 @@ def without_fsync(of: Without) -> None:
     """The mistake that a power cut punishes."""
     real = os.fsync
 
-    def fsync(file: int) -> None:
-        is_folder = stat.S_ISDIR(os.fstat(file).st_mode)
+    def fsync(fd: Any) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(fd).st_mode)
         if of != "all" and is_folder == (of == "file"):
-            real(file)
+            real(fd)
 
     os.fsync = fsync

@@ -37,7 +37,7 @@ def kills(folder: Path, seed: int) -> Iterator[Outcome]:
                     os.kill(next(iter(work.processes)), signal.SIGKILL)
                     work.hear(draw.randint(1, LINES))
                 work.kill()
-            yield Outcome("P9" if alone else "P8", f"store {store}: kill {number}", crowd.lost())
+            yield Outcome("P9" if alone else "P8", f"store {store}: kill {number}", crowd.ledger.lost())
 
 
 def main(arguments: list[str]) -> None:

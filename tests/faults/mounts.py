@@ -61,14 +61,9 @@ def cut(folder: Path, how: int) -> None:
     """The power of the file system that `folder` is on."""
     file = os.open(folder, os.O_RDONLY)
     try:
-        cut_through(file, how)
+        fcntl.ioctl(file, SHUTDOWN, struct.pack("I", how))
     finally:
         os.close(file)
-
-
-def cut_through(file: int, how: int) -> None:
-    """The same for who has a file of it open."""
-    fcntl.ioctl(file, SHUTDOWN, struct.pack("I", how))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What must hold after a fault, whatever it was: judged by a process outside of the store that failed.
 
-Acknowledged: visible, verified, the same bytes. Not acknowledged: as before or as after, whole. Never mixed or empty, never
-older than what was acknowledged; no temporary file outlives a start; the store opens without help.
+Acknowledged: visible, verified, the same bytes. Not acknowledged: as before or as after, whole. Never mixed or empty,
+never older than what was acknowledged; no temporary file outlives a start; the store opens without help.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from prompt_store.errors import StoreError
 from prompt_store.local import TEMPORARY
 from prompt_store.store import Store
 from tests.faults.operations import TASKS, Operation, State, state
-
 
 Answer = Literal["acknowledged", "refused", "none"]
 """Refused: the store said that nothing was changed."""

@@ -1,23 +1,25 @@
 """Power cuts: a store on a file system of its own, cut off at every step of every operation and at random under load.
 
-`python -m tests.faults.power --fs xfs --cuts 100`, under PRIVATE of tests/faults/mounts.py, prints a line of JSON a cut;
-with `--without` fsyncs, until something is lost.
+`python -m tests.faults.power --fs xfs --cuts 100`, under PRIVATE of tests/faults/mounts.py, prints a line of JSON a
+cut; with `--without` fsyncs, until something is lost.
 """
 
 import argparse
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
 
 from tests.faults.crowd import Crowd
 from tests.faults.failpoints import Without, before_call, without_fsync
-from tests.faults.mounts import LOG_KEPT, LOG_LOST, FileSystem, Image, cut, cut_through, tmpfs
+from tests.faults.mounts import LOG_KEPT, LOG_LOST, FileSystem, Image, cut, tmpfs
 from tests.faults.operations import OPERATIONS
 from tests.faults.oracle import Answer, lost
 from tests.faults.outcome import Outcome, tell
@@ -28,7 +30,7 @@ WRITERS, PROCESSES = 8, 2
 IN_A_CROWD = 20
 """Cuts under load after each round of cuts by step."""
 SURVIVED, CUT = 0, 1
-"""Whoever is cut off has told nobody anything, whatever its last calls returned: XFS answers some of them with success."""
+"""Who is cut off has told nobody anything, whatever its last calls return: XFS answers some of them with success."""
 
 
 def by_step(image: Image, sweep: int, without: Without | None) -> Iterator[Outcome]:
@@ -39,7 +41,7 @@ def by_step(image: Image, sweep: int, without: Without | None) -> Iterator[Outco
             root = image.at / f"{sweep}-{name.replace(' ', '-')}-{number}"
             if operation.before is not None:
                 operation.before(root)
-            ended = _cut_at(number, image.at, root, name, how, without)
+            ended = _cut_at(number, partial(cut, image.at, how), partial(operation.run, root), without)
             if ended == SURVIVED:
                 how = LOG_LOST
                 cut(image.at, how)
@@ -47,24 +49,24 @@ def by_step(image: Image, sweep: int, without: Without | None) -> Iterator[Outco
             row = ROWS.get(name, "W1") if ended == SURVIVED else "W2"
             answer: Answer = "acknowledged" if ended == SURVIVED else "none"
             yield Outcome(row, f"{name}: before call {number}, log {_log(how)}", lost(root, operation, answer))
+            shutil.rmtree(root)
             if ended == SURVIVED:
                 break
 
 
-def _cut_at(number: int, disk: Path, root: Path, name: str, how: int, without: Without | None) -> int:
+def _cut_at(number: int, cut: Callable[[], None], run: Callable[[], None], without: Without | None) -> int:
     """By the process itself, so that nothing comes between; SURVIVED when it made fewer calls."""
     pid = os.fork()
     if not pid:
-        file = os.open(disk, os.O_RDONLY)
         if without is not None:
             without_fsync(without)
 
-        def do() -> None:
-            cut_through(file, how)
+        def end() -> None:
+            cut()
             os._exit(CUT)
 
-        before_call(number, do)
-        OPERATIONS[name].run(root)
+        before_call(number, end)
+        run()
         os._exit(SURVIVED)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -81,7 +83,8 @@ def in_a_crowd(image: Image, seed: int, without: Without | None) -> Iterator[Out
             work.deaf_from(time.monotonic())
             cut(image.at, how)
         image.remount()
-        yield Outcome("W6", f"crowd {seed}: cut {number}, log {_log(how)}", crowd.lost())
+        yield Outcome("W6", f"crowd {seed}: cut {number}, log {_log(how)}", crowd.ledger.lost())
+    shutil.rmtree(root)
 
 
 def _log(how: int) -> str:
