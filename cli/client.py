@@ -23,7 +23,9 @@ SHELL_SECONDS = 1.0
 
 
 def task_ids(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Ids that begin so, for the shell; none when no server answers at once."""
+    """Ids that begin so, for the shell; none when no server answers at once, or a store is asked in its place."""
+    if ctx.params.get("store") is not None:
+        return []
     try:
         with Client(ctx.params.get("url"), timeout=SHELL_SECONDS, retries=0) as client:
             return [task["id"] for task in client.tasks.list(search=incomplete)]

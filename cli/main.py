@@ -21,10 +21,19 @@ class Place(NamedTuple):
 COMMANDS = {
     "serve": Place("cli.serve", "Serve one frozen base and the tasks of a store."),
     "tasks": Place("cli.tasks", "List tasks, or show one with its versions."),
+    "versions": Place("cli.tasks", "List the versions of a task, of a deleted one too, newest first."),
     "push": Place("cli.tasks", "Publish a version of a task."),
     "pull": Place("cli.tasks", "Download the prompt file of a version."),
     "rollback": Place("cli.tasks", "Make a new version with the content of an old one."),
-    "rm": Place("cli.tasks", "Delete a task. Its versions stay: `softprompt rollback` brings it back."),
+    "rm": Place("cli.tasks", "Delete a task. Its versions stay: `softprompt undelete` brings it back."),
+    "undelete": Place(
+        "cli.tasks", "Bring a deleted task back as it was: a new version with the content of its last one."
+    ),
+    "gc": Place(
+        "cli.gc",
+        "Collect files that no version names, in two steps with a grace between them; servers may run meanwhile.",
+    ),
+    "fsck": Place("cli.fsck", "Check every version and every file of a store; exit code 1 while damage is left."),
     "generate": Place("cli.generate", "Answer one input, or a file of them."),
     "tune": Place(
         "cli.tune", "Learn a task on a frozen base, by one method or several; write the best prompt file and a report."

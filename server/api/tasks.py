@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from prompt_store.task import Task, is_task_id
+from prompt_store.telling import version_fields
 from server.api import wire
 from server.api.answers import Nearest, TaskList, TaskObject, VersionDetail, VersionList
 from server.api.auth import Access, needs
@@ -107,7 +108,7 @@ async def list_versions(request: Request, task: str, query: Annotated[AtLeast, Q
     await _arrived(request, task, query)
     tasks = desk_of(request).room.tasks
     versions = await tasks.reach.ask(tasks.store.versions, task)
-    return wire.answer({"object": "list", "data": [wire.version_object(version) for version in versions]})
+    return wire.answer({"object": "list", "data": [version_fields(version) for version in versions]})
 
 
 @router.get(
@@ -122,7 +123,7 @@ async def get_version(request: Request, task: str, version: str, query: Annotate
     desk = desk_of(request)
     found = await desk.room.tasks.reach.ask(desk.room.tasks.store.get, task, _number(version))
     whole = None if found.digest is None else _object(found, desk)
-    return wire.answer({**wire.version_object(found), "task": whole})
+    return wire.answer({**version_fields(found), "task": whole})
 
 
 @router.get(

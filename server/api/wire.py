@@ -6,6 +6,7 @@ from typing import Any
 from starlette.responses import Response
 
 from prompt_store.task import Task
+from prompt_store.telling import task_fields
 from prompt_store.template import Composed
 from server.classify import Verdict
 from server.engine.engine import Engine
@@ -33,29 +34,11 @@ def error(fault: Fault) -> Json:
 
 
 def task_object(task: Task, tasks: Tasks, engine: Engine) -> Json:
-    metadata = task.metadata
-    if metadata is None or task.digest is None:
-        raise ValueError("a tombstone is no task")
-    base = metadata.base
     return {
-        "object": "task",
-        "id": task.name,
-        "version": task.version,
-        "kind": metadata.kind,
-        "length": metadata.length,
-        "digest": task.digest,
-        "bytes": task.bytes,
-        "template": metadata.template,
-        "target_delimiter": metadata.target_delimiter,
-        "labels": None if metadata.labels is None else list(metadata.labels),
-        "defaults": dict(metadata.defaults),
-        "description": metadata.description,
-        "metrics": dict(metadata.metrics),
-        "base": None if base is None else {"fingerprint": base.fingerprint, "name": base.name},
-        "verified": task.verified,
+        **task_fields(task),
         "servable": _servable(task, tasks),
         "created": task.created,
-        "resident": engine.resident(task.digest) is not None,
+        "resident": task.digest is not None and engine.resident(task.digest) is not None,
     }
 
 
@@ -65,19 +48,6 @@ def _servable(task: Task, tasks: Tasks) -> bool:
     except Unavailable:
         return False
     return True
-
-
-def version_object(task: Task) -> Json:
-    return {
-        "object": "task.version",
-        "version": task.version,
-        "event": task.event,
-        "created": task.created,
-        "digest": task.digest,
-        "bytes": task.bytes,
-        "previous": task.previous,
-        "source_version": task.source_version,
-    }
 
 
 def _named(served: Served) -> Json:

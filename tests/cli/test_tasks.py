@@ -75,6 +75,20 @@ def test_a_version_comes_back_and_a_task_goes(softprompt: Softprompt, site: Site
     assert f"{prefix} is now version 5" in softprompt("rollback", prefix, "2").stdout
 
 
+def test_a_deleted_task_comes_back_as_it_was(softprompt: Softprompt, site: Site, prefix: str) -> None:
+    """With the content below its tombstone; its versions are listed all the while."""
+    site.publish(prefix, "A {input}")
+    site.publish(prefix, "B {input}")
+    assert "is not deleted: version 2 is current" in softprompt("undelete", prefix).stderr
+    assert softprompt("rm", prefix).returncode == 0
+    assert softprompt("versions", prefix).stdout.count("publish") == 2
+    assert softprompt("undelete", prefix).stdout == f"{prefix} is back: version 4 with the content of version 2\n"
+    assert site.http.get(f"/tasks/{prefix}").json()["template"] == "B {input}"
+    found = json.loads(softprompt("versions", prefix, "--json").stdout)
+    assert [line["event"] for line in found] == ["rollback", "delete", "publish", "publish"]
+    assert "404 task_not_found" in softprompt("undelete", f"{prefix}-absent").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
