@@ -23,6 +23,7 @@ from benchmarks.parts import (
     rows,
     space,
     step,
+    store,
     sweep,
     tasks,
     weights,
@@ -66,6 +67,7 @@ PARTS: Mapping[str, Part] = {
     "sweep": sweep,
     "jobs": jobs,
     "memory": memory,
+    "store": store,
 }
 
 
