@@ -13,19 +13,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 from prompt_store.durable import sync_directory
 from prompt_store.errors import StoreFull, StoreUnavailable, StoreUnsuitable
 from prompt_store.marker import MARKER, MARKER_TEXT
 from prompt_store.objects import Entry, Exists, Missing, Unconfirmed, between
+from prompt_store.temporaries import TEMPORARY, Temporaries
 
-TEMPORARY = ".tmp"
+__all__ = ["ALONE", "TEMPORARY", "LocalObjects"]
+
 ALONE = ".alone"
 """Locked by the one process that collects garbage."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK})
-ATTEMPTS = 8
-"""Each is spent only if another process swept the temporary file away between its creation and its lock."""
 SETTLED = 2.0
 """Seconds. A directory changed later than this before it was listed may change again within the same time stamp."""
 
@@ -38,12 +37,13 @@ class LocalObjects:
     def __init__(self, root: Path) -> None:
         """Open the store in `root`, or make one where there is nothing; remove what dead writers left behind."""
         self.root = root
+        self._temporaries = Temporaries(root / TEMPORARY)
         self._lock = threading.Lock()
         self._durable: set[Path] = set()
         self._listings: dict[str, tuple[int, list[str]]] = {}
         with _translated():
             self._open()
-            self._sweep()
+            self._temporaries.sweep()
 
     def check(self) -> None:
         """Whether the marker stands where it stood: one stat."""
@@ -65,7 +65,7 @@ class LocalObjects:
         with _translated():
             self._check_marker()
             self._make_directory(path.parent)
-            with self._temporary(data) as temporary:
+            with self._temporaries.file(data) as temporary:
                 try:
                     os.link(temporary, path)
                 except FileExistsError:
@@ -81,7 +81,7 @@ class LocalObjects:
     def replace(self, key: str, data: bytes) -> None:
         """Put whole bytes in the place of damaged ones, in one step."""
         path = self.root / key
-        with _translated(), self._temporary(data) as temporary:
+        with _translated(), self._temporaries.file(data) as temporary:
             temporary.replace(path)
             sync_directory(path.parent)
 
@@ -173,7 +173,7 @@ class LocalObjects:
 
     def now(self) -> float:
         """When a file that is written now counts as modified: the file system's clock, which need not be ours."""
-        with _translated(), self._temporary(b"") as temporary:
+        with _translated(), self._temporaries.file(b"") as temporary:
             return temporary.stat().st_mtime
 
     @contextmanager
@@ -208,7 +208,7 @@ class LocalObjects:
                 raise StoreUnsuitable(f"the directory holds {len(names)} names but no {MARKER}: not a store")
         (self.root / TEMPORARY).mkdir(exist_ok=True)
         if is_new:
-            with suppress(FileExistsError), self._temporary(MARKER_TEXT) as temporary:
+            with suppress(FileExistsError), self._temporaries.file(MARKER_TEXT) as temporary:
                 os.link(temporary, self.root / MARKER)
             sync_directory(self.root)
         if (self.root / MARKER).read_bytes() != MARKER_TEXT:
@@ -239,52 +239,6 @@ class LocalObjects:
         sync_directory(folder.parent)
         with self._lock:
             self._durable.add(folder)
-
-    @contextmanager
-    def _temporary(self, data: bytes) -> Iterator[Path]:
-        """A fsynced file holding `data`, locked so that a sweep leaves it alone, removed at the end."""
-        path, file = self._locked_file()
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(file, view) :]
-            os.fsync(file)
-            yield path
-        finally:
-            with suppress(OSError):
-                path.unlink()
-            with suppress(OSError):  # it has been fsynced or will not be used: closing it decides nothing
-                os.close(file)
-
-    def _locked_file(self) -> tuple[Path, int]:
-        for _ in range(ATTEMPTS):
-            path = self.root / TEMPORARY / uuid4().hex
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(file).st_nlink:
-                    return path, file
-            except BlockingIOError:
-                pass
-            except OSError:
-                with suppress(OSError):
-                    path.unlink()
-                os.close(file)
-                raise
-            os.close(file)
-        raise StoreUnavailable("temporary files are swept away as fast as they are made")
-
-    def _sweep(self) -> None:
-        """Remove temporary files that no living process has locked, whatever their age and whoever made them."""
-        with os.scandir(self.root / TEMPORARY) as found:
-            for entry in found:
-                with suppress(FileNotFoundError, BlockingIOError, PermissionError):
-                    file = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        Path(entry.path).unlink()
-                    finally:
-                        os.close(file)
 
 
 def _make_directories(folder: Path) -> None:

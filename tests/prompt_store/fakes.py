@@ -100,6 +100,20 @@ class Forgetful(MemoryObjects):
             raise Unconfirmed(key)
 
 
+class Clocked(MemoryObjects):
+    """A place whose clock a test sets."""
+
+    def __init__(self) -> None:
+        """At some moment."""
+        super().__init__()
+        self.clock = 1e9
+
+    def now(self) -> float:
+        """As a real clock, it is a little later each time."""
+        self.clock += 0.001
+        return self.clock
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """A temporary file of a writer that is alive."""

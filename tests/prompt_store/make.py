@@ -9,7 +9,9 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from prompt_store.container import DType
+from prompt_store.keys import blob_key
 from prompt_store.metadata import Base, Metadata
+from prompt_store.objects import Objects
 from prompt_store.prompt import PromptFile, SoftPrompt, Tensor, build
 from prompt_store.store import Store
 from prompt_store.task import Task
@@ -78,3 +80,17 @@ def put(store: Store, name: str, file: PromptFile, op_id: str = "", **options: A
     """Publish with an operation id of its own."""
     number = sum(1 for _ in store.versions(name)) if name in {task.name for task in store.list(limit=10**6)[0]} else 0
     return store.publish(name, file, verified=False, op_id=op_id or f"{name}-{number}-{file.digest}", **options)[0]
+
+
+def orphan(objects: Objects, file: PromptFile) -> str:
+    """A file that no version names, as a publisher leaves it who died."""
+    objects.create(blob_key(file.digest), file.data)
+    return file.digest
+
+
+def whole(store: Store) -> None:
+    """Every version that can be seen is read, and stands in its place."""
+    for task in store.list(limit=1000)[0]:
+        for version in store.versions(task.name):
+            if version.digest is not None:
+                assert store.load(version).digest == version.digest

@@ -1,56 +1,22 @@
 """Collecting garbage: what goes, what stays, and what nobody can lose by it."""
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from prompt_store.errors import Corrupt, OutcomeUnknown, StoreUnavailable, VersionNotFound
+from prompt_store.errors import Corrupt, OutcomeUnknown, StoreUnavailable
 from prompt_store.garbage import bring_back, collect
 from prompt_store.keys import blob_key, manifest_key, trash_key
 from prompt_store.local import LocalObjects
 from prompt_store.objects import MemoryObjects, Objects
-from prompt_store.prompt import PromptFile
 from prompt_store.retention import DAY, Rules
 from prompt_store.store import Store
 from tests.fakes import FailingObjects
-from tests.prompt_store.make import ONE, THREE, TWO, embeddings, put
-from tests.prompt_store.turns import Turns
+from tests.prompt_store.fakes import Clocked
+from tests.prompt_store.make import ONE, THREE, TWO, embeddings, orphan, put, whole
 
 AT_ONCE = Rules(grace=0)
 YEARS = 10 * 365 * DAY
-PROMPTS = [embeddings(seed=seed) for seed in range(10, 14)]
-
-
-class Clocked(MemoryObjects):
-    """A place whose clock a test sets."""
-
-    def __init__(self) -> None:
-        """At some moment."""
-        super().__init__()
-        self.clock = 1e9
-
-    def now(self) -> float:
-        """As a real clock, it is a little later each time."""
-        self.clock += 0.001
-        return self.clock
-
-
-def orphan(objects: Objects, file: PromptFile) -> str:
-    """A file that no version names, as a publisher leaves it who died."""
-    objects.create(blob_key(file.digest), file.data)
-    return file.digest
-
-
-def whole(store: Store) -> None:
-    """Every version that can be seen is read, and stands in its place."""
-    for task in store.list(limit=1000)[0]:
-        for version in store.versions(task.name):
-            if version.digest is not None:
-                assert store.load(version).digest == version.digest
 
 
 def test_what_no_version_names_goes_in_two_steps() -> None:
@@ -78,7 +44,7 @@ def test_a_dry_run_says_it_and_does_nothing(objects: Objects) -> None:
     store = Store(objects)
     for file in (ONE, TWO, THREE):
         put(store, "a", file)
-    orphan(objects, PROMPTS[0])
+    orphan(objects, embeddings(seed=10))
     before = [entry.key for entry in objects.entries("")]
     rules = {"grace": 0.0, "keep": 1}
     said = collect(objects, Rules(**rules, dry_run=True))  # type: ignore[arg-type]  # floats and ints, by name
@@ -224,118 +190,6 @@ def test_a_directory_is_collected_by_one_at_a_time(tmp_path: Path) -> None:
     with first.alone(), pytest.raises(StoreUnavailable, match="another process"):
         collect(second, AT_ONCE)
     collect(second, AT_ONCE)
-
-
-def publisher(objects: Objects) -> None:
-    """Relies on a file that stands there already and that no version names."""
-    Store(objects).publish("p", ONE, verified=False, op_id="p")
-
-
-def restorer(objects: Objects) -> None:
-    """Relies on the file of a version that may go meanwhile."""
-    Store(objects).rollback("a", 1, "r")
-
-
-def schedules(first: str, second: str, most: int) -> Iterator[list[str]]:
-    """So many calls of one, so many of the other, then the first to its end: every way of it."""
-    for before in range(most):
-        for between in range(most):
-            yield [first] * before + [second] * between + [first] * 1000
-
-
-@pytest.mark.parametrize("age", [0.0, DAY])
-@pytest.mark.parametrize("in_trash", ["blob", "trash", "both"])
-def test_a_publisher_and_a_collection_call_by_call(age: float, in_trash: str) -> None:
-    """Wherever one interrupts the other, an acknowledged version has its file afterwards, and keeps it."""
-    for order in [*schedules("publisher", "collector", 14), *schedules("collector", "publisher", 14)]:
-        objects = Clocked()
-        for key in {"blob": [blob_key], "trash": [trash_key], "both": [blob_key, trash_key]}[in_trash]:
-            objects.create(key(ONE.digest), ONE.data)
-        objects.clock += age
-        Turns(objects, order).run(publisher=publisher, collector=lambda place: collect(place, AT_ONCE))
-        store = Store(objects)
-        assert store.load(store.current("p")).data == ONE.data
-        for _ in range(3):
-            collect(objects, AT_ONCE)
-        assert store.load(store.current("p")).data == ONE.data, order
-        assert objects.has(blob_key(ONE.digest))
-
-
-def test_a_rollback_and_a_retention_call_by_call() -> None:
-    """A version whose source is taken away meanwhile has its content all the same."""
-    for order in [*schedules("restorer", "collector", 16), *schedules("collector", "restorer", 16)]:
-        objects = Clocked()
-        put(Store(objects), "a", ONE)
-        put(Store(objects), "a", TWO)
-        try:
-            Turns(objects, order).run(restorer=restorer, collector=lambda place: collect(place, Rules(grace=0, keep=1)))
-        except (Corrupt, VersionNotFound):
-            continue  # it was told: nothing was acknowledged
-        store = Store(objects)
-        for _ in range(3):
-            collect(objects, AT_ONCE)
-        assert store.load(store.current("a")).data == ONE.data
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(["one", "two", "first", "second"]), max_size=120))
-def test_publishers_and_two_collections_in_any_order(order: list[str]) -> None:
-    """Two who publish and delete the same file, two who collect on a place that cannot tell them apart."""
-    objects = Clocked()
-    orphan(objects, ONE)
-
-    def publishing(name: str, place: Objects) -> None:
-        store = Store(place)
-        store.publish(name, ONE, verified=False, op_id=f"{name}-1")
-        store.delete(name, f"{name}-2")
-        store.publish(name, ONE, verified=False, op_id=f"{name}-3")
-
-    Turns(objects, order).run(
-        one=lambda place: publishing("one", place),
-        two=lambda place: publishing("two", place),
-        first=lambda place: collect(place, Rules(grace=0.0005)),
-        second=lambda place: collect(place, Rules(grace=3600)),
-    )
-    store = Store(objects)
-    for _ in range(2):
-        for name in ("one", "two"):
-            assert store.load(store.current(name)).data == ONE.data
-        collect(objects, AT_ONCE)
-
-
-def test_real_threads_on_a_real_directory(tmp_path: Path) -> None:
-    """Publishers of a few contents beside collections without a grace: every acknowledged version is read back."""
-    root = tmp_path / "store"
-    Store.open(str(root))
-    over = threading.Event()
-    failed: list[BaseException] = []
-
-    def collecting() -> None:
-        objects = LocalObjects(root)
-        while not over.is_set():
-            collect(objects, Rules(grace=0, keep=2))
-
-    def publishing(name: str) -> None:
-        store = Store.open(str(root))
-        try:
-            for turn in range(25):
-                file = PROMPTS[turn % len(PROMPTS)]
-                task, _ = store.publish(name, file, verified=False, op_id=f"{name}-{turn}")
-                assert store.load(task).data == file.data
-        except BaseException as error:  # noqa: BLE001 - told below
-            failed.append(error)
-
-    collector = threading.Thread(target=collecting)
-    publishers = [threading.Thread(target=publishing, args=(name,)) for name in ("a", "b", "c")]
-    collector.start()
-    for thread in publishers:
-        thread.start()
-    for thread in publishers:
-        thread.join()
-    over.set()
-    collector.join()
-    assert not failed
-    whole(Store.open(str(root)))
 
 
 def test_a_place_that_fails_after_the_manifest_is_an_unknown_outcome() -> None:
