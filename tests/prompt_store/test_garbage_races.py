@@ -1,7 +1,7 @@
 """Publishers and collections at once, call by call and thread by thread: an acknowledged version keeps its file."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from prompt_store.garbage import collect
 from prompt_store.keys import blob_key, trash_key
 from prompt_store.local import LocalObjects
 from prompt_store.objects import Objects
-from prompt_store.retention import DAY, Rules
+from prompt_store.retention import Rules
 from prompt_store.store import Store
 from tests.prompt_store.fakes import Clocked
 from tests.prompt_store.make import ONE, TWO, embeddings, orphan, put, whole
@@ -33,39 +33,50 @@ def restorer(objects: Objects) -> None:
     Store(objects).rollback("a", 1, "r")
 
 
-def schedules(first: str, second: str, most: int) -> Iterator[list[str]]:
-    """So many calls of one, so many of the other, then the first to its end: every way of it."""
-    for before in range(most):
-        for between in range(most):
-            yield [first] * before + [second] * between + [first] * 1000
+def retaining(objects: Objects) -> None:
+    """Takes the version that `restorer` wants, and its file."""
+    for _ in range(2):
+        collect(objects, Rules(grace=0, keep=1))
 
 
-@pytest.mark.parametrize("age", [0.0, DAY])
-@pytest.mark.parametrize("in_trash", ["blob", "trash", "both"])
-def test_a_publisher_and_a_collection_call_by_call(age: float, in_trash: str) -> None:
+def collector(objects: Objects) -> None:
+    """Moves, and another time removes: a publisher that stands still meanwhile finds neither file nor trash."""
+    for _ in range(2):
+        collect(objects, AT_ONCE)
+
+
+def schedules(first: tuple[str, int], second: tuple[str, int]) -> Iterator[list[str]]:
+    """So many calls of the one, so many of the other, then the first to its end: every way of it."""
+    for before in range(first[1]):
+        for between in range(second[1]):
+            yield [first[0]] * before + [second[0]] * between + [first[0]] * 1000
+
+
+@pytest.mark.parametrize("places", [(blob_key,), (trash_key,), (blob_key, trash_key)], ids=["place", "trash", "both"])
+def test_a_publisher_and_collections_call_by_call(places: Sequence[Callable[[str], str]]) -> None:
     """Wherever one interrupts the other, an acknowledged version has its file afterwards, and keeps it."""
-    for order in [*schedules("publisher", "collector", 14), *schedules("collector", "publisher", 14)]:
+    calls = (("publisher", 12), ("collector", 24))
+    for order in [*schedules(*calls), *schedules(*calls[::-1])]:
         objects = Clocked()
-        for key in {"blob": [blob_key], "trash": [trash_key], "both": [blob_key, trash_key]}[in_trash]:
+        for key in places:
             objects.create(key(ONE.digest), ONE.data)
-        objects.clock += age
-        Turns(objects, order).run(publisher=publisher, collector=lambda place: collect(place, AT_ONCE))
+        Turns(objects, order).run(publisher=publisher, collector=collector)
         store = Store(objects)
-        assert store.load(store.current("p")).data == ONE.data
-        for _ in range(3):
-            collect(objects, AT_ONCE)
-        assert store.load(store.current("p")).data == ONE.data, order
+        assert store.load(store.current("p")).data == ONE.data, order[:40]
+        assert objects.has(blob_key(ONE.digest)), order[:40]
+        collector(objects)
+        assert store.load(store.current("p")).data == ONE.data, order[:40]
         assert objects.has(blob_key(ONE.digest))
 
 
 def test_a_rollback_and_a_retention_call_by_call() -> None:
     """A version whose source is taken away meanwhile has its content all the same."""
-    for order in [*schedules("restorer", "collector", 16), *schedules("collector", "restorer", 16)]:
+    for order in [*schedules(("restorer", 12), ("collector", 24)), *schedules(("collector", 24), ("restorer", 12))]:
         objects = Clocked()
         put(Store(objects), "a", ONE)
         put(Store(objects), "a", TWO)
         try:
-            Turns(objects, order).run(restorer=restorer, collector=lambda place: collect(place, Rules(grace=0, keep=1)))
+            Turns(objects, order).run(restorer=restorer, collector=retaining)
         except (Corrupt, VersionNotFound):
             continue  # it was told: nothing was acknowledged
         store = Store(objects)
