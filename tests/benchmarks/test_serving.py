@@ -47,3 +47,15 @@ def test_a_job_is_measured_beside_those_who_are_served() -> None:
     assert len(runs[0]["calm"]) == len(runs[0]["learning"]) == 8
     assert all(cell.best > 0 for chart in (latencies, memory) for line in chart.rows.values() for cell in line.values())
     assert steps.rows["learning alone"]["steps"].best > 0
+
+
+def test_a_store_is_asked_as_a_large_one_would_be() -> None:
+    """Every call has its figure, those that remember something a second one, and gc finds what it was left."""
+    runs = measured("store")
+    calls, seconds = PARTS["store"].charts(runs)
+    assert all(cell.best > 0 for line in calls.rows.values() for cell in line.values())
+    assert {name for name, line in calls.rows.items() if "again" in line} == {
+        name for name in calls.rows if name.startswith(("100 tasks", "one task"))
+    }
+    assert "gc, 2 files out of it" in seconds.rows
+    assert seconds.columns == ("200",)

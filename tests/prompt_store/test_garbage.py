@@ -101,6 +101,15 @@ def test_of_two_copies_the_whole_one_stays(objects: Objects) -> None:
     assert (objects.get(place), objects.get(copy)) == (b"damaged", b"as well")
 
 
+def test_what_is_named_is_not_removed_though_it_cannot_go_back(objects: Objects) -> None:
+    """Two damaged copies of a file that a version names: both stay, for somebody to look at."""
+    put(Store(objects), "a", ONE)
+    objects.replace(blob_key(ONE.digest), b"damaged")
+    objects.create(trash_key(ONE.digest), b"as well")
+    assert collect(objects, AT_ONCE).removed.count == 0
+    assert (objects.get(blob_key(ONE.digest)), objects.get(trash_key(ONE.digest))) == (b"damaged", b"as well")
+
+
 def test_under_damage_nothing_is_collected(objects: Objects) -> None:
     """What an unreadable manifest names is not known; told to, a collection goes on without it."""
     store = Store(objects)
