@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ValidationError
 from typer import Option
 
-from prompt_store.local import MARKER
+from prompt_store.marker import MARKER
 from prompt_store.store import Store
 from server.config import Settings
 

@@ -8,7 +8,7 @@ import pytest
 
 from prompt_store.base import read_base
 from prompt_store.keys import blob_key, trash_key
-from prompt_store.local import MARKER
+from prompt_store.marker import MARKER
 from prompt_store.metadata import Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, Tensor, build
 from prompt_store.store import Store

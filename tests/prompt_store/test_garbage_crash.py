@@ -7,15 +7,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from prompt_store.garbage import collect
 from prompt_store.keys import blob_key, trash_key
 from prompt_store.local import TEMPORARY, LocalObjects
 from prompt_store.retention import Rules
 from prompt_store.store import Store
 from tests.prompt_store.make import ONE, THREE, TWO, embeddings, put
-from tests.prompt_store.test_crash import SURVIVED, strace_works
+from tests.tools import tool
 
 PROGRAM = """
 import sys
@@ -29,7 +27,7 @@ CALLS = ("mkdir", "write", "fsync", "flock", "utimensat", "link", "unlink")
 HOUR = 3600
 RULES = Rules(grace=60, keep=1)
 
-pytestmark = pytest.mark.skipif(not strace_works(), reason="strace is not installed, or may not trace here")
+SURVIVED = 0
 
 
 def littered(root: Path) -> None:
@@ -84,6 +82,7 @@ def copies(root: Path) -> Iterator[Path]:
 
 def test_kill_at_every_call_of_a_collection(tmp_path: Path) -> None:
     """What is named is read at once; the next collection leaves what an undisturbed one leaves (P4)."""
+    tool("strace")
     root = tmp_path / "store"
     littered(root)
     undisturbed = tmp_path / "undisturbed"
