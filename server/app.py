@@ -84,7 +84,7 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
     base, tokenizer = await run_sync(load_base, settings)
     learning = await run_sync(_learner, base, tokenizer, settings)
     engine = Engine(base, _engine_settings(settings))
-    reach = Reach(await run_sync(Store.open, settings.store, settings.store_seconds))
+    reach = Reach(await run_sync(Store.open, settings.store, settings.bucket_seconds))
     engine.start()
     jobs: Jobs | NoJobs = NoJobs("the server is starting")
     later: asyncio.Task[None] | None = None

@@ -134,9 +134,11 @@ class Settings(BaseSettings):
     max_url_bytes: Bytes = 8 * 2**10
     receive_seconds: float = Field(default=30.0, gt=0, le=3600)
     write_seconds: float = Field(default=30.0, gt=0, le=3600)
+    store_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """For a change of the store, after which the client is told that the outcome is unknown."""
     drain_seconds: float = Field(default=30.0, gt=0, le=3600)
-    store_seconds: float = Field(default=10.0, ge=0.1, le=300)
-    """How long one request to a bucket may take; a write that gets no answer ends after three times that."""
+    bucket_seconds: float = Field(default=10.0, ge=0.1, le=300)
+    """For one request to a bucket; a write that gets no answer ends after three times that."""
     staleness_seconds: float = Field(default=300.0, ge=0, le=86_400)
     """For how long a server whose store is down counts as ready: it serves what it knows, and learns of nothing new."""
     freshness_seconds: float = Field(default=1.0, ge=0, le=60)

@@ -69,7 +69,7 @@ async def publish(upload: Upload, desk: Desk) -> tuple[Task, bool]:
     prompt = await run_sync(_engine_prompt, file, desk)
     await canary(file, prompt, desk)
 
-    task, created = await tasks.reach.ask(
+    task, created = await tasks.reach.change(
         tasks.store.publish,
         upload.task,
         file,
@@ -145,7 +145,7 @@ async def patch(change: Patch, desk: Desk) -> tuple[Task, bool]:
         prompt = await run_sync(_engine_prompt, file, desk)
         await canary(file, prompt, desk)
         try:
-            task, created = await tasks.reach.ask(store.patch, *named, op_id=change.op_id, if_match=source.digest)
+            task, created = await tasks.reach.change(store.patch, *named, op_id=change.op_id, if_match=source.digest)
             break
         except PreconditionFailed:
             # Someone published while this was checked: merge into theirs and check that, unless told not to.
@@ -160,7 +160,7 @@ async def rollback(name: str, version: int, op_id: str, if_match: str | None, de
     """A new version with an old one's content, brought into memory. Raises StoreError or Fault."""
     tasks = desk.room.tasks
     try:
-        task, created = await tasks.reach.ask(tasks.store.rollback, name, version, op_id, if_match)
+        task, created = await tasks.reach.change(tasks.store.rollback, name, version, op_id, if_match)
     except Corrupt:
         raise Unacceptable("version_corrupt", "the stored file of that version is damaged", "version") from None
     tasks.written(task)
@@ -172,7 +172,7 @@ async def rollback(name: str, version: int, op_id: str, if_match: str | None, de
 async def delete(name: str, op_id: str, if_match: str | None, desk: Desk) -> Task:
     """A tombstone. What runs goes on with the version it started with."""
     tasks = desk.room.tasks
-    tombstone = await tasks.reach.ask(tasks.store.delete, name, op_id, if_match=if_match)
+    tombstone = await tasks.reach.change(tasks.store.delete, name, op_id, if_match=if_match)
     tasks.written(tombstone)
     return tombstone
 

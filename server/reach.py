@@ -22,7 +22,10 @@ from server.telemetry import logger
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 32
+READS = 32
+CHANGES = 8
+"""At once, each in threads of their own: a disk that takes seconds to flush keeps no request waiting that only reads."""
+MAX_WAITING = 64
 PAUSE = (0.1, 5.0)
 """Seconds between two looks at a store that is down: the first, and the most they grow to; drawn from half upwards."""
 
@@ -37,7 +40,8 @@ class Reach:
         self.doubtful = False
         """Something failed or takes long, and why is being found out: what is known need not wait for an answer."""
         self._down_since: float | None = None
-        self._threads = CapacityLimiter(THREADS)
+        self._reads = CapacityLimiter(READS)
+        self._changes = CapacityLimiter(CHANGES)
         self._own_thread = CapacityLimiter(1)
         self._watch: asyncio.Task[None] | None = None
 
@@ -48,10 +52,19 @@ class Reach:
 
     async def ask(self, function: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> T:
         """What a method of the store gives. Raises StoreUnavailable, without asking as long as the store is down."""
+        return await self._run(partial(function, *arguments, **options), self._reads)
+
+    async def change(self, function: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> T:
+        """The same for a method that changes the store. Raises StoreUnavailable also where too many wait already."""
+        if self._changes.statistics().tasks_waiting >= MAX_WAITING:
+            raise StoreUnavailable("the store does not keep up with changes")
+        return await self._run(partial(function, *arguments, **options), self._changes)
+
+    async def _run(self, call: Callable[[], T], threads: CapacityLimiter) -> T:
         if self._down_since is not None:
             raise StoreUnavailable("the store is down")
         try:
-            return await run_sync(partial(function, *arguments, **options), limiter=self._threads)
+            return await run_sync(call, limiter=threads)
         except StoreUnavailable:
             self.doubt()
             raise

@@ -49,7 +49,7 @@ CONSTANT = {
 FROM_SETTINGS = (
     "max_batch", "max_waiting", "kv_budget", "prompt_budget", "text_budget", "jobs_budget", "max_norm",
     "max_upload_bytes", "max_body_bytes", "max_header_bytes", "max_headers", "max_url_bytes", "receive_seconds",
-    "write_seconds", "drain_seconds", "store_seconds", "staleness_seconds", "freshness_seconds",
+    "write_seconds", "store_seconds", "bucket_seconds", "drain_seconds", "staleness_seconds", "freshness_seconds",
 )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from typing import Annotated, Any
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query
@@ -19,6 +20,7 @@ from server.api.conditions import check_content_digest, if_match, if_none_match,
 from server.api.desk_of import desk_of
 from server.api.errors import TASK_ID_RULE, documented
 from server.api.openapi import accepts, binary, takes
+from server.api.patience import in_time
 from server.api.queries import BINARY, ETAG, LOCATION, MERGE_PATCH, OPERATION, AtLeast, Bare, Near, NewId, Page
 from server.api.schemas import RollbackBody, TaskPatch, TextTask
 from server.api.strict_json import loads
@@ -26,6 +28,7 @@ from server.errors import Invalid, Missing, Unsupported
 from server.publish import Desk, Patch, Upload, delete, patch, publish, rollback
 from server.rendering import Room
 
+T = TypeVar("T")
 router = APIRouter(tags=["tasks"])
 
 
@@ -55,7 +58,7 @@ async def put_task(request: Request, task: NewId, query: Annotated[Bare, Query()
         if_match=if_match(request),
         if_none_match=if_none_match(request),
     )
-    published, created = await publish(upload, desk_of(request))
+    published, created = await _in_time(request, publish(upload, desk_of(request)), upload.op_id)
     return _changed(request, published, upload.op_id, created=created)
 
 
@@ -75,7 +78,7 @@ async def patch_task(request: Request, task: str) -> Response:
     merge = await read_json(request, "application/json", "application/merge-patch+json")
     validated(TaskPatch, merge)
     change = Patch(task, merge, operation_id(request), if_match(request))
-    patched, created = await patch(change, desk_of(request))
+    patched, created = await _in_time(request, patch(change, desk_of(request)), change.op_id)
     return _changed(request, patched, change.op_id, created=created)
 
 
@@ -202,7 +205,8 @@ def _near_answer(found: list[list[tuple[int, str, float]]]) -> Response:
 async def rollback_task(request: Request, task: str) -> Response:
     body = validated(RollbackBody, await read_json(request))
     op_id = operation_id(request)
-    found, created = await rollback(task, body.version, op_id, if_match(request), desk_of(request))
+    change = rollback(task, body.version, op_id, if_match(request), desk_of(request))
+    found, created = await _in_time(request, change, op_id)
     return _changed(request, found, op_id, created=created)
 
 
@@ -217,8 +221,12 @@ async def rollback_task(request: Request, task: str) -> Response:
 @needs(Access.ADMIN)
 async def delete_task(request: Request, task: str) -> Response:
     op_id = operation_id(request)
-    await delete(task, op_id, if_match(request), desk_of(request))
+    await _in_time(request, delete(task, op_id, if_match(request), desk_of(request)), op_id)
     return Response(status_code=204, headers={"x-operation-id": op_id})
+
+
+async def _in_time(request: Request, change: Coroutine[Any, Any, T], op_id: str) -> T:
+    return await in_time(change, op_id, desk_of(request).settings.store_seconds)
 
 
 async def _arrived(request: Request, task: str, query: AtLeast) -> None:

@@ -20,7 +20,7 @@ from tests.s3 import BUCKET, Proxy, always, ask, credentials
 from tests.server.site import Site, until
 from tests.server.site import site as running
 
-FAST: dict[str, Any] = {"store_seconds": 0.4, "freshness_seconds": 0.2, "staleness_seconds": 1.0}
+FAST: dict[str, Any] = {"bucket_seconds": 0.4, "freshness_seconds": 0.2, "staleness_seconds": 1.0}
 PROMISED = 1.5
 """Seconds within which a version of one server is served by another: freshness and a question, on a busy machine."""
 
@@ -126,7 +126,7 @@ def test_O2_O10_a_bucket_that_goes_away_under_load(
 def test_O2_a_store_that_hangs_leaves_other_work_alone(proxies: list[Proxy], s3_store: str, base_folder: Path) -> None:
     """More questions than there are threads, all without an answer: what is known is still served at once."""
     way = proxies[0]
-    with behind(way, base_folder, s3_store, store_seconds=5) as site, ThreadPoolExecutor(100) as pool:
+    with behind(way, base_folder, s3_store, bucket_seconds=5) as site, ThreadPoolExecutor(100) as pool:
         site.publish("a", "{text}", soft=2)
         version(site, "a")
         way.rule = always("hang")
@@ -261,7 +261,7 @@ def test_R1_R2_writers_on_two_servers_make_one_history(
 ) -> None:
     """Publish, patch, delete and roll back from everywhere: each 201 is one version of its own, none is lost."""
     store = s3_store if place == "s3" else tmp_path / "store"
-    patient = {**FAST, "store_seconds": 10}
+    patient = {**FAST, "bucket_seconds": 10}
     with running(base_folder, store, **patient) as one, running(base_folder, store, **patient) as two:
         sites = (one, two)
 
