@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
@@ -21,12 +21,12 @@ PATIENCE = 120.0
 
 
 class Process:
-    """One running server. `log` holds its log lines so far, each an object."""
+    """One running server. `log` holds its log lines so far, each an object; `under`: a command that starts it."""
 
-    def __init__(self, *options: str, **variables: str) -> None:
+    def __init__(self, *options: str, under: Sequence[str] = (), **variables: str) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
         self._process = subprocess.Popen(
-            [COMMAND, "serve", "--port", "0", "--threads", "1", *options],
+            [*under, COMMAND, "serve", "--port", "0", "--threads", "1", *options],
             env={**environment, "SOFTPROMPT_JOBS": "", **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
