@@ -11,7 +11,7 @@ from structlog.typing import EventDict
 
 from tests.attacks.attack import Attack
 from tests.attacks.table import rows
-from tests.attacks.victim import Lines, Victim, inside, process
+from tests.attacks.victim import DEADLINE, Lines, Victim, inside, process
 from tests.models import save
 
 
@@ -52,7 +52,7 @@ def attack(request: pytest.FixtureRequest, victim: Victim) -> Attack:
 
 
 @pytest.fixture(scope="package")
-def small(base_folder: Path, tmp_path_factory: pytest.TempPathFactory, lines: Lines) -> Iterator[Victim]:
-    """With the limits that are built in, but for a deadline that nobody has to wait for."""
-    with inside(base_folder, tmp_path_factory.mktemp("small"), lines, receive_seconds=0.5) as found:
+def hasty(base_folder: Path, tmp_path_factory: pytest.TempPathFactory, lines: Lines) -> Iterator[Victim]:
+    """With a deadline that nobody has to wait for long."""
+    with inside(base_folder, tmp_path_factory.mktemp("hasty"), lines, receive_seconds=DEADLINE) as found:
         yield found

@@ -13,11 +13,8 @@ import pytest
 
 from tests.attacks.attack import Attack
 from tests.attacks.files import GOOD
-from tests.attacks.victim import TARGET, UPLOAD_LIMIT, Victim
+from tests.attacks.victim import DEADLINE, TARGET, UPLOAD_LIMIT, Victim
 from tests.server.site import connect, read_answer, status, until
-
-DEADLINE = 0.5
-"""Seconds, of the server that is called small."""
 
 
 def head(request_id: str, *headers: str, task: str = TARGET) -> bytes:
@@ -91,11 +88,11 @@ def test_U43_a_body_without_a_length(attack: Attack) -> None:
     attack.check(answer, 413, "body_too_large", GOOD)
 
 
-@pytest.mark.parametrize("sent", [0, 1, len(GOOD) // 2, len(GOOD) - 1])
-def test_U44_less_than_was_announced(attack: Attack, small: Victim, sent: int) -> None:
+@pytest.mark.parametrize("sent", [0, len(GOOD) // 2, len(GOOD) - 1])
+def test_U44_less_than_was_announced(attack: Attack, hasty: Victim, sent: int) -> None:
     """Then silence, until the deadline."""
     began = time.monotonic()
-    with attack.on(small).unharmed(408, GOOD) as request_id, connect(small.url) as connection:
+    with attack.on(hasty).unharmed(408, GOOD) as request_id, connect(hasty.url) as connection:
         connection.sendall(head(request_id, f"Content-Length: {len(GOOD)}") + GOOD[:sent])
         answer = answered(read_answer(connection))
         assert closed(connection)
@@ -121,11 +118,11 @@ def test_U45_a_client_that_leaves(attack: Attack, sent: int) -> None:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_U46_a_body_that_trickles(attack: Attack, small: Victim, chunked: bool) -> None:
+def test_U46_a_body_that_trickles(attack: Attack, hasty: Victim, chunked: bool) -> None:
     """The deadline is of the whole body: a byte now and then does not move it."""
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(GOOD)}"
     began = time.monotonic()
-    with attack.on(small).unharmed(408, GOOD) as request_id, connect(small.url) as connection:
+    with attack.on(hasty).unharmed(408, GOOD) as request_id, connect(hasty.url) as connection:
         connection.sendall(head(request_id, length))
         connection.settimeout(DEADLINE / 20)
         received, pieces = b"", iter(GOOD)

@@ -21,6 +21,8 @@ from tests.server.site import site as running
 Lines = list[dict[str, Any]]
 TARGET, NEIGHBOUR = "target", "neighbour"
 ASKED = {"task": NEIGHBOUR, "inputs": "play some jazz", "parameters": {"max_new_tokens": 40, "ignore_eos": True}}
+DEADLINE = 1.0
+"""Seconds for a body, of the server that is called hasty."""
 UPLOAD_LIMIT = 100 * 2**20
 """Bytes: room for a header of 99 MB, which the library alone would take."""
 
