@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 READS = 32
 CHANGES = 8
-"""At once, each in threads of their own: a disk that takes seconds to flush keeps no request waiting that only reads."""
+"""At once, each in threads of their own: a disk that is slow to flush keeps nobody waiting who only reads."""
 MAX_WAITING = 64
 PAUSE = (0.1, 5.0)
 """Seconds between two looks at a store that is down: the first, and the most they grow to; drawn from half upwards."""
