@@ -175,6 +175,8 @@ class Tasks:
             raise Unavailable("unsupported_kind", refused, "task")
         if metadata.base is not None and metadata.base.fingerprint != self._engine.base.base.fingerprint:
             raise Unavailable("wrong_base", "this version was learnt on another base", "task")
+        if metadata.base is None and metadata.kind != "text" and self._settings.require_fingerprint:
+            raise Unavailable("wrong_base", "this version does not name its base, and this server requires it", "task")
         return metadata
 
     async def _visible(self, name: str, min_version: int | None) -> Task:

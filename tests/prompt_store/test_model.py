@@ -2,11 +2,12 @@
 
 import tempfile
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from prompt_store.errors import (
     PreconditionFailed,
@@ -16,9 +17,12 @@ from prompt_store.errors import (
     VersionDeleted,
     VersionNotFound,
 )
+from prompt_store.garbage import collect
 from prompt_store.prompt import PromptFile
+from prompt_store.retention import Rules
 from prompt_store.store import Store
 from tests.prompt_store.make import ONE, THREE, TWO
+from tests.s3 import BUCKET
 
 NAMES = st.sampled_from(["a", "a-b", "b"])
 FILES = st.sampled_from([ONE, TWO, THREE])
@@ -38,8 +42,12 @@ class StoreMachine(RuleBasedStateMachine):
     def begin(self, local: bool) -> None:
         """An empty store on disk or in memory."""
         self.folder = tempfile.TemporaryDirectory() if local else None
-        self.location = f"{self.folder.name}/store" if self.folder else "memory://"
+        self.location = self.new_location()
         self.store = Store.open(self.location)
+
+    def new_location(self) -> str:
+        """Where nothing is yet."""
+        return f"{self.folder.name}/store" if self.folder else "memory://"
 
     def teardown(self) -> None:
         """Remove the directory."""
@@ -115,8 +123,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """What is on disk is all there is."""
-        if self.folder:
+        if self.location != "memory://":
             self.store = Store.open(self.location)
+
+    @rule()
+    def collect(self) -> None:
+        """What no version names goes, at once; nothing that one names does."""
+        collect(self.store.objects, Rules(grace=0))
 
     @invariant()
     def agrees(self) -> None:
@@ -132,5 +145,19 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.store.load(task).digest == self.top(name)
 
 
-StoreMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
-TestStore = StoreMachine.TestCase
+class BucketMachine(StoreMachine):
+    """The same in a bucket."""
+
+    def new_location(self) -> str:
+        """A folder of its own."""
+        return f"s3://{BUCKET}/model-{uuid4().hex}"
+
+
+def test_on_disk_and_in_memory() -> None:
+    """Forty sequences of at most 25 operations."""
+    run_state_machine_as_test(StoreMachine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
+
+
+def test_in_a_bucket(s3_port: int) -> None:
+    """A real S3 server; fewer and shorter, since each operation is some ten requests."""
+    run_state_machine_as_test(BucketMachine, settings=settings(max_examples=8, stateful_step_count=12, deadline=None))
