@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
-    began = time.monotonic()
+    began, of = time.monotonic(), commit()
     code, said = run(options.minutes, options.seed)
     if code:
         sys.stderr.write(said[-4000:])
@@ -100,7 +100,7 @@ def main() -> None:
     found = {
         "command": f'make fuzz-header ARGS="--minutes {options.minutes:g} --seed {options.seed}"',
         "machine": machine(),
-        "commit": commit(),
+        "commit": of,
         "python": platform.python_version(),
         "atheris": version("atheris"),
         "safetensors": version("safetensors"),
