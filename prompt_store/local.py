@@ -225,9 +225,14 @@ class LocalObjects:
                 return []
 
     def _check_marker(self) -> None:
-        """An empty mount point is not an empty store."""
-        if not (self.root / MARKER).exists():
-            raise StoreUnavailable("the directory of the store has lost its marker: unmounted or removed")
+        """An empty mount point is not an empty store.
+
+        Read, not looked up: what a disk that has failed still says of names comes from the kernel's memory.
+        """
+        try:
+            (self.root / MARKER).read_bytes()
+        except FileNotFoundError:
+            raise StoreUnavailable("the directory of the store has lost its marker: unmounted or removed") from None
 
     def _make_directory(self, folder: Path) -> None:
         """Make `folder` and its parents, each fsynced into its own parent once per process."""
