@@ -47,6 +47,9 @@ class Process:
     def wait_until_ready(self, trust: ssl.SSLContext | bool = True) -> httpx.Client:
         self.url = self._ready.get(timeout=PATIENCE)
         assert self.url, self.other
+        return self.client(trust)
+
+    def client(self, trust: ssl.SSLContext | bool = True) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False, verify=trust)
 
     def wait_for(self, event: str) -> None:
