@@ -126,8 +126,8 @@ class Current:
         self._meter.went_back()
         if known.name not in self._alarmed:
             self._alarmed.add(known.name)
-            shown_version = 0 if shown is None else shown.version
-            logger().error("the store has gone back", task=known.name, known=known.version, shown=shown_version)
+            stored = 0 if shown is None else shown.version
+            logger().error("the store has gone back", task=known.name, known=known.version, stored=stored)
 
     def _remember(self, task: Task, *, at: float) -> None:
         """The newest version known; an older one that arrives late changes nothing."""

@@ -192,7 +192,7 @@ class Tasks:
             return resident
         loading = self._loading.get(digest)
         if loading is None:
-            loading = asyncio.create_task(self.reach.ask(self._load, task, template))
+            loading = asyncio.create_task(self._load(task, template))
             self._loading[digest] = loading
             loading.add_done_callback(lambda done: self._loaded(digest, done))
         return await asyncio.shield(loading)
@@ -202,10 +202,10 @@ class Tasks:
         if not done.cancelled():
             done.exception()  # it is seen here even when every request that waited has gone
 
-    def _load(self, task: Task, template: Template) -> Prompt:
+    async def _load(self, task: Task, template: Template) -> Prompt:
         began = time.monotonic()
         try:
-            prompt = self._read(task, template)
+            prompt = await self.reach.ask(self._read, task, template)
         except KNOWN as error:
             self._meter.not_loaded(as_fault(error).code)
             raise

@@ -15,7 +15,7 @@ def code(site: Site, task: str) -> str:
     return f"{answer.status_code} {answer.json()['error']['code']}" if answer.is_error else str(answer.status_code)
 
 
-def test_T8_prompts_of_the_base_that_was_there_before_are_refused_not_garbage(tmp_path: Path) -> None:
+def test_t8_prompts_of_the_base_that_was_there_before_are_refused_not_garbage(tmp_path: Path) -> None:
     """The folder of the base holds another checkpoint of the same sizes after a restart; and its own again later."""
     base, store = tmp_path / "base", tmp_path / "store"
     save(base)
@@ -39,7 +39,7 @@ def test_T8_prompts_of_the_base_that_was_there_before_are_refused_not_garbage(tm
         assert site.generate("x", "learnt", max_new_tokens=4)["generated_text"] == before
 
 
-def test_T8_a_file_that_names_no_base_is_refused_where_that_is_required(tmp_path: Path) -> None:
+def test_t8_a_file_that_names_no_base_is_refused_where_that_is_required(tmp_path: Path) -> None:
     """At its upload, and where the store has it already: PEFT's files name none, and any base of their size fits."""
     base, store = save(tmp_path / "base"), tmp_path / "store"
     data = peft_file(np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32))

@@ -64,7 +64,7 @@ def is_put(part: str, fault: str) -> Rule:
     return lambda method, path: fault if method == "PUT" and part in path else None  # type: ignore[return-value]
 
 
-def test_O1_a_bucket_that_is_down_is_unavailable_and_is_found_when_it_comes(proxy: Proxy, s3_store: str) -> None:
+def test_o1_a_bucket_that_is_down_is_unavailable_and_is_found_when_it_comes(proxy: Proxy, s3_store: str) -> None:
     """Nothing listens, no name, no such bucket, no credentials: said as such each time; then it is there."""
     store = Store(BucketObjects(s3_store, TIMEOUT))
     with proxy.faulty(always("refuse")), pytest.raises(StoreUnavailable, match="does not answer"):
@@ -77,21 +77,21 @@ def test_O1_a_bucket_that_is_down_is_unavailable_and_is_found_when_it_comes(prox
     assert store.list() == ([], False)
 
 
-def test_O1_a_bucket_that_ignores_conditions_is_refused(proxy: Proxy, s3_store: str) -> None:
+def test_o1_a_bucket_that_ignores_conditions_is_refused(proxy: Proxy, s3_store: str) -> None:
     """The self-test: the second write of the marker must fail. Here the proxy takes the condition away."""
     proxy.drops.add("if-none-match")
     with pytest.raises(StoreUnsuitable, match="ignores If-None-Match"):
         Store(BucketObjects(s3_store, TIMEOUT)).check()
 
 
-def test_O1_a_place_of_somebody_else_is_no_store(proxy: Proxy, s3_store: str, s3_port: int) -> None:
+def test_o1_a_place_of_somebody_else_is_no_store(proxy: Proxy, s3_store: str, s3_port: int) -> None:
     """Objects and no marker: a mistyped bucket, or one that lost its marker."""
     ask(s3_port, "PUT", f"{folder(s3_store)}/photos/1.jpg", b"x")
     with pytest.raises(StoreUnsuitable, match="not a store"):
         Store(BucketObjects(s3_store, TIMEOUT)).check()
 
 
-def test_O2_down_is_never_absent(proxy: Proxy, store: Store) -> None:
+def test_o2_down_is_never_absent(proxy: Proxy, store: Store) -> None:
     """No answer, errors, silence: every question fails as unavailable, in bounded time; none says "not found"."""
     for fault in ("refuse", "hang", 503):
         with proxy.faulty(always(fault)):
@@ -103,7 +103,7 @@ def test_O2_down_is_never_absent(proxy: Proxy, store: Store) -> None:
     assert store.current("a").digest == ONE.digest
 
 
-def test_O2_an_emptied_bucket_has_lost_no_task(proxy: Proxy, store: Store, s3_store: str, s3_port: int) -> None:
+def test_o2_an_emptied_bucket_has_lost_no_task(proxy: Proxy, store: Store, s3_store: str, s3_port: int) -> None:
     """Without its marker nothing below it is positively absent, and none is made anew."""
     for key in list(store._objects.keys("")):
         ask(s3_port, "DELETE", f"{folder(s3_store)}/{key}")
@@ -131,7 +131,7 @@ Store(BucketObjects(sys.argv[1], 30)).publish("a", parse(sys.stdin.buffer.read()
 
 @pytest.mark.parametrize("part", ["/blobs/", "/tasks/"])
 @pytest.mark.parametrize("fault", ["lose", "hang"])
-def test_P5_a_publisher_killed_between_its_writes_leaves_a_file_at_most(
+def test_p5_a_publisher_killed_between_its_writes_leaves_a_file_at_most(
     proxy: Proxy, store: Store, s3_store: str, part: str, fault: str
 ) -> None:
     """kill -9 while the file or the manifest is on its way, before it arrives and after: the same operation, made again
@@ -156,7 +156,7 @@ def test_P5_a_publisher_killed_between_its_writes_leaves_a_file_at_most(
 
 @pytest.mark.parametrize("part", ["/tasks/", "/blobs/"])
 @pytest.mark.parametrize("fault", ["lose", "refuse", "cut", 500, 503, 429, 409])
-def test_O3_O5_O7_a_write_whose_answer_fails_happens_once(proxy: Proxy, store: Store, part: str, fault: str) -> None:
+def test_o3_o5_o7_a_write_whose_answer_fails_happens_once(proxy: Proxy, store: Store, part: str, fault: str) -> None:
     """Done and lost, not done, told to come again: read back, made again where it was not, and acknowledged once."""
     with proxy.faulty(once(fault, "PUT", part)):  # type: ignore[arg-type]
         task, created = store.publish("a", TWO, verified=False, op_id="op")
@@ -164,7 +164,7 @@ def test_O3_O5_O7_a_write_whose_answer_fails_happens_once(proxy: Proxy, store: S
     assert versions(store) == [(store.get("a", 1).op_id, ONE.digest), ("op", TWO.digest)]
 
 
-def test_O4_a_write_that_hangs_ends_at_its_deadline(proxy: Proxy, store: Store) -> None:
+def test_o4_a_write_that_hangs_ends_at_its_deadline(proxy: Proxy, store: Store) -> None:
     """It is unknown, with the id to ask again; asked again it is made exactly once."""
     began = time.monotonic()
     with proxy.faulty(always("hang", "PUT", "/tasks/")), pytest.raises(OutcomeUnknown) as unknown:
@@ -176,7 +176,7 @@ def test_O4_a_write_that_hangs_ends_at_its_deadline(proxy: Proxy, store: Store) 
     assert [op_id for op_id, _ in versions(store)].count("op") == 1
 
 
-def test_O4_a_write_that_was_done_while_nobody_answers_is_resolved_later(proxy: Proxy, store: Store) -> None:
+def test_o4_a_write_that_was_done_while_nobody_answers_is_resolved_later(proxy: Proxy, store: Store) -> None:
     """The manifest is there, the answer lost, and what could tell is down: unknown now, found by its id afterwards."""
     lost = [False]
 
@@ -192,14 +192,14 @@ def test_O4_a_write_that_was_done_while_nobody_answers_is_resolved_later(proxy: 
     assert store.publish("a", TWO, verified=False, op_id="op")[0].version == 2
 
 
-def test_O5_a_conflict_that_stays_is_not_called_taken(proxy: Proxy, store: Store) -> None:
+def test_o5_a_conflict_that_stays_is_not_called_taken(proxy: Proxy, store: Store) -> None:
     """S3's 409 says that another writer is at the same key; when nobody comes of it, the outcome is unknown."""
     with proxy.faulty(always(409, "PUT", "/tasks/")), pytest.raises(OutcomeUnknown):
         store.publish("a", TWO, verified=False, op_id="op")
     assert store.current("a").version == 1
 
 
-def test_O6_what_stands_is_never_written_over(proxy: Proxy, store: Store) -> None:
+def test_o6_what_stands_is_never_written_over(proxy: Proxy, store: Store) -> None:
     """Two servers that have read the same version: the number is won once, the other looks again."""
     with pytest.raises(PreconditionFailed):
         store.publish("a", TWO, verified=False, op_id="x", if_none_match=True)
@@ -207,7 +207,7 @@ def test_O6_what_stands_is_never_written_over(proxy: Proxy, store: Store) -> Non
     assert len(manifests) == 1, "the precondition failed before anything was written"
 
 
-def test_O7_denied_writes_change_nothing_and_say_so(proxy: Proxy, store: Store) -> None:
+def test_o7_denied_writes_change_nothing_and_say_so(proxy: Proxy, store: Store) -> None:
     """Credentials that may only read: what is there is served."""
     with proxy.faulty(always(403, "PUT")):
         with pytest.raises(StoreUnavailable, match="refuses these credentials"):
@@ -215,7 +215,7 @@ def test_O7_denied_writes_change_nothing_and_say_so(proxy: Proxy, store: Store) 
         assert store.load(store.current("a")).digest == ONE.digest
 
 
-def test_O7_a_replica_may_have_credentials_that_only_read(proxy: Proxy, store: Store, s3_store: str) -> None:
+def test_o7_a_replica_may_have_credentials_that_only_read(proxy: Proxy, store: Store, s3_store: str) -> None:
     """It starts, and serves."""
     with proxy.faulty(always(403, "PUT")):
         other = Store(BucketObjects(s3_store, TIMEOUT))
@@ -225,13 +225,13 @@ def test_O7_a_replica_may_have_credentials_that_only_read(proxy: Proxy, store: S
 
 @pytest.mark.parametrize("fault", ["flip", "cut"])
 @pytest.mark.parametrize("part", ["/blobs/", "/tasks/a%21/00000001.json", "list-type"])
-def test_O8_an_answer_that_is_damaged_once_costs_an_attempt(proxy: Proxy, store: Store, part: str, fault: str) -> None:
+def test_o8_an_answer_that_is_damaged_once_costs_an_attempt(proxy: Proxy, store: Store, part: str, fault: str) -> None:
     """Blob, manifest or listing: read again, and right."""
     with proxy.faulty(once(fault, "GET", part)):  # type: ignore[arg-type]
         assert store.load(store.current("a")).digest == ONE.digest
 
 
-def test_O8_a_blob_that_is_always_damaged_is_corrupt(proxy: Proxy, store: Store) -> None:
+def test_o8_a_blob_that_is_always_damaged_is_corrupt(proxy: Proxy, store: Store) -> None:
     """Flipped or another's: never served. Cut short, it is not even an answer."""
     with proxy.faulty(always("flip", "GET", "/blobs/")), pytest.raises(Corrupt):
         store.load(store.current("a"))
@@ -241,14 +241,14 @@ def test_O8_a_blob_that_is_always_damaged_is_corrupt(proxy: Proxy, store: Store)
 
 
 @pytest.mark.parametrize("part", ["/tasks/", "/blobs/"])
-def test_O8_what_is_damaged_on_its_way_up_is_put_right(proxy: Proxy, store: Store, part: str) -> None:
+def test_o8_what_is_damaged_on_its_way_up_is_put_right(proxy: Proxy, store: Store, part: str) -> None:
     """The ETag tells what arrived; nothing is acknowledged that cannot be read."""
     with proxy.faulty(once("flip-sent", "PUT", part)):
         store.publish("a", TWO, verified=False, op_id="op")
     assert versions(store)[-1] == ("op", TWO.digest)
 
 
-def test_O9_an_old_listing_hides_no_version(proxy: Proxy, store: Store, s3_store: str) -> None:
+def test_o9_an_old_listing_hides_no_version(proxy: Proxy, store: Store, s3_store: str) -> None:
     """What a listing does not show yet is asked for by name; a number is not given twice."""
     store.current("a")
     for number in range(2, 5):
@@ -259,7 +259,7 @@ def test_O9_an_old_listing_hides_no_version(proxy: Proxy, store: Store, s3_store
         assert Store(BucketObjects(s3_store, TIMEOUT)).current("a").version == 5
 
 
-def test_O10_credentials_that_expire_are_unavailable_not_absent(proxy: Proxy, store: Store) -> None:
+def test_o10_credentials_that_expire_are_unavailable_not_absent(proxy: Proxy, store: Store) -> None:
     """And everything works again with new ones."""
     with proxy.faulty(always(403)):
         for question in (store.current, store.versions):
@@ -268,7 +268,7 @@ def test_O10_credentials_that_expire_are_unavailable_not_absent(proxy: Proxy, st
     assert store.current("a").digest == ONE.digest
 
 
-def test_O3_many_writers_through_a_bad_network_lose_nothing_and_do_nothing_twice(proxy: Proxy, s3_store: str) -> None:
+def test_o3_many_writers_through_a_bad_network_lose_nothing_and_do_nothing_twice(proxy: Proxy, s3_store: str) -> None:
     """Two servers, eight writers, every fifth request meets a fault: each acknowledged operation is one version."""
     left = threading.Lock()
     count = [0]

@@ -180,7 +180,7 @@ def test_c10_a_store_that_is_not_mounted_has_lost_nothing(base_folder: Path, sto
         assert list(store.iterdir()) == []
         store.rmdir()
         store.with_name("away").rename(store)
-        assert code(site, "unknown") == "404 task_not_found"
+        until(lambda: code(site, "unknown") == "404 task_not_found", "the store is found again")
         assert code(site, "well") == "200"
 
 
