@@ -156,8 +156,8 @@ replay: $(VENV)/stamp-dev
 	$(BIN)/python docker/replay.py $(ARGS)
 
 # Debian only; tests that want one of these say so and skip without it. RUNLEVEL=1: a package's service is not started.
-CI_DEPS := strace xfsprogs gcc libc6-dev chromium nginx-light openssl prometheus
-CI_COMMANDS := strace mkfs.xfs gcc chromium nginx openssl prometheus promtool
+CI_DEPS := strace xfsprogs e2fsprogs faketime gcc libc6-dev chromium nginx-light openssl prometheus
+CI_COMMANDS := strace mkfs.xfs mkfs.ext4 faketime gcc chromium nginx openssl prometheus promtool
 ci-deps:
 	@if ! command -v apt-get >/dev/null; then echo "ci-deps: no apt-get here; install what holds $(CI_COMMANDS)"; \
 	elif (for each in $(CI_COMMANDS); do command -v $$each || exit 1; done) >/dev/null; then echo "ci-deps: all there"; \
