@@ -1,38 +1,47 @@
-"""A real server whose calls strace delays, fails or answers with a signal; only the calls named are looked at."""
+"""A real server whose calls strace delays, fails, or answers with a signal, from when it is ready."""
 
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 
 from tests.e2e.process import Process
 
 
-def under_strace(trace: Path, *injects: str) -> list[str]:
-    """`injects` as strace takes them, `fsync:delay_enter=2000000`."""
-    calls = sorted({each for inject in injects for each in inject.split(":", 1)[0].split(",")})
-    inject = [word for each in injects for word in ("-e", f"inject={each}")]
-    command = ["strace", "-f", "--seccomp-bpf", "-q", "-y", "-o", str(trace)]
-    return [*command, "-e", "signal=none", "-e", f"trace={','.join(calls)}", *inject]
+@contextmanager
+def traced(
+    base: Path, store: Path, trace: Path, inject: str, **variables: str
+) -> Iterator[tuple[Process, httpx.Client]]:
+    """A ready server with `inject`; killed in the end."""
+    process = Process("--model", str(base), "--store", str(store), **variables)
+    try:
+        with process.wait_until_ready() as client, attached(process, trace, inject):
+            yield process, client
+    finally:
+        process.send(signal.SIGKILL)
+        process.wait()
 
 
 @contextmanager
-def traced(
-    base: Path, store: Path, trace: Path, *injects: str, **variables: str
-) -> Iterator[tuple[Process, httpx.Client]]:
-    """A ready server of an existing store; it is killed in the end, and strace ends with it."""
-    process = Process("--model", str(base), "--store", str(store), under=under_strace(trace, *injects), **variables)
-    try:
-        with process.wait_until_ready() as client:
-            yield process, client
-    finally:
-        end(process)
+def attached(process: Process, trace: Path, inject: str) -> Iterator[None]:
+    """`inject` as strace takes it, `fsync:delay_enter=1000000`; the process is killed in the end.
 
-
-def end(process: Process) -> None:
-    """Kills the server, and strace ends with it."""
-    for each in psutil.Process(process.pid).children():
-        each.kill()
-    process.wait()
+    A call is counted in each thread, from here on. strace finds the calls that it wants by stopping at all of them:
+    its faster way (--seccomp-bpf) injects no signals.
+    """
+    call = inject.partition(":")[0]
+    command = ["strace", "-f", "-y", "-o", str(trace), "-e", "signal=none", "-e", f"trace={call}"]
+    with subprocess.Popen(
+        [*command, "-e", f"inject={inject}", "-p", str(process.pid)], stderr=subprocess.PIPE, text=True
+    ) as strace:
+        assert strace.stderr is not None
+        said = strace.stderr.readline()
+        assert "attached" in said, said
+        try:
+            yield
+        finally:
+            process.send(signal.SIGKILL)
+            strace.communicate()
