@@ -16,7 +16,7 @@ from tests.faults.outcome import MEMORY, Outcome, tell
 from tests.faults.subject import ACKNOWLEDGED, UNTYPED, Ending, Subject, points, subject
 
 KILL = "signal=KILL"
-KILLED: Mapping[str, str] = {"delete": "P2", "rollback": "P3", "start": "P4"}
+KILLED: Mapping[str, str] = {"delete": "P2", "rollback": "P3", "start": "P4", "collect": "P4"}
 """Rows of operations that are killed; the others show P1."""
 FAILED: Mapping[str, str] = {
     "error=ENOSPC": "D1",

@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 import structlog
 
+from prompt_store.bucket import BucketObjects
+from prompt_store.store import Store
+from tests.faults.buckets import TIMEOUT
 from tests.faults.calls import KILL
 from tests.faults.mounts import PRIVATE, mountable
 from tests.faults.outcome import Outcome, told
 from tests.models import save
+from tests.prompt_store.make import ONE, put
+from tests.s3 import Proxy, credentials
 from tests.tools import tool
 
 CUTS, KILLS = 190, 20
@@ -51,3 +56,20 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def silence() -> None:
     """Servers in threads share the tests' standard output."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+
+
+@pytest.fixture
+def proxy(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """What the store's own variables lead to."""
+    with Proxy(s3_port).running() as found:
+        for name, value in credentials(found.url).items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+@pytest.fixture
+def store(proxy: Proxy, s3_store: str) -> Store:
+    """A store behind the proxy that holds ONE as version 1 of `a`."""
+    found = Store(BucketObjects(s3_store, TIMEOUT))
+    put(found, "a", ONE)
+    return found

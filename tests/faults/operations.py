@@ -1,7 +1,7 @@
 """What is done to a store when something fails: what stands before, what is done, and every state that may stand after.
 
-To try another operation, `gc` for one, add it to OPERATIONS: kills, power cuts and failing calls all go through that
-table. Knows no fault.
+To try another operation, add it to OPERATIONS: kills, power cuts and failing calls all go through that table. Knows no
+fault.
 """
 
 import os
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prompt_store.errors import Corrupt, TaskDeleted, TaskNotFound
+from prompt_store.garbage import collect
+from prompt_store.keys import blob_key, trash_key
 from prompt_store.local import TEMPORARY
 from prompt_store.prompt import PromptFile
+from prompt_store.retention import Rules
 from prompt_store.store import Store
-from tests.prompt_store.make import ONE, TWO
+from tests.prompt_store.make import ONE, THREE, TWO, embeddings
 
 History = Sequence[tuple[str, str | None]]
 """(event, digest) of every version of a task, oldest first; a digest is DAMAGED where the file cannot be loaded."""
@@ -29,12 +32,14 @@ LEFT_BEHIND = 3
 class Operation:
     """`before` makes the store that the fault meets; without it there is none yet. `act`, done again, changes nothing.
 
-    `states` are those that may be found when `act` was not acknowledged; once it was, only the last.
+    `states` are those that may be found when `act` was not acknowledged; once it was, only the last. `gradual`: what is
+    done before a refusal stays done.
     """
 
     before: Callable[[Path], None] | None
     act: Step
     states: Sequence[State]
+    gradual: bool = False
 
     def run(self, root: Path) -> None:
         """As a process would: open, then act. Returning is the acknowledgement."""
@@ -73,6 +78,20 @@ def with_damage(root: Path) -> None:
     os.truncate(root / "blobs" / f"{ONE.digest}.safetensors", len(ONE.data) - 1)
 
 
+def with_garbage(root: Path) -> None:
+    """A version to let go, a file that nothing names, one that lies in the trash, and one there that is named."""
+    holding(publish("a", ONE), publish("a", TWO), publish("b", THREE))(root)
+    objects = Store.open(str(root)).objects
+    objects.move(blob_key(THREE.digest), trash_key(THREE.digest))
+    for key, seed in ((blob_key, 20), (trash_key, 21)):
+        file = embeddings(seed=seed)
+        objects.create(key(file.digest), file.data)
+
+
+def collect_all(store: Store) -> None:
+    collect(store.objects, Rules(grace=0, keep=1))
+
+
 def with_leftovers(root: Path) -> None:
     """What killed writers leave."""
     holding(publish("a", ONE))(root)
@@ -82,6 +101,7 @@ def with_leftovers(root: Path) -> None:
 
 _ONE: History = [("publish", ONE.digest)]
 _BOTH: History = [*_ONE, ("publish", TWO.digest)]
+_THREE: History = [("publish", THREE.digest)]
 _NONE: History = []
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -109,6 +129,12 @@ OPERATIONS: Mapping[str, Operation] = {
         holding(publish("a", ONE), publish("a", TWO)),
         rollback,
         [{"a": _BOTH}, {"a": [*_BOTH, ("rollback", ONE.digest)]}],
+    ),
+    "collect": Operation(
+        with_garbage,
+        collect_all,
+        [{"a": _BOTH, "b": _THREE}, {"a": _BOTH[1:], "b": _THREE}],
+        gradual=True,
     ),
     "start": Operation(with_leftovers, lambda _store: None, [{"a": _ONE}]),
 }

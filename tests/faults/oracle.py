@@ -21,6 +21,8 @@ def lost(root: Path, operation: Operation, answer: Answer) -> str | None:
     """What one interrupted operation broke; None when all holds, and the same operation again ends as it should."""
     states = [_whole(each) for each in operation.states]
     allowed = {"acknowledged": states[-1:], "refused": states[:-1] or states, "none": states}[answer]
+    if operation.gradual and answer == "refused":
+        allowed = states
     try:
         store = Store.open(str(root))
         left = sum(1 for _ in (root / TEMPORARY).iterdir())

@@ -24,8 +24,8 @@ from tests.faults.operations import OPERATIONS
 from tests.faults.oracle import Answer, lost
 from tests.faults.outcome import Outcome, tell
 
-ROWS = {"first": "W4", "new task": "W4", "delete": "W3"}
-"""What is shown by a cut after the acknowledgement; the others show W1, and every cut before it W2."""
+ROWS = {"first": "W4", "new task": "W4", "delete": "W3", "collect": "W5"}
+"""What is shown by a cut after the acknowledgement; the others show W1, and every cut before it W2, or W5."""
 WRITERS, PROCESSES = 8, 2
 IN_A_CROWD = 20
 """Cuts under load after each round of cuts by step."""
@@ -46,7 +46,7 @@ def by_step(image: Image, sweep: int, without: Without | None) -> Iterator[Outco
                 how = LOG_LOST
                 cut(image.at, how)
             image.remount()
-            row = ROWS.get(name, "W1") if ended == SURVIVED else "W2"
+            row = ROWS.get(name, "W1") if ended == SURVIVED or name == "collect" else "W2"
             answer: Answer = "acknowledged" if ended == SURVIVED else "none"
             yield Outcome(row, f"{name}: before call {number}, log {_log(how)}", lost(root, operation, answer))
             shutil.rmtree(root)

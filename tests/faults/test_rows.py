@@ -6,7 +6,8 @@ from pathlib import Path
 from tests.checkout import functions, python_files, text
 
 FOLDER = Path("tests/faults")
-ROW = re.compile(r"^\| ([PWDCX]\d+) \| .* \| `test_([a-z]\d+)_` \|$", re.MULTILINE)
+ROW = re.compile(r"^\| ([PWDCORTX]\d+) \| .* \| `test_([a-z]\d+)_` \|$", re.MULTILINE)
+IDS = re.compile(r"test_((?:[pwdcortx]\d+_)+)")
 
 
 def test_every_row_is_tried() -> None:
@@ -14,10 +15,11 @@ def test_every_row_is_tried() -> None:
     rows = ROW.findall(text(FOLDER / "README.md"))
     assert all(row.lower() == named for row, named in rows)
     found = [
-        (file, node.name.split("_")[1])
+        (file, named)
         for file in python_files("tests")
         for node in functions(file)
-        if file.parent == FOLDER and re.match(r"test_[pwdcx]\d+_", node.name)
+        if file.parent == FOLDER and (ids := IDS.match(node.name))
+        for named in ids[1].rstrip("_").split("_")
     ]
     assert {named for _, named in found} == {named for _, named in rows}
     assert not [file for file, _ in found if re.search(r"mark\.(?:skip|xfail)", text(file))]
