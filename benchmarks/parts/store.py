@@ -31,7 +31,7 @@ from prompt_store.task import Task
 
 REPEATS = 1
 PAGE = 100
-PUBLISHED = 20
+ASKED, PUBLISHED = 5, 20
 ORPHANS = 0.01
 """Of the number of tasks: files that nothing names, for a collection to find."""
 
@@ -103,7 +103,7 @@ def _timed(call: Callable[[], object]) -> float:
 
 
 def _pages(folder: str, tasks: int) -> dict[str, list[float]]:
-    """Each with a store that has just been opened, and once more."""
+    """Each with a store that has just been opened, and once more; the medians of a few."""
     middle = _name(tasks // 2)
     asked: dict[str, Callable[[Store], object]] = {
         "100 tasks from the first on": lambda store: store.list(limit=PAGE),
@@ -114,10 +114,12 @@ def _pages(folder: str, tasks: int) -> dict[str, list[float]]:
     }
     found = {}
     for name, call in asked.items():
-        opening = _timed(lambda: Store.open(folder))
-        store = Store.open(folder)
-        found[name] = [_timed(lambda: call(store)) for _ in range(2)]  # noqa: B023 - called at once
-    return {"opening the store": [opening], **found}
+        pairs = []
+        for _ in range(ASKED):
+            store = Store.open(folder)
+            pairs.append([_timed(lambda: call(store)) for _ in range(2)])  # noqa: B023 - called at once
+        found[name] = [median(seconds) for seconds in zip(*pairs, strict=True)]
+    return {"opening the store": [_timed(lambda: Store.open(folder))], **found}
 
 
 def _published(folder: str, tasks: int) -> dict[str, list[float]]:
