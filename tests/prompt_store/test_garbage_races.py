@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,9 @@ def retaining(objects: Objects) -> None:
         collect(objects, Rules(grace=0, keep=1))
 
 
-def collector(objects: Objects) -> None:
+def collector(objects: Objects, times: int = 2) -> None:
     """Moves, and another time removes: a publisher that stands still meanwhile finds neither file nor trash."""
-    for _ in range(2):
+    for _ in range(times):
         collect(objects, AT_ONCE)
 
 
@@ -52,15 +53,16 @@ def schedules(first: tuple[str, int], second: tuple[str, int]) -> Iterator[list[
             yield [first[0]] * before + [second[0]] * between + [first[0]] * 1000
 
 
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("places", [(blob_key,), (trash_key,), (blob_key, trash_key)], ids=["place", "trash", "both"])
-def test_a_publisher_and_collections_call_by_call(places: Sequence[Callable[[str], str]]) -> None:
-    """Wherever one interrupts the other, an acknowledged version has its file afterwards, and keeps it."""
-    calls = (("publisher", 12), ("collector", 24))
+def test_a_publisher_and_collections_call_by_call(places: Sequence[Callable[[str], str]], times: int) -> None:
+    """Wherever one interrupts the other, an acknowledged version has its file in place afterwards, and keeps it."""
+    calls = (("publisher", 12), ("collector", 12 * times))
     for order in [*schedules(*calls), *schedules(*calls[::-1])]:
         objects = Clocked()
         for key in places:
             objects.create(key(ONE.digest), ONE.data)
-        Turns(objects, order).run(publisher=publisher, collector=collector)
+        Turns(objects, order).run(publisher=publisher, collector=partial(collector, times=times))
         store = Store(objects)
         assert store.load(store.current("p")).data == ONE.data, order[:40]
         assert objects.has(blob_key(ONE.digest)), order[:40]
