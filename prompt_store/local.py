@@ -183,13 +183,15 @@ class LocalObjects:
             self._check_marker()
             file = os.open(self.root / ALONE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreUnavailable("another process is collecting garbage in this store") from None
+            with _translated():
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise StoreUnavailable("another process is collecting garbage in this store") from None
             yield
         finally:
-            os.close(file)
+            with suppress(OSError):  # nothing was written to it
+                os.close(file)
 
     def _stat(self, key: str) -> os.stat_result | None:
         with _translated():

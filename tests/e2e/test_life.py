@@ -1,6 +1,5 @@
 """A real process on a real socket: upload, generate, replace under load, roll back, delete, restart, list."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,39 +35,6 @@ def generate(client: httpx.Client, task: str, inputs: str, **fields: Any) -> dic
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
-
-
-def test_a_task_is_replaced_under_load_without_a_wrong_answer(server: tuple[Process, httpx.Client]) -> None:
-    """Every answer is whole and of the version it names; nothing fails; later answers are of later versions."""
-    process, client = server
-    client.put("/tasks/swapped", content=embeddings(None, "play {text}", 4, seed=0).data)
-    answers: list[dict[str, Any]] = []
-    done = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(base_url=process.url, timeout=60, trust_env=False) as own:
-            while not done.is_set():
-                answers.append(generate(own, "swapped", "some jazz"))
-
-    threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
-        for seed in range(1, REPLACEMENTS):
-            answer = client.put("/tasks/swapped", content=embeddings(None, "play {text}", 4, seed=seed).data)
-            assert answer.status_code == 201
-            assert generate(client, "swapped", "some jazz")["version"] == answer.json()["version"]
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    versions = {version: generate(client, "swapped", "some jazz", version=version) for version in range(1, 9)}
-    assert len({found["generated_text"] for found in versions.values()}) == REPLACEMENTS
-    assert len(answers) > REPLACEMENTS
-    assert len({answer["version"] for answer in answers}) > 2
-    for found in answers:
-        assert found["generated_text"] == versions[found["version"]]["generated_text"]
-        assert found["digest"] == versions[found["version"]]["digest"]
 
 
 def test_what_was_acknowledged_is_there_after_a_restart(base_folder: Path, tmp_path: Path) -> None:

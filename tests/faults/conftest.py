@@ -18,7 +18,7 @@ from tests.prompt_store.make import ONE, put
 from tests.s3 import Proxy, credentials
 from tests.tools import tool
 
-CUTS, KILLS = 190, 20
+CUTS, KILLS = 191, 20
 """A cut at every step of every operation, and twenty under load."""
 PROCESSES = 2
 Programs = Mapping[str, "Future[list[Outcome]]"]

@@ -39,7 +39,7 @@ def test_w2_a_cut_at_each_step_leaves_old_or_new(cuts: list[Outcome]) -> None:
     """Before every write, fsync, link and unlink of every operation, with the journal lost and with it kept."""
     assert held(cuts, "W2") >= 100
     for name in OPERATIONS:
-        of_operation = [cut.what for cut in cuts if cut.row == "W2" and cut.what.startswith(f"{name}:")]
+        of_operation = [cut.what for cut in cuts if cut.row in {"W2", "W5"} and cut.what.startswith(f"{name}:")]
         assert len({what.rsplit(" ", 1)[1] for what in of_operation}) == 2, name
 
 
@@ -51,6 +51,11 @@ def test_w3_what_was_deleted_stays_deleted(cuts: list[Outcome]) -> None:
 def test_w4_a_first_upload_survives_with_its_new_folders(cuts: list[Outcome]) -> None:
     """Of a new store, and of a new task of an old one."""
     assert held(cuts, "W4") == 2
+
+
+def test_w5_a_cut_in_a_collection_loses_nothing_that_is_named(cuts: list[Outcome]) -> None:
+    """Before each of its calls and after the last: the next one ends what it began."""
+    assert held(cuts, "W5") >= 20
 
 
 def test_w6_every_acknowledgement_holds_under_eight_writers(cuts: list[Outcome]) -> None:
