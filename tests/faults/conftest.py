@@ -35,7 +35,7 @@ def programs() -> Iterator[Programs]:
                 told,
                 "calls",
                 *("--inject", "error=EDQUOT", "error=EMFILE", "error=EACCES", "error=EROFS"),
-                *("--operations", "first", "mend"),
+                *("--operations", "first"),
             ),
             "random": pool.submit(told, "kills", "--kills", str(KILLS)),
         }

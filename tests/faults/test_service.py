@@ -67,7 +67,7 @@ def test_p7_a_job_killed_while_it_is_saved_goes_on(base_folder: Path, tmp_path: 
     given, variables = options(base_folder, tmp_path)
     process = Process(*given, **variables)
     with process.wait_until_ready() as http:
-        job = create(client_of(str(http.base_url)), "learnt", method(told={**STEPS, "steps": 150})).id
+        job = create(client_of(str(http.base_url)), "learnt", method(told={**STEPS, "steps": 90})).id
         folder = tmp_path / "jobs" / "jobs" / job
         until((folder / "checkpoint.safetensors").exists, "a checkpoint", 60)
         with attached(process, tmp_path / "trace", f"{kill}:signal=KILL:when=1"):
