@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-Fault = Literal["refuse", "lose", "hang", "flip", "cut", "flip-sent", "stale"]
-"""Closed unanswered · done, but the answer is lost · silent until `release` · a byte of the answer differs ·
-half of the answer · a byte of the request differs · what was answered to the same request the first time."""
+Fault = Literal["refuse", "lose", "hang", "late", "flip", "cut", "flip-sent", "stale"]
+"""Closed unanswered · done, but the answer is lost · silent until `released` · done only when `released`, the client long
+gone · a byte of the answer differs · half of the answer · a byte of the request differs · what was answered to the same
+request the first time."""
 Rule = Callable[[str, str], Fault | int | None]
 """Sees method and path; a number is the status to answer with, unasked."""
 RUNNING = re.compile(r"http://127\.0\.0\.1:(\d+)")
@@ -73,6 +74,8 @@ class Proxy:
         self.upstream = upstream
         self.asked: list[tuple[str, str]] = []
         self.drops: set[str] = set()
+        self.landed: list[tuple[str, int]] = []
+        """Of requests that were late: path and the status that nobody heard."""
         self.released = threading.Event()
         self._first: dict[str, tuple[int, list[tuple[str, str]], bytes]] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -145,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         proxy.asked.append((self.command, self.path))
         fault = proxy.rule(self.command, self.path)
-        if fault == "hang":
+        if fault in {"hang", "late"}:
             proxy.released.wait(60)
         if fault in {"hang", "refuse"}:
             return self._hang_up()
@@ -156,7 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
             body = flipped(body)
         status, headers, data = self._forward(body)
         first = proxy.first(self.path, (status, headers, data)) if self.command == "GET" else None
-        if fault == "lose":
+        if fault == "late":
+            proxy.landed.append((self.path, status))
+        if fault in {"lose", "late"}:
             return self._hang_up()
         if fault == "stale" and first is not None:
             status, headers, data = first

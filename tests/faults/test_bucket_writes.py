@@ -21,8 +21,9 @@ from prompt_store.errors import (
 from prompt_store.marker import MARKER
 from prompt_store.store import Store
 from tests.faults.buckets import TIMEOUT, versions
-from tests.prompt_store.make import ONE, TWO
+from tests.prompt_store.make import ONE, THREE, TWO, put
 from tests.s3 import Proxy, always, once
+from tests.server.site import until
 
 PUBLISHER = """
 import sys
@@ -94,6 +95,24 @@ def test_o4_a_write_that_was_done_while_nobody_answers_is_resolved_later(proxy: 
         store.publish("a", TWO, verified=False, op_id="op")
     assert store.current("a").op_id == "op"
     assert store.publish("a", TWO, verified=False, op_id="op")[0].version == 2
+
+
+@pytest.mark.parametrize("rival", [False, True])
+def test_o4_a_write_that_arrives_after_all_changes_nothing(
+    proxy: Proxy, store: Store, s3_store: str, rival: bool
+) -> None:
+    """The manifest is held up, its writer gives up and asks again, or somebody else takes the number: then it lands."""
+    with proxy.faulty(always("late", "PUT", "/tasks/")), pytest.raises(OutcomeUnknown):
+        store.publish("a", TWO, verified=False, op_id="op")
+    if rival:
+        put(Store(BucketObjects(s3_store, TIMEOUT)), "a", THREE)
+    again = store.publish("a", TWO, verified=False, op_id="op")[0]
+    assert again.version == (3 if rival else 2)
+    proxy.released.set()
+    until(lambda: len(proxy.landed) > 1, "what was held up has arrived")
+    assert {status for _, status in proxy.landed} == {412}
+    assert versions(store)[-1] == ("op", TWO.digest)
+    assert [op_id for op_id, _ in versions(store)].count("op") == 1
 
 
 def test_o5_a_conflict_that_stays_is_not_called_taken(proxy: Proxy, store: Store) -> None:
