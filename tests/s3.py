@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 Fault = Literal["refuse", "lose", "hang", "late", "flip", "cut", "flip-sent", "stale"]
 """Closed unanswered · done, but the answer is lost · silent until `released` · done only when `released`, the client
-being gone · a byte of the answer differs · half of the answer · a byte of the request differs · the answer that the same
-request had the first time."""
+being gone · a byte of the answer differs · half of the answer · a byte of the request differs · the first answer that
+the same request had."""
 Rule = Callable[[str, str], Fault | int | None]
 """Sees method and path; a number is the status to answer with, unasked."""
 RUNNING = re.compile(r"http://127\.0\.0\.1:(\d+)")
