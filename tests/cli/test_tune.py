@@ -20,6 +20,7 @@ from tuning.files import encoder_of, soft_of
 from tuning.scorer import BaseScorer
 
 ROWS = "".join(f'{{"text": "{n}", "target": "x"}}\n' for n in range(9))
+LONG = "200"
 START = [sys.executable, "-c", "from cli.main import app; app()"]
 
 
@@ -31,6 +32,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def files(model: Path, tmp_path: Path) -> tuple[Path, Path]:
     return model, tmp_path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What a run of LONG steps writes that nobody stops."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    out = folder / "whole.safetensors"
+    assert run(arguments(model, write_rows(folder / "rows.jsonl"), out, "--steps", LONG)).returncode == 0
+    return out.read_bytes()
 
 
 def arguments(model: Path, rows: Path, out: Path, *more: str) -> list[str]:
@@ -92,12 +102,11 @@ def test_a_disk_without_room_is_told_on_the_way_and_at_the_end(model: Path, tmp_
     assert [path.name for path in tmp_path.glob("a.*")] == []
 
 
-def test_a_stopped_run_is_saved_where_it_is(model: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_is_saved_where_it_is(model: Path, tmp_path: Path, undisturbed: bytes) -> None:
     """SIGTERM ends it between two passes, whatever --save-seconds; `--resume` writes an undisturbed run's bytes."""
     rows = write_rows(tmp_path / "rows.jsonl")
-    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
-    assert run(arguments(model, rows, whole, "--steps", "400")).returncode == 0
-    command = arguments(model, rows, stopped, "--steps", "400", "--json", "--save-seconds", "3600")
+    stopped = tmp_path / "stopped.safetensors"
+    command = arguments(model, rows, stopped, "--steps", LONG, "--json", "--save-seconds", "3600")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert 7 in (json.loads(line).get("step") for line in process.stdout)
@@ -109,16 +118,15 @@ def test_a_stopped_run_is_saved_where_it_is(model: Path, tmp_path: Path) -> None
     resumed = run([*command, "--resume"])
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout.splitlines()[0])["step"] >= 7
-    assert stopped.read_bytes() == whole.read_bytes()
+    assert stopped.read_bytes() == undisturbed
 
 
-def test_a_run_that_nobody_reads_any_more_is_saved(model: Path, tmp_path: Path) -> None:
+def test_a_run_that_nobody_reads_any_more_is_saved(model: Path, tmp_path: Path, undisturbed: bytes) -> None:
     """As by SIGPIPE, and said on standard error; what `--out` links to is written, and the link stays one."""
     rows = write_rows(tmp_path / "rows.jsonl")
-    whole, linked, kept = tmp_path / "whole.safetensors", tmp_path / "link.safetensors", tmp_path / "kept"
+    linked, kept = tmp_path / "link.safetensors", tmp_path / "kept"
     linked.symlink_to(kept)
-    assert run(arguments(model, rows, whole, "--steps", "400")).returncode == 0
-    command = arguments(model, rows, linked, "--steps", "400", "--json", "--save-seconds", "3600")
+    command = arguments(model, rows, linked, "--steps", LONG, "--json", "--save-seconds", "3600")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -131,7 +139,7 @@ def test_a_run_that_nobody_reads_any_more_is_saved(model: Path, tmp_path: Path) 
     assert "Exception" not in said
     assert run([*command, "--resume"]).returncode == 0
     assert linked.is_symlink()
-    assert kept.read_bytes() == whole.read_bytes()
+    assert kept.read_bytes() == undisturbed
 
 
 @pytest.mark.parametrize("method", ["hard", "design"])
