@@ -1,6 +1,5 @@
 """`softprompt serve`: options to settings, what was chosen on the screen, the server until a signal."""
 
-import asyncio
 from typing import Annotated, Any, Literal
 
 import torch
@@ -17,7 +16,7 @@ from server.app import Started
 from server.config import Settings, unknown_variables
 from server.engine.checkpoint import BadBase
 from server.jobs.desk import Jobs
-from server.serve import serve as run
+from server.serve import run
 
 CANNOT_START = 2
 
@@ -76,7 +75,7 @@ def _start(given: dict[str, Any]) -> None:
     if unknown:
         _refuse(*(f"{name} is not a setting" for name in unknown))
     try:
-        asyncio.run(run(settings, announce))
+        run(settings, announce)
     except StoreError as error:
         _refuse(f"--store {settings.store}: {error}")
     except (BadBase, BaseDamaged, OSError, ValueError) as error:

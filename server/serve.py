@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -20,6 +24,7 @@ from server.telemetry import configure, logger
 from server.tls import Tls, tls
 
 Announce = Callable[[Settings, Started], None]
+HANGING_SECONDS = 1.0
 LAST_WORDS_SECONDS = 5
 """After the engine's deadline: time for what it cut off to be told so, before connections are closed."""
 
@@ -68,8 +73,24 @@ class Process(uvicorn.Server):
                 logger().info("ready", url=f"{self._up.desk.settings.scheme}://{shown}:{port}")
 
 
+def run(settings: Settings, announce: Announce) -> None:
+    """Until a signal, in a process of its own. Raises what `started` does, and OSError where the address is taken.
+
+    A thread that hangs in the store cannot be called back, and Python would wait for it: the process goes without it.
+    """
+    asyncio.run(serve(settings, announce))
+    hanging = [thread for thread in threading.enumerate() if not (thread.daemon or thread is threading.main_thread())]
+    end = time.monotonic() + HANGING_SECONDS
+    for thread in hanging:
+        thread.join(max(0.0, end - time.monotonic()))
+    if any(thread.is_alive() for thread in hanging):
+        logger().warning("something that the store was asked is left behind")
+        sys.stdout.flush()
+        os._exit(0)
+
+
 async def serve(settings: Settings, announce: Announce) -> None:
-    """Until a signal. Raises what `started` does, and OSError where the address is taken."""
+    """Until a signal. Raises as `run` does."""
     configure()
     share_one()
     disable_progress_bar()
