@@ -137,7 +137,7 @@ def _store(settings: Settings, base: BaseModel | None, *, verify: bool) -> Itera
         yield Finding("store", f"{settings.store} is not there yet: serving makes it")
         return
     try:
-        store = Store.open(settings.store)
+        store = Store.open(settings.store, make=False)
         tasks, hurt = list(_tasks(store)), list(store.damaged())
     except (StoreError, OSError, ValueError) as error:
         yield Finding(

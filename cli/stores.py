@@ -33,4 +33,4 @@ def opened(place: str, *, make: bool = False) -> Store:
         raise ValueError("memory:// lives inside one server: there is nothing for a command to work on")
     if not make and "://" not in place and not (Path(place) / MARKER).is_file():
         raise ValueError(f"{place} is no store: a store's directory holds a {MARKER}")
-    return Store.open(place)
+    return Store.open(place, make=make)

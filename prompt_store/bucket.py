@@ -25,7 +25,7 @@ from prompt_store.connection import (
     reason,
     translated,
 )
-from prompt_store.errors import StoreUnavailable
+from prompt_store.errors import StoreRefuses, StoreUnavailable
 from prompt_store.objects import Entry, Exists, Missing, Unconfirmed
 
 PATIENCE = 3
@@ -40,12 +40,13 @@ class BucketObjects:
 
     parallel = PARALLEL
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, *, make: bool = True) -> None:
         """Nothing is asked of the bucket yet: a server may start before it. `timeout`: of one request, in seconds.
 
-        ValueError for a URL that names no bucket.
+        `make`: a place that holds nothing becomes a store; else it is StoreUnsuitable. ValueError for a URL that names
+        no bucket.
         """
-        self._bucket = Connection(url, timeout)
+        self._bucket = Connection(url, timeout, make=make)
         self._patience = PATIENCE * timeout
         self._lock = threading.Lock()
         self._names: dict[str, tuple[float, list[str]]] = {}
@@ -82,7 +83,7 @@ class BucketObjects:
                 pass  # somebody's; or our own of an attempt before; or S3's 409, another writer being at it just now
             except (BaseError, OSError) as error:
                 if not sent and is_refused(error):
-                    raise StoreUnavailable(reason(error)) from error
+                    raise StoreRefuses(reason(error)) from error
             else:
                 self._verify(key, data, etag)
                 return self._created()

@@ -16,6 +16,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import from_url
 
+from prompt_store.endpoint import check_endpoint
 from prompt_store.errors import StoreUnavailable, StoreUnsuitable
 from prompt_store.marker import MARKER, MARKER_TEXT
 
@@ -32,8 +33,10 @@ REFUSED = re.compile(r"status code: 40[13]\b")
 class Connection:
     """`reads` tries again by itself. `writes` does not: repeated blindly, a write meets itself and says "exists"."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, *, make: bool) -> None:
         """`timeout`: seconds that one request may take. Nothing is asked yet. ValueError for a URL of no bucket."""
+        self._make = make
+        check_endpoint()
         patience = timedelta(seconds=timeout)
         client: Any = {
             "timeout": patience,
@@ -87,6 +90,8 @@ class Connection:
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error):
                 raise StoreUnavailable("there is no such bucket") from error
+            if not self._make:
+                raise StoreUnsuitable(f"there is no {MARKER}: nothing was ever kept there, or it was removed") from None
             self._make_marker()
             found = MARKER_TEXT
         if found != MARKER_TEXT:
@@ -107,7 +112,9 @@ class Connection:
             there = obstore.list_with_delimiter(self.reads)
             names: Sequence[Any] = [*there["common_prefixes"], *there["objects"]]
             if names:
-                raise StoreUnsuitable(f"the place holds {len(names)} names but no {MARKER}: not a store")
+                raise StoreUnsuitable(
+                    f"not a store: there are {len(names)} other names and no {MARKER}; name a folder of its own"
+                )
             with suppress(AlreadyExistsError):  # another server starts at this moment
                 put_new(self.reads, MARKER, MARKER_TEXT)
 

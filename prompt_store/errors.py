@@ -14,6 +14,7 @@ Exception
     ├── OperationConflict    the operation id was already used for something else
     ├── Corrupt          a stored object is missing, damaged or not what its manifest promises
     ├── StoreUnavailable     the store cannot answer now
+    │   ├── StoreRefuses     it answers, and may not be changed: read-only, or the credentials are
     │   └── StoreUnsuitable  nor later: the place is no store, or cannot keep one; somebody has to act
     ├── StoreFull        no space, no inodes or over a quota
     ├── OutcomeUnknown   a write may or may not have been kept; asking again with the same id resolves it
@@ -93,6 +94,10 @@ class Corrupt(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store cannot answer now: never read as "there is nothing"."""
+
+
+class StoreRefuses(StoreUnavailable):
+    """The place answers, and may not be changed by us; nothing was."""
 
 
 class StoreUnsuitable(StoreUnavailable):

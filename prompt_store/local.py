@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prompt_store.durable import sync_directory
-from prompt_store.errors import StoreFull, StoreUnavailable, StoreUnsuitable
+from prompt_store.errors import StoreFull, StoreRefuses, StoreUnavailable, StoreUnsuitable
 from prompt_store.marker import MARKER, MARKER_TEXT
 from prompt_store.objects import Entry, Exists, Missing, Unconfirmed, between
 from prompt_store.temporaries import TEMPORARY, Temporaries
@@ -265,4 +265,5 @@ def _translated() -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise StoreFull("the store has no space left, or no inodes") from error
-        raise StoreUnavailable(f"the store cannot be used: {error.strerror or 'unknown'}") from error
+        kind = StoreRefuses if error.errno == errno.EROFS else StoreUnavailable
+        raise kind(f"the store cannot be used: {error.strerror or 'unknown'}") from error

@@ -53,7 +53,7 @@ class Store:
         return self._objects
 
     @classmethod
-    def open(cls, location: str, timeout: float = TIMEOUT) -> "Store":
+    def open(cls, location: str, timeout: float = TIMEOUT, *, make: bool = True) -> "Store":
         """`memory://`, the URL of a bucket, or a directory, which is made if it is absent.
 
         A bucket is not asked for anything yet (`check` does that); `timeout` is for one of its requests, in seconds.
@@ -68,7 +68,7 @@ class Store:
             raise ValueError("a store is a directory, memory://, s3://…, gs://… or az://…")
         from prompt_store.bucket import BucketObjects  # noqa: PLC0415 - obstore is loaded for buckets only
 
-        return cls(BucketObjects(location, timeout))
+        return cls(BucketObjects(location, timeout, make=make))
 
     def check(self) -> None:
         """Ask whether the place is there and can keep a store. Raises StoreUnavailable, StoreUnsuitable."""

@@ -35,6 +35,7 @@ from prompt_store.errors import (
     PromptError,
     StoreError,
     StoreFull,
+    StoreRefuses,
     TaskDeleted,
     TaskNotFound,
     VersionDeleted,
@@ -240,6 +241,8 @@ def _store_fault(error: StoreError) -> Fault:
     for kind, fault_type, code, message, param in _STORE:
         if isinstance(error, kind):
             return fault_type(code, message, param)
+    if isinstance(error, StoreRefuses):
+        return Unavailable("store_unavailable", "the store may not be changed: it is read-only, or its credentials are")
     return Unavailable("store_unavailable", "the store cannot be reached")
 
 

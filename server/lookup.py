@@ -28,6 +28,7 @@ from server.errors import KNOWN, Invalid, Unacceptable, Unavailable, as_fault
 from server.metrics import Meter
 from server.pins import Pins
 from server.reach import Reach
+from server.telemetry import logger
 from server.tokenizer import Tokenizer
 
 DTYPES: Mapping[str, DType] = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
@@ -207,7 +208,10 @@ class Tasks:
         try:
             prompt = await self.reach.ask(self._read, task, template)
         except KNOWN as error:
-            self._meter.not_loaded(as_fault(error).code)
+            code = as_fault(error).code
+            self._meter.not_loaded(code)
+            if code == "corrupt":
+                logger().error("a version is damaged: softprompt fsck", task=task.name, version=task.version)
             raise
         self._meter.loaded(time.monotonic() - began)
         return prompt

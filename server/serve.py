@@ -62,6 +62,7 @@ class Process(uvicorn.Server):
         self.should_exit = True
         self._up.jobs.leave()
         desk.room.running.engine.drain(patience)
+        desk.room.tasks.reach.leave(patience)
         logger().info("draining")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -15,12 +15,13 @@ T = TypeVar("T")
 _going_on: set["asyncio.Task[Any]"] = set()
 
 
-async def in_time(change: Coroutine[Any, Any, T], op_id: str, seconds: float) -> T:
-    """What `change` returns or raises. Raises OutcomeUnknown after so many seconds."""
+async def in_time(change: Coroutine[Any, Any, T], op_id: str, seconds: float, left: "asyncio.Future[None]") -> T:
+    """What `change` returns or raises. Raises OutcomeUnknown after so many seconds, or when `left` is done."""
     going = asyncio.create_task(change)
     _going_on.add(going)
     going.add_done_callback(_ended)
-    await asyncio.wait({going}, timeout=seconds)
+    either: set[asyncio.Future[Any]] = {going, left}
+    await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     if not going.done():
         raise OutcomeUnknown(op_id)
     return going.result()

@@ -226,7 +226,8 @@ async def delete_task(request: Request, task: str) -> Response:
 
 
 async def _in_time(request: Request, change: Coroutine[Any, Any, T], op_id: str) -> T:
-    return await in_time(change, op_id, desk_of(request).settings.store_seconds)
+    desk = desk_of(request)
+    return await in_time(change, op_id, desk.settings.store_seconds, desk.room.tasks.reach.left)
 
 
 async def _arrived(request: Request, task: str, query: AtLeast) -> None:

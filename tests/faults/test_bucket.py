@@ -47,6 +47,22 @@ def test_o1_a_place_of_somebody_else_is_no_store(proxy: Proxy, s3_store: str, s3
         Store(BucketObjects(s3_store, TIMEOUT)).check()
 
 
+def test_o1_who_only_reads_makes_no_store(proxy: Proxy, s3_store: str, s3_port: int) -> None:
+    """A mistyped folder, or an emptied bucket, is said to be none, and stays as it is."""
+    store = Store(BucketObjects(s3_store, TIMEOUT, make=False))
+    for question in (store.check, store.list, lambda: store.current("a")):
+        with pytest.raises(StoreUnsuitable, match="nothing was ever kept there"):
+            question()
+    assert MARKER not in list_of(s3_port, s3_store)
+
+
+def test_o1_an_endpoint_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the library is asked for anything, which would end the process."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
+    with pytest.raises(ValueError, match="AWS_ENDPOINT_URL must begin with http"):
+        Store.open("s3://bucket/x")
+
+
 def test_o2_down_is_never_absent(proxy: Proxy, store: Store) -> None:
     """No answer, errors, silence: every question fails as unavailable, in bounded time; none says "not found"."""
     for fault in ("refuse", "hang", 503):

@@ -16,6 +16,7 @@ import pytest
 
 from prompt_store.errors import StoreUnsuitable
 from prompt_store.store import Store
+from server import reach
 from tests.s3 import BUCKET, Proxy, always, ask, credentials
 from tests.server.site import Site, until
 from tests.server.site import site as running
@@ -121,6 +122,30 @@ def test_o2_o10_a_bucket_that_goes_away_under_load(
         assert site.publish("a", "again {text}")["version"] == 2
         assert version(site, "a") == 2
         assert "softprompt_store_up 1.0" in site.http.get("/metrics").text
+
+
+def test_o2_an_idle_server_notices_too(
+    proxies: list[Proxy], s3_store: str, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asks for anything but its readiness, which tells all the same."""
+    monkeypatch.setattr(reach, "HEARTBEAT_SECONDS", 0.3)
+    with behind(proxies[0], base_folder, s3_store) as site:
+        assert ready(site) == "ok"
+        proxies[0].rule = always("refuse")
+        until(lambda: ready(site) == "degraded", "it is noticed")
+        proxies[0].rule = lambda _method, _path: None
+        until(lambda: ready(site) == "ok", "and that it is back")
+
+
+def test_o7_a_store_that_may_not_be_changed_says_so(proxies: list[Proxy], s3_store: str, base_folder: Path) -> None:
+    """Credentials that only read: it is ready, it serves, and an upload is told why it is refused."""
+    with behind(proxies[0], base_folder, s3_store) as site:
+        site.publish("a", "{text}")
+        proxies[0].rule = always(403, "PUT")
+        refused = site.http.put("/tasks/b", json={"template": "{text}"})
+        assert code(refused) == "503 store_unavailable"
+        assert "may not be changed" in refused.json()["error"]["message"]
+        assert (version(site, "a"), ready(site)) == (1, "ok")
 
 
 def test_o2_a_store_that_hangs_leaves_other_work_alone(proxies: list[Proxy], s3_store: str, base_folder: Path) -> None:
