@@ -31,6 +31,8 @@ from prompt_store.objects import Entry, Exists, Missing, Unconfirmed
 PATIENCE = 3
 """Timeouts that a write may take, with all that is done to find out what became of it, until it is unconfirmed."""
 PARALLEL = 16
+LATENESS = 3600.0
+"""A DELETE that lost its connection may still be on its way to the bucket; not for an hour."""
 PAGE = 1000
 MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
@@ -40,13 +42,14 @@ class BucketObjects:
 
     parallel = PARALLEL
 
-    def __init__(self, url: str, timeout: float, *, make: bool = True) -> None:
+    def __init__(self, url: str, timeout: float, *, make: bool = True, lateness: float = LATENESS) -> None:
         """Nothing is asked of the bucket yet: a server may start before it. `timeout`: of one request, in seconds.
 
         `make`: a place that holds nothing becomes a store; else it is StoreUnsuitable. ValueError for a URL that names
         no bucket.
         """
         self._bucket = Connection(url, timeout, make=make)
+        self.lateness = lateness
         self._patience = PATIENCE * timeout
         self._lock = threading.Lock()
         self._names: dict[str, tuple[float, list[str]]] = {}
@@ -121,9 +124,12 @@ class BucketObjects:
         """See Objects: the time stamp of an object written now."""
         self._bucket.opened()
         probe = f"clock/{uuid4().hex}"
-        with translated():
-            put_over(self._bucket.reads, probe, b"")
-            written = obstore.head(self._bucket.reads, probe)["last_modified"]
+        try:
+            with translated():
+                put_over(self._bucket.reads, probe, b"")
+                written = obstore.head(self._bucket.reads, probe)["last_modified"]
+        except FileNotFoundError as error:
+            raise StoreUnavailable("what was written a moment ago is not there") from error
         self.remove(probe)
         return written.timestamp()
 

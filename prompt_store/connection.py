@@ -18,7 +18,7 @@ from obstore.store import from_url
 
 from prompt_store.endpoint import check_endpoint
 from prompt_store.errors import StoreUnavailable, StoreUnsuitable
-from prompt_store.marker import MARKER, MARKER_TEXT
+from prompt_store.marker import MARKER, MARKER_TEXT, check_format
 
 RETRIES = 3
 PAUSE = (0.1, 2.0)
@@ -27,6 +27,7 @@ PROVED = 1.0
 """Seconds for which an answer from below the marker proves that the store is there."""
 
 
+BAD_PATH = re.compile(r'Error parsing Path ("[^\n]*"):')
 REFUSED = re.compile(r"status code: 40[13]\b")
 
 
@@ -94,8 +95,8 @@ class Connection:
                 raise StoreUnsuitable(f"there is no {MARKER}: nothing was ever kept there, or it was removed") from None
             self._make_marker()
             found = MARKER_TEXT
-        if found != MARKER_TEXT:
-            raise StoreUnsuitable("the store is of another format than this server reads")
+        if found != MARKER_TEXT and self._marker() != MARKER_TEXT:  # on its way, perhaps
+            check_format(found)
         try:
             put_new(self.writes, MARKER, MARKER_TEXT)
         except AlreadyExistsError:
@@ -120,7 +121,8 @@ class Connection:
 
     def _check_marker(self) -> None:
         try:
-            self._marker()
+            if self._marker() != MARKER_TEXT and self._marker() != MARKER_TEXT:
+                raise StoreUnavailable("something else answers in the place of the store")
         except FileNotFoundError as error:
             raise StoreUnavailable("the store has lost its marker: emptied or removed") from error
         self.proved()
@@ -175,4 +177,6 @@ def reason(error: Exception) -> str:
         return "the bucket refuses these credentials"
     if "NoSuchBucket" in str(error):
         return "there is no such bucket"
+    if (path := BAD_PATH.search(str(error))) is not None:
+        return f"somebody has put an object there whose key is no path: {path[1][:200]}"
     return "the bucket does not answer as it should"

@@ -13,7 +13,7 @@ from prompt_store.keys import BLOBS, TRASH, blob_key, digest_of_key, trash_key
 from prompt_store.local import LocalObjects
 from prompt_store.many import Steps, silent
 from prompt_store.named import Named
-from prompt_store.objects import Entry, Exists, Missing, Objects
+from prompt_store.objects import Entry, Exists, Missing, Objects, Unconfirmed
 from prompt_store.prompt import digest_of
 from prompt_store.retention import Rules, retired
 
@@ -56,18 +56,27 @@ def collect(objects: Objects, rules: Rules, steps: Steps = silent) -> Collected:
         return _Collection(objects, rules, steps).run()
 
 
-def bring_back(objects: Objects, digest: str) -> None:
-    """Out of the trash into its place. Where both stand and differ, the one that is whole stays."""
+def bring_back(objects: Objects, digest: str, age: float = 0.0) -> None:
+    """A copy out of the trash into its place. Where both stand and differ, the one that is whole stays.
+
+    `age`: seconds for which the one in the trash has been there. It goes once what stands in its place is whole and no
+    removal of that can be on its way any more.
+    """
     try:
-        objects.move(trash_key(digest), blob_key(digest))
+        whole = objects.get(trash_key(digest))
     except Missing:
         return
-    except Exists:
-        whole = objects.get(trash_key(digest))
+    try:
         if digest_of(whole) == digest:
-            objects.replace(blob_key(digest), whole)
+            objects.create(blob_key(digest), whole)
         elif digest_of(objects.get(blob_key(digest))) != digest:
-            return  # two damaged ones: which is the better is not for us to guess
+            return  # damaged, both of them: which is the better is not for us to guess
+    except Exists:
+        if objects.get(blob_key(digest)) != whole:
+            objects.replace(blob_key(digest), whole)
+    except (Missing, Unconfirmed):
+        return
+    if age >= objects.lateness:
         objects.remove(trash_key(digest))
 
 
@@ -98,7 +107,9 @@ class _Collection:
         moved = self._throw(blobs, left)
         if not self._rules.dry_run:
             self._named.look()
-            self._return({**left, **moved}, self._named.digests())
+            there = {**left, **moved}
+            for digest in sorted(there.keys() & self._named.digests()):
+                self._return(digest, there[digest])
         return self._done
 
     def _listed(self, folder: str) -> dict[str, Entry]:
@@ -133,15 +144,16 @@ class _Collection:
         """Take out of the trash what is named or has been there for its grace; what stays."""
         named, left = self._named.digests(), {}
         done = self._steps("empty the trash", len(trash))
-        self._return(trash, named)
         for digest, entry in trash.items():
-            if digest not in named:
-                if self._is_old(entry):
-                    self._do_remove(entry.key)
-                    self._done.removed.add(entry)
-                else:
-                    left[digest] = entry
-                    self._done.waiting.add(entry)
+            if digest in named:
+                self._return(digest, entry)
+                left[digest] = entry
+            elif self._is_old(entry):
+                self._do_remove(entry.key)
+                self._done.removed.add(entry)
+            else:
+                left[digest] = entry
+                self._done.waiting.add(entry)
             done(1)
         return left
 
@@ -161,15 +173,18 @@ class _Collection:
             done(1)
         return moved
 
-    def _return(self, trash: dict[str, Entry], named: set[str]) -> None:
-        for digest in sorted(trash.keys() & named):
-            if not self._rules.dry_run:
-                bring_back(self._objects, digest)
-            self._done.back.add(trash[digest])
+    def _return(self, digest: str, entry: Entry) -> None:
+        """What is named stands in its place again. Its copy in the trash goes once no removal can be on its way."""
+        if self._rules.dry_run:
+            self._done.back.add(entry)
+            return
+        if not self._objects.has(blob_key(digest)):
+            self._done.back.add(entry)
+        bring_back(self._objects, digest, self._now - entry.modified)
 
     def _do_remove(self, key: str) -> None:
         if not self._rules.dry_run:
             self._objects.remove(key)
 
     def _is_old(self, entry: Entry) -> bool:
-        return self._now - entry.modified >= self._rules.grace
+        return self._now - entry.modified >= max(self._rules.grace, self._objects.lateness)

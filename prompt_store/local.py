@@ -33,6 +33,7 @@ class LocalObjects:
     """Objects below `root`. Any number of threads and processes may share it."""
 
     parallel = 1
+    lateness = 0.0
 
     def __init__(self, root: Path) -> None:
         """Open the store in `root`, or make one where there is nothing; remove what dead writers left behind."""
@@ -232,7 +233,8 @@ class LocalObjects:
         Read, not looked up: what a disk that has failed still says of names comes from the kernel's memory.
         """
         try:
-            (self.root / MARKER).read_bytes()
+            if (self.root / MARKER).read_bytes() != MARKER_TEXT:
+                raise StoreUnavailable("something else stands in the place of the store's marker")
         except FileNotFoundError:
             raise StoreUnavailable("the directory of the store has lost its marker: unmounted or removed") from None
 

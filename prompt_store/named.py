@@ -66,10 +66,13 @@ class Named:
         return {name: [number for _, number in group] for name, group in groupby(places, key=lambda place: place[0])}
 
     def _read(self, place: Place) -> Task | str | None:
-        """None where it went away meanwhile."""
-        try:
-            return manifest.read(self._objects.get(manifest_key(*place)), *place)
-        except Missing:
-            return None
-        except Corrupt as error:
-            return str(error)
+        """None where it went away meanwhile. What is damaged was read twice."""
+        found = ""
+        for _ in range(2):
+            try:
+                return manifest.read(self._objects.get(manifest_key(*place)), *place)
+            except Missing:
+                return None
+            except Corrupt as error:
+                found = str(error)
+        return found

@@ -37,6 +37,10 @@ class Objects(Protocol):
     def parallel(self) -> int:
         """How many reads at once are faster than one after the other: 1 where each takes microseconds."""
 
+    @property
+    def lateness(self) -> float:
+        """Seconds for which a removal that was asked for, and given up, may still happen; 0 where none can."""
+
     def check(self) -> None:
         """Ask whether the place is there and is a store. Raises StoreUnavailable, StoreUnsuitable."""
 
@@ -85,6 +89,7 @@ class MemoryObjects:
     """For tests and trials: kept for as long as the process lives."""
 
     parallel = 1
+    lateness = 0.0
 
     def __init__(self) -> None:
         """An empty place."""

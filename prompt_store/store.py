@@ -39,7 +39,11 @@ OP_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Store:
-    """Versions of tasks in a place for objects. Every method may raise StoreUnavailable."""
+    """Versions of tasks in a place for objects. Every method may raise StoreUnavailable.
+
+    An operation has an id; `given` says that somebody chose it, who may be asking again. Then nothing is changed while
+    a version cannot be read that may be this operation's: Corrupt.
+    """
 
     def __init__(self, objects: Objects) -> None:
         """Nothing is read: start-up does not grow with the store."""
@@ -81,6 +85,7 @@ class Store:
         *,
         verified: bool,
         op_id: str,
+        given: bool = False,
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> tuple[Task, bool]:
@@ -101,28 +106,34 @@ class Store:
             self._blobs.keep(file.digest, file.data)
             return current if current is not None and current.digest == file.digest else change
 
-        made = self._versions.append(name, op_id, change, decide)
+        made = self._versions.append(name, op_id, change, decide, given=given)
         self._blobs.stay(file.digest, file.data, op_id)
         return made
 
-    def patch(self, name: str, patch: Any, *, op_id: str, if_match: str | None = None) -> tuple[Task, bool]:
+    def patch(
+        self, name: str, patch: Any, *, op_id: str, given: bool = False, if_match: str | None = None
+    ) -> tuple[Task, bool]:
         """Publish the current tensors with merged metadata (RFC 7396). Raises PromptError for what cannot be merged."""
         while True:
-            changed, source = self.merged(name, patch, op_id=op_id, if_match=if_match)
+            changed, source = self.merged(name, patch, op_id=op_id, given=given, if_match=if_match)
             try:
-                return self.publish(name, changed, verified=source.verified, op_id=op_id, if_match=source.digest)
+                return self.publish(
+                    name, changed, verified=source.verified, op_id=op_id, given=given, if_match=source.digest
+                )
             except PreconditionFailed:
                 # Someone published between our reading and our writing: merge into theirs, unless told not to.
                 if if_match is not None:
                     raise
 
-    def merged(self, name: str, patch: Any, *, op_id: str, if_match: str | None = None) -> tuple[PromptFile, Task]:
+    def merged(
+        self, name: str, patch: Any, *, op_id: str, given: bool = False, if_match: str | None = None
+    ) -> tuple[PromptFile, Task]:
         """What `patch` would publish, and the version that it changes: of an operation done before, the one it changed.
 
         Raises as `patch` does.
         """
         _check_names(name, op_id)
-        done = self._versions.done(name, op_id)
+        done = self._versions.done(name, op_id, given=given)
         if done is None:
             source = self.current(name)
             _check_match(source, if_match)
@@ -138,7 +149,9 @@ class Store:
             raise OperationConflict("the operation id was used for another change")
         return before
 
-    def rollback(self, name: str, version: int, op_id: str, if_match: str | None = None) -> tuple[Task, bool]:
+    def rollback(
+        self, name: str, version: int, op_id: str, if_match: str | None = None, *, given: bool = False
+    ) -> tuple[Task, bool]:
         """A new version with the content of `version`; (task, False) when that is the current content.
 
         Raises VersionDeleted when `version` is a tombstone, Corrupt when its file is not what it was, and
@@ -154,11 +167,11 @@ class Store:
             _check_match(newest, if_match)
             return newest if newest is not None and newest.digest == source.digest else change
 
-        made = self._versions.append(name, op_id, change, decide)
+        made = self._versions.append(name, op_id, change, decide, given=given)
         self._blobs.stay(digest_of(data), data, op_id)
         return made
 
-    def delete(self, name: str, op_id: str, if_match: str | None = None) -> Task:
+    def delete(self, name: str, op_id: str, if_match: str | None = None, *, given: bool = False) -> Task:
         """Put a tombstone on top. Nothing is removed. Raises TaskNotFound, TaskDeleted, PreconditionFailed."""
         _check_names(name, op_id)
         change = Change("delete", None, {})
@@ -171,7 +184,7 @@ class Store:
             _check_match(newest, if_match)
             return change
 
-        return self._versions.append(name, op_id, change, decide)[0]
+        return self._versions.append(name, op_id, change, decide, given=given)[0]
 
     def current(self, name: str) -> Task:
         """The newest version. Raises TaskNotFound, TaskDeleted, Corrupt: never an older version instead."""

@@ -19,6 +19,9 @@ from prompt_store.task import MAX_VERSION, Event, Task, is_task_id
 
 log = logging.getLogger(__name__)
 
+UNLISTED = 1000
+"""Versions that a listing may fall short by, at most: a place that has them all has none."""
+MAX_SEEN = 100_000
 RECENT = 100
 """Versions back to which an operation id is looked for: what bounds the cost of a change."""
 
@@ -43,6 +46,7 @@ class Versions:
     def __init__(self, objects: Objects) -> None:
         """Nothing is read."""
         self._objects = objects
+        self._seen: dict[str, int] = {}
 
     def numbers(self, name: str) -> list[int]:
         """Version numbers, ascending. Names of another form are not ours to judge.
@@ -52,9 +56,28 @@ class Versions:
         folder = f"{TASKS}{name}!/"
         found = (version_of(key.removeprefix(folder)) for key in self._objects.keys(folder))
         numbers = [version for version in found if version is not None]
-        while self._objects.has(manifest_key(name, following := numbers[-1] + 1 if numbers else 1)):
+        seen = self._seen.get(name, 0)
+        if seen > (numbers[-1] if numbers else 0) and self._objects.has(manifest_key(name, seen)):
+            numbers.append(seen)
+        for _ in range(UNLISTED):
+            following = numbers[-1] + 1 if numbers else 1
+            if not self._objects.has(manifest_key(name, following)):
+                self._remember(name, numbers[-1] if numbers else 0)
+                return numbers
             numbers.append(following)
-        return numbers
+        raise StoreUnavailable("the place says that everything is there")
+
+    def _remember(self, name: str, newest: int) -> None:
+        """The highest number that this process has seen of a task: what a listing must not fall short of."""
+        if newest > self._seen.get(name, 0):
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen[name] = newest
+
+    def _check_past(self, name: str, numbers: Sequence[int]) -> None:
+        """A number is never given twice, and what is acknowledged is served: not on top of less than there was."""
+        if self._seen.get(name, 0) > (numbers[-1] if numbers else 0):
+            raise StoreUnavailable("the store shows less than before: start anew if a backup was put in its place")
 
     def read(self, name: str, version: int) -> Task:
         """One version. Raises Missing or Corrupt: the latter only when it was read twice."""
@@ -95,10 +118,20 @@ class Versions:
 
         return (task for task in at_once(self._objects.parallel, found, numbers) if task is not None)
 
-    def done(self, name: str, op_id: str) -> Task | None:
-        """The version that an operation made already, when its answer was lost."""
+    def done(self, name: str, op_id: str, *, given: bool = False) -> Task | None:
+        """The version that an operation made already, when its answer was lost. Raises Corrupt, see Store.
+
+        Where nobody gave the id, nobody asks again, and damage of old versions is no reason to change nothing.
+        """
         recent = self.numbers(name)[-RECENT:]
-        return next((task for task in self.readable(name, reversed(recent)) if task.op_id == op_id), None)
+        left = len(recent)
+        for task in self.readable(name, reversed(recent)):
+            if task.op_id == op_id:
+                return task
+            left -= 1
+        if left and given:
+            raise Corrupt("a version that this operation may have made cannot be read")
+        return None
 
     def confirmed(self, task: Task, op_id: str) -> Task:
         """`task`, kept for good: whoever wrote a version that can be seen may have died before its last fsync."""
@@ -108,15 +141,18 @@ class Versions:
             raise OutcomeUnknown(op_id) from None
         return task
 
-    def append(self, name: str, op_id: str, change: Change, decide: Decide) -> tuple[Task, bool]:
+    def append(
+        self, name: str, op_id: str, change: Change, decide: Decide, *, given: bool = False
+    ) -> tuple[Task, bool]:
         """Win the next number; (task, False) when `decide`, asked on every attempt, leaves things as they are."""
         while True:
-            done = self.done(name, op_id)
+            done = self.done(name, op_id, given=given)
             if done is not None:
                 if (done.event, done.digest) != (change.event, change.digest):
                     raise OperationConflict("the operation id was used for another change")
                 return self.confirmed(done, op_id), True
             numbers = self.numbers(name)
+            self._check_past(name, numbers)
             decision = decide(self._newest_for(name, numbers, change))
             if isinstance(decision, Task):
                 return self.confirmed(decision, op_id), False
@@ -127,6 +163,7 @@ class Versions:
                 continue
             except Unconfirmed:
                 raise OutcomeUnknown(op_id) from None
+            self._remember(name, task.version)
             return task, True
 
     def names(self, after: str | None, order: Literal["asc", "desc"], search: str) -> Iterator[str]:
@@ -143,6 +180,8 @@ class Versions:
     def _newest_for(self, name: str, numbers: Sequence[int], change: Change) -> Task | None:
         try:
             return self.read(name, numbers[-1]) if numbers else None
+        except Missing:  # listed, and gone: that is no answer to build upon
+            raise StoreUnavailable("a manifest vanished") from None
         except Corrupt:
             if change.over_damage:
                 return None

@@ -32,12 +32,14 @@ from server.telemetry import logger
 class Upload:
     """What a client wants to be the task's next version. `source`: a file's bytes, or the metadata of a text task.
 
-    `bare` are the arguments of `peft.convert` that came with a bare PEFT file; `op_id` names the operation.
+    `bare` are the arguments of `peft.convert` that came with a bare PEFT file; `op_id` names the operation,
+    `given` says that the client chose it, and may be asking again.
     """
 
     task: str
     source: bytes | Mapping[str, Any]
     op_id: str
+    given: bool = False
     bare: Mapping[str, Any] = field(default_factory=dict)
     if_match: str | None = None
     if_none_match: bool = False
@@ -50,6 +52,7 @@ class Patch:
     task: str
     merge: Mapping[str, Any]
     op_id: str
+    given: bool = False
     if_match: str | None = None
 
 
@@ -77,6 +80,7 @@ async def publish(upload: Upload, desk: Desk) -> tuple[Task, bool]:
         if_match=upload.if_match,
         if_none_match=upload.if_none_match,
         op_id=upload.op_id,
+        given=upload.given,
     )
     tasks.written(task)
     tasks.load(task, prompt)
@@ -138,14 +142,17 @@ async def patch(change: Patch, desk: Desk) -> tuple[Task, bool]:
     """A new version with the current one's tensors and other metadata (RFC 7396). Raises as `publish` does."""
     tasks = desk.room.tasks
     store, named = tasks.store, (change.task, change.merge)
+    op_id, given = change.op_id, change.given
 
     while True:
-        file, source = await tasks.reach.ask(store.merged, *named, op_id=change.op_id, if_match=change.if_match)
+        file, source = await tasks.reach.ask(store.merged, *named, op_id=op_id, given=given, if_match=change.if_match)
         await run_sync(fits, file, desk)
         prompt = await run_sync(_engine_prompt, file, desk)
         await canary(file, prompt, desk)
         try:
-            task, created = await tasks.reach.change(store.patch, *named, op_id=change.op_id, if_match=source.digest)
+            task, created = await tasks.reach.change(
+                store.patch, *named, op_id=op_id, given=given, if_match=source.digest
+            )
             break
         except PreconditionFailed:
             # Someone published while this was checked: merge into theirs and check that, unless told not to.
@@ -156,11 +163,13 @@ async def patch(change: Patch, desk: Desk) -> tuple[Task, bool]:
     return task, created
 
 
-async def rollback(name: str, version: int, op_id: str, if_match: str | None, desk: Desk) -> tuple[Task, bool]:
+async def rollback(  # noqa: PLR0913 - the precondition of HTTP and the id of the operation
+    name: str, version: int, op_id: str, if_match: str | None, desk: Desk, *, given: bool = False
+) -> tuple[Task, bool]:
     """A new version with an old one's content, brought into memory. Raises StoreError or Fault."""
     tasks = desk.room.tasks
     try:
-        task, created = await tasks.reach.change(tasks.store.rollback, name, version, op_id, if_match)
+        task, created = await tasks.reach.change(tasks.store.rollback, name, version, op_id, if_match, given=given)
     except Corrupt:
         raise Unacceptable("version_corrupt", "the stored file of that version is damaged", "version") from None
     tasks.written(task)
@@ -169,10 +178,10 @@ async def rollback(name: str, version: int, op_id: str, if_match: str | None, de
     return task, created
 
 
-async def delete(name: str, op_id: str, if_match: str | None, desk: Desk) -> Task:
+async def delete(name: str, op_id: str, if_match: str | None, desk: Desk, *, given: bool = False) -> Task:
     """A tombstone. What runs goes on with the version it started with."""
     tasks = desk.room.tasks
-    tombstone = await tasks.reach.change(tasks.store.delete, name, op_id, if_match=if_match)
+    tombstone = await tasks.reach.change(tasks.store.delete, name, op_id, if_match=if_match, given=given)
     tasks.written(tombstone)
     return tombstone
 
@@ -185,6 +194,8 @@ async def publish_files(files: Sequence[Path], desk: Desk) -> list[str]:
         try:
             await publish(Upload(file.stem, data, op_id=f"packaged-{file.stem}", if_none_match=True), desk)
             names.append(file.stem)
+        except PreconditionFailed:
+            logger().info("another server has published a packaged task", task=file.stem)
         except (PromptError, Unacceptable) as refused:
             logger().warning("a packaged task is left out", task=file.stem, code=refused.code)
     return names

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-Fault = Literal["refuse", "lose", "hang", "late", "flip", "cut", "flip-sent", "stale"]
+Fault = Literal["refuse", "lose", "hang", "late", "flip", "cut", "flip-sent", "stale", "answer"]
 """Closed unanswered · done, but the answer is lost · silent until `released` · done only when `released`, the client
 being gone · a byte of the answer differs · half of the answer · a byte of the request differs · the first answer that
-the same request had."""
+the same request had · what `answers` holds for a part of the path."""
 Rule = Callable[[str, str], Fault | int | None]
 """Sees method and path; a number is the status to answer with, unasked."""
 RUNNING = re.compile(r"http://127\.0\.0\.1:(\d+)")
@@ -74,6 +74,7 @@ class Proxy:
         self.upstream = upstream
         self.asked: list[tuple[str, str]] = []
         self.drops: set[str] = set()
+        self.answers: dict[str, bytes] = {}
         self.landed: list[tuple[str, int]] = []
         """Of requests that were late: path and the status that nobody heard."""
         self.released = threading.Event()
@@ -165,6 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._hang_up()
         if fault == "stale" and first is not None:
             status, headers, data = first
+        if fault == "answer":
+            data = next(body for part, body in proxy.answers.items() if part in self.path)
         if fault == "flip":
             data = flipped(data)
         self._answer(status, headers, data, cut=fault == "cut")

@@ -33,6 +33,11 @@ def operation_id(request: Request) -> str:
     return given
 
 
+def is_given(request: Request) -> bool:
+    """Whether the client chose the operation's id."""
+    return "idempotency-key" in request.headers
+
+
 def if_match(request: Request) -> str | None:
     """The one digest that must be current. Raises Invalid for lists, weak tags and `*`."""
     given = request.headers.get("if-match")

@@ -16,7 +16,7 @@ from server.api import wire
 from server.api.answers import Nearest, TaskList, TaskObject, VersionDetail, VersionList
 from server.api.auth import Access, needs
 from server.api.body import media_type, read_bytes, read_json, validated
-from server.api.conditions import check_content_digest, if_match, if_none_match, operation_id
+from server.api.conditions import check_content_digest, if_match, if_none_match, is_given, operation_id
 from server.api.desk_of import desk_of
 from server.api.errors import TASK_ID_RULE, documented
 from server.api.openapi import accepts, binary, takes
@@ -54,6 +54,7 @@ async def put_task(request: Request, task: NewId, query: Annotated[Bare, Query()
         task=task,
         source=await _source(request, bare),
         op_id=operation_id(request),
+        given=is_given(request),
         bare=bare,
         if_match=if_match(request),
         if_none_match=if_none_match(request),
@@ -77,7 +78,7 @@ async def put_task(request: Request, task: NewId, query: Annotated[Bare, Query()
 async def patch_task(request: Request, task: str) -> Response:
     merge = await read_json(request, "application/json", "application/merge-patch+json")
     validated(TaskPatch, merge)
-    change = Patch(task, merge, operation_id(request), if_match(request))
+    change = Patch(task, merge, operation_id(request), is_given(request), if_match(request))
     patched, created = await _in_time(request, patch(change, desk_of(request)), change.op_id)
     return _changed(request, patched, change.op_id, created=created)
 
@@ -205,7 +206,8 @@ def _near_answer(found: list[list[tuple[int, str, float]]]) -> Response:
 async def rollback_task(request: Request, task: str) -> Response:
     body = validated(RollbackBody, await read_json(request))
     op_id = operation_id(request)
-    change = rollback(task, body.version, op_id, if_match(request), desk_of(request))
+    given = is_given(request)
+    change = rollback(task, body.version, op_id, if_match(request), desk_of(request), given=given)
     found, created = await _in_time(request, change, op_id)
     return _changed(request, found, op_id, created=created)
 
@@ -221,7 +223,8 @@ async def rollback_task(request: Request, task: str) -> Response:
 @needs(Access.ADMIN)
 async def delete_task(request: Request, task: str) -> Response:
     op_id = operation_id(request)
-    await _in_time(request, delete(task, op_id, if_match(request), desk_of(request)), op_id)
+    change = delete(task, op_id, if_match(request), desk_of(request), given=is_given(request))
+    await _in_time(request, change, op_id)
     return Response(status_code=204, headers={"x-operation-id": op_id})
 
 

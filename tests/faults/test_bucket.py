@@ -13,6 +13,7 @@ from prompt_store.errors import (
     StoreUnavailable,
     StoreUnsuitable,
 )
+from prompt_store.keys import manifest_key
 from prompt_store.marker import MARKER
 from prompt_store.store import Store
 from tests.faults.buckets import TIMEOUT, folder, versions
@@ -126,6 +127,40 @@ def test_o9_an_old_listing_hides_no_version(proxy: Proxy, store: Store, s3_store
         assert store.current("a").version == 4
         assert store.publish("a", ONE, verified=False, op_id="op")[0].version == 5
         assert Store(BucketObjects(s3_store, TIMEOUT)).current("a").version == 5
+
+
+def test_o9_an_empty_listing_of_a_task_that_was_seen_hides_nothing(proxy: Proxy, s3_store: str, s3_port: int) -> None:
+    """Its first versions are retired; who has seen the last asks for it by name, and gives no number twice."""
+    store = Store(BucketObjects(s3_store, TIMEOUT))
+    proxy.answers["list-type"] = ask(s3_port, "GET", f"/{BUCKET}?list-type=2&prefix={s3_store.rsplit('/', 1)[1]}/none")
+    for file in (ONE, TWO, ONE):
+        put(store, "a", file)
+    for number in (1, 2):
+        store.objects.remove(manifest_key("a", number))
+    with proxy.faulty(always("answer", "GET", "list-type")):
+        assert store.current("a").version == 3
+        assert store.publish("a", TWO, verified=False, op_id="op")[0].version == 4
+
+
+def test_o9_a_version_that_is_listed_and_gone_is_no_answer(proxy: Proxy, store: Store) -> None:
+    """Neither "not found" nor a number to build upon."""
+    with proxy.faulty(always(404, "GET", "/tasks/a")):
+        with pytest.raises(Corrupt, match="vanished"):
+            store.current("a")
+        with pytest.raises(StoreUnavailable, match="vanished"):
+            store.publish("a", TWO, verified=False, op_id="op")
+
+
+@pytest.mark.parametrize("methods", [("GET",), ("HEAD",), ("GET", "HEAD", "PUT", "POST")])
+def test_o2_what_says_yes_to_everything_is_no_store(proxy: Proxy, store: Store, methods: tuple[str, ...]) -> None:
+    """A proxy's page, a wrong address: after a moment every question ends, and none with an answer."""
+    with proxy.faulty(lambda method, _path: 200 if method in methods else None):
+        with pytest.raises(StoreUnavailable):
+            store.current("never")
+        if "GET" in methods:
+            with pytest.raises(StoreUnavailable):
+                store.check()
+    assert store.current("a").digest == ONE.digest
 
 
 def test_o10_credentials_that_expire_are_unavailable_not_absent(proxy: Proxy, store: Store) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -18,12 +19,17 @@ from prompt_store.errors import (
     PreconditionFailed,
     StoreUnavailable,
 )
+from prompt_store.garbage import collect
+from prompt_store.keys import blob_key, trash_key
 from prompt_store.marker import MARKER
+from prompt_store.retention import Rules
 from prompt_store.store import Store
 from tests.faults.buckets import TIMEOUT, versions
 from tests.prompt_store.make import ONE, THREE, TWO, put
 from tests.s3 import Proxy, always, once
 from tests.server.site import until
+
+LATE = 2.0
 
 PUBLISHER = """
 import sys
@@ -116,6 +122,20 @@ def test_o4_a_write_that_arrives_after_all_changes_nothing(
     assert [op_id for op_id, _ in versions(store)].count("op") == 1
 
 
+@pytest.mark.parametrize("fault", ["flip", "cut", 404])
+def test_o4_a_version_that_cannot_be_read_may_be_the_operation(proxy: Proxy, store: Store, fault: str) -> None:
+    """Asked again by its id over a manifest that does not come whole: nothing is done on top of another's version."""
+    store.publish("a", TWO, verified=False, op_id="op")
+    put(store, "a", THREE)
+    with (
+        proxy.faulty(always(fault, "GET", "00000002.json")),  # type: ignore[arg-type]
+        pytest.raises((Corrupt, StoreUnavailable)),
+    ):
+        store.publish("a", TWO, verified=False, op_id="op", given=True)
+    assert store.current("a").digest == THREE.digest
+    assert store.publish("a", TWO, verified=False, op_id="op", given=True)[0].version == 2
+
+
 def test_o5_a_conflict_that_stays_is_not_called_taken(proxy: Proxy, store: Store) -> None:
     """S3's 409 says that another writer is at the same key; when nobody comes of it, the outcome is unknown."""
     with proxy.faulty(always(409, "PUT", "/tasks/")), pytest.raises(OutcomeUnknown):
@@ -179,3 +199,36 @@ def test_o3_many_writers_through_a_bad_network_lose_nothing_and_do_nothing_twice
     assert set(acknowledged) <= set(made), "what is acknowledged is there"
     assert len(acknowledged) > 12
     assert [task.version for task in stores[1].versions("a")[::-1]] == list(range(1, len(made) + 1))
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_o4_a_removal_that_arrives_late_loses_nothing_that_is_named(
+    proxy: Proxy, s3_store: str, answered: bool
+) -> None:
+    """A collection's DELETE is held up; the file is published meanwhile; then it lands. The trash still has it.
+
+    `answered`: the collection tries again and goes on; else it is stopped, and another one runs before it lands.
+    """
+    objects = BucketObjects(s3_store, TIMEOUT, lateness=LATE)
+    store, key = Store(objects), blob_key(TWO.digest)
+    put(store, "a", ONE)
+    objects.create(key, TWO.data)
+    written = next(entry.modified for entry in objects.entries("blobs/") if entry.key == key)
+    until(lambda: objects.now() - written > LATE, "the file is old")
+    asked: list[str] = []
+
+    def late(method: str, path: str) -> str | None:
+        """The first is that of the clock's own object."""
+        asked.extend([path] if method == "POST" else [])
+        return "late" if method == "POST" and (len(asked) == 2 or (len(asked) > 2 and not answered)) else None
+
+    with proxy.faulty(late), suppress(StoreUnavailable):  # type: ignore[arg-type]
+        collect(objects, Rules(grace=0))
+    assert objects.has(trash_key(TWO.digest))
+    task = put(store, "b", TWO)
+    collect(objects, Rules(grace=0))
+    proxy.released.set()
+    until(lambda: len(proxy.landed) > 0, "it has landed")
+    assert store.load(task).data == TWO.data
+    collect(objects, Rules(grace=0))
+    assert (objects.has(key), store.load(task).data) == (True, TWO.data)

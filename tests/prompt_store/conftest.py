@@ -17,7 +17,7 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
         return MemoryObjects()
     if request.param == "local":
         return LocalObjects(tmp_path / "store")
-    return BucketObjects(request.getfixturevalue("s3_store"), timeout=10)
+    return BucketObjects(request.getfixturevalue("s3_store"), timeout=10, lateness=0)
 
 
 @pytest.fixture

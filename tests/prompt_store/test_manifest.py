@@ -64,3 +64,12 @@ def test_garbage_is_corrupt(data: bytes) -> None:
     """Whatever stands in a manifest's place, the answer is Corrupt."""
     with pytest.raises(Corrupt):
         manifest.read(data, "intent", 3)
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"NaN", b"-Infinity", b'"\\ud800"', b"1" * 5000])
+def test_what_no_manifest_of_ours_holds_is_corrupt(number: bytes) -> None:
+    """Numbers beyond all bounds, half a character: JSON takes them, the checksum cannot be made of them."""
+    data = manifest.write(TASK).replace(b'"created":1700000000', b'"created":' + number)
+    assert number in data
+    with pytest.raises(Corrupt):
+        manifest.read(data, "intent", 3)

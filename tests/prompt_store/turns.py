@@ -68,6 +68,7 @@ class Seen:
     """The place as one of them sees it: every call waits for its turn, and a listing is made whole in one."""
 
     parallel = 1
+    lateness = 0.0
 
     def __init__(self, turns: Turns, objects: Objects, name: str) -> None:
         """See Turns."""
