@@ -4,10 +4,12 @@ Knows the client and nothing of what is asked.
 """
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
+import click
 import typer
 from typer import Argument, Option
 
@@ -60,7 +62,35 @@ def told(error: SoftpromptError, url: str) -> str:
     """An error in a line. That nobody answered is mostly a matter of the address."""
     if error.code == NO_ANSWER:
         return f"{url} did not answer ({error.message}); another address: --url or SOFTPROMPT_URL"
-    return str(error)
+    return f"{error}{hint(error.code, error.message)}"
+
+
+def hint(code: str, message: str) -> str:
+    """The command that helps, behind what was said of the one task that the running command is about."""
+    context = click.get_current_context(silent=True)
+    given = context.params if context is not None else {}
+    task = given.get("task")
+    if not isinstance(task, str):
+        return ""
+    at = flag(given.get("store"))
+    if code == "task_not_found" and "deleted" in message:
+        return f" (softprompt undelete {task}{at} brings it back)"
+    if code == "task_not_found":
+        return f" (softprompt tasks{at} lists them)"
+    return f" (softprompt versions {task}{at} lists them)" if code in {"version_not_found", "version_deleted"} else ""
+
+
+def flag(store: str | None) -> str:
+    """Behind a command that is told to somebody who named a store."""
+    return "" if store is None else f" --store {shlex.quote(store)}"
+
+
+def of_system(error: OSError) -> str:
+    """What the system would not do, and with which file."""
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return f"{error.filename} is not there"
+    said = error.strerror or str(error)
+    return said if error.filename is None else f"{error.filename}: {said}"
 
 
 def fail(message: str) -> NoReturn:

@@ -10,12 +10,13 @@ from typing import Any, TypeVar, cast
 
 from prompt_store import peft
 from prompt_store.base import read_base
-from prompt_store.errors import OutcomeUnknown, PromptError
+from prompt_store.errors import OutcomeUnknown, PromptError, StoreError
 from prompt_store.metadata import Kind, Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, build, check_fits, parse
 from prompt_store.store import Store
 from prompt_store.task import Task, is_task_id
 from prompt_store.telling import task_fields, version_fields
+from prompt_store.versions import Versions
 from server.api.strict_json import loads
 from server.config import Settings
 from server.errors import Invalid
@@ -38,6 +39,15 @@ class Direct:
 
     def versions(self, task: str) -> list[answers.Version]:
         return [cast("answers.Version", version_fields(version)) for version in self._store.versions(task)]
+
+    def unreadable(self, task: str, listed: list[answers.Version]) -> Iterator[tuple[int, str]]:
+        """Versions that `versions` left out, newest first, and what is wrong with each."""
+        seen = {version["version"] for version in listed}
+        for number in sorted(set(Versions(self._store.objects).numbers(task)) - seen, reverse=True):
+            try:
+                self._store.get(task, number)
+            except StoreError as error:
+                yield number, str(error)
 
     def prompt(self, task: str, number: int) -> answers.PromptFile:
         found = self._store.get(task, number)

@@ -19,9 +19,11 @@ from cli.finding import Finding, printed
 from cli.loading import quietly
 from prompt_store.base import SUMS, damaged
 from prompt_store.errors import BaseDamaged, PromptError, StoreError
+from prompt_store.findings import counted
 from prompt_store.prompt import check_fits
 from prompt_store.store import Store
 from prompt_store.task import Task
+from prompt_store.versions import Versions
 from server.app import load_base
 from server.config import EMBEDDED_BASE, Settings, unknown_variables
 from server.engine.checkpoint import BadBase, locate
@@ -33,11 +35,17 @@ from softprompt_client.errors import NO_ANSWER
 PAGE = 1000
 SERVER_SECONDS = 3.0
 """For a server to say what it is."""
+BUCKETS = {
+    "s3": "AWS_ENDPOINT_URL, AWS_REGION and the credentials",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and its key",
+}
+"""What says where a bucket is and who asks."""
 
 
 def doctor(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Annotated[str | None, Option(help="Model directory or Hub id; the embedded base if left out.")] = None,
-    store: Annotated[str | None, Option(help="Directory of the store. Default .store.")] = None,
+    store: Annotated[str | None, Option(help="A directory or a bucket. Default SOFTPROMPT_STORE, or .store.")] = None,
     weights: Annotated[
         Literal["dtype", "int8"] | None, Option(help="int8: linear layers of 8 bits, as `serve` would have them.")
     ] = None,
@@ -119,8 +127,8 @@ def _server(url: str | None) -> Finding:
             "SOFTPROMPT_API_KEY or SOFTPROMPT_ADMIN_KEY" if error.status == 401 else "docs/errors.md, the server's log"
         )
         return Finding("server", f"{client.url} says {error}", good=False, advice=advice)
-    said = f"{client.url} serves {number} tasks on {info['model']} ({info['fingerprint'][:12]}), {info['dtype']}"
-    return Finding("server", f"{said} on {info['device']}, version {info['version']}", good=True)
+    said = f"{client.url} serves {counted(number, 'task')} on {info['model']} ({info['fingerprint'][:12]})"
+    return Finding("server", f"{said}, {info['dtype']} on {info['device']}, version {info['version']}", good=True)
 
 
 def _whole(settings: Settings) -> Finding:
@@ -140,13 +148,16 @@ def _store(settings: Settings, base: BaseModel | None, *, verify: bool) -> Itera
         store = Store.open(settings.store, make=False)
         tasks, hurt = list(_tasks(store)), list(store.damaged())
     except (StoreError, OSError, ValueError) as error:
-        yield Finding(
-            "store", str(error), good=False, advice="--store or SOFTPROMPT_STORE: a directory of a store's own"
-        )
+        yield Finding("store", f"{settings.store}: {error}", good=False, advice=_elsewhere(settings.store))
         return
-    yield Finding("store", f"{settings.store}, {len(tasks)} tasks", good=True)
+    yield Finding("store", f"{settings.store}, {counted(len(tasks), 'task')}", good=True)
     for name, said in hurt:
-        yield Finding(name, f"is not served: {said}", good=False, advice=_way_back(name))
+        yield Finding(
+            name,
+            f"is not served: {said}",
+            good=False,
+            advice=f"softprompt fsck names the manifest to restore, or {_anew(store, name)}",
+        )
     if verify and base is not None:
         for task in tasks:
             yield _verified(store, task, base, settings)
@@ -161,21 +172,28 @@ def _tasks(store: Store) -> Iterator[Task]:
 
 
 def _verified(store: Store, task: Task, base: BaseModel, settings: Settings) -> Finding:
+    advice: str | None = None
     try:
         file = store.load(task)
         named = check_fits(file, base.base, max_norm=settings.max_norm, dtype=computed_in(base))
     except PromptError as error:
-        return _spoilt(task, f"does not fit: {error.message}")
+        said, advice = f"does not fit: {error.message}", _anew(store, task.name)
     except StoreError as error:
-        return _spoilt(task, str(error))
-    return Finding(
-        task.name, f"version {task.version}, {'learnt on this base' if named else 'base not named'}", good=True
-    )
+        said, advice = str(error), f"softprompt fsck --repair --from BACKUP, or {_anew(store, task.name)}"
+    else:
+        said = "learnt on this base" if named else "base not named"
+    return Finding(task.name, f"version {task.version}, {said}", good=advice is None, advice=advice)
 
 
-def _spoilt(task: Task, said: str) -> Finding:
-    return Finding(task.name, f"version {task.version} {said}", good=False, advice=_way_back(task.name))
+def _anew(store: Store, name: str) -> str:
+    """A roll-back only where there is something to go back to."""
+    several = len(Versions(store.objects).numbers(name)) > 1
+    return "publish it again" + f", or softprompt rollback {name} VERSION to a good one" * several
 
 
-def _way_back(name: str) -> str:
-    return f"publish it again, or softprompt rollback {name} VERSION to a good one"
+def _elsewhere(place: str) -> str:
+    """What to look at when a store cannot be opened: of a bucket, what says where it is and who asks."""
+    scheme, separator, _ = place.partition("://")
+    if not separator:
+        return "--store or SOFTPROMPT_STORE: a directory of a store's own, or a bucket"
+    return f"{BUCKETS.get(scheme, '--store or SOFTPROMPT_STORE')}: docs/buckets.md"

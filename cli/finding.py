@@ -21,10 +21,6 @@ class Finding:
     advice: str | None = None
 
 
-def size(number: float) -> str:
-    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
-
-
 def printed(findings: Iterable[Finding], console: Console) -> None:
     """A line or more for each, whatever it says folded rather than cut; advice below what it is about."""
     table = Table(show_header=False, box=None, padding=(0, 1))

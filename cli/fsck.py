@@ -11,7 +11,7 @@ from cli.progress import steps
 from cli.published import telling
 from cli.stores import Location, location, opened
 from prompt_store.check import Checked, check
-from prompt_store.findings import Found
+from prompt_store.findings import Found, counted, size
 
 
 def fsck(
@@ -30,7 +30,7 @@ def fsck(
         objects = opened(place).objects
         copy = None if source is None else opened(source).objects
         with steps() as told:
-            checked = check(objects, repair=repair, source=copy, steps=told)
+            checked = check(objects, repair=repair, source=copy, called=source or "", steps=told)
     if as_json:
         show({"store": place, "damage": checked.damage, **asdict(checked)})
     else:
@@ -42,8 +42,8 @@ def _told(place: str, checked: Checked) -> None:
     for found in checked.found:
         typer.echo(line(found))
     typer.echo(
-        f"{place}: {checked.tasks} tasks, {checked.versions} versions, {checked.files} files,"
-        f" {checked.bytes / 2**20:.1f} MiB; {checked.damage} damaged"
+        f"{place}: {counted(checked.tasks, 'task')}, {counted(checked.versions, 'version')},"
+        f" {counted(checked.files, 'file')}, {size(checked.bytes)}; {checked.damage} damaged"
     )
 
 

@@ -10,18 +10,21 @@ from cli.client import show
 from cli.progress import steps
 from cli.published import telling
 from cli.stores import Location, location, opened
+from prompt_store.findings import counted, size
 from prompt_store.garbage import Collected, Tally, collect
 from prompt_store.retention import DAY, Rules
 
 HOUR = 3600.0
 SAID = {
-    "versions": "versions removed",
-    "moved": "files moved into the trash",
-    "back": "files moved back: a version names them",
-    "removed": "files removed for good",
-    "young": "files that nothing names, and younger than the grace",
-    "waiting": "files that wait in the trash",
+    "versions": ("version", "removed"),
+    "recent": ("version", "to be removed once the grace is over"),
+    "moved": ("file", "moved into the trash"),
+    "back": ("file", "moved back: named by a version"),
+    "removed": ("file", "removed for good"),
+    "young": ("file", "named by nothing, and younger than the grace"),
+    "waiting": ("file", "waiting in the trash"),
 }
+"""What is counted, and what became of it."""
 
 
 def gc(  # noqa: PLR0913, PLR0917 - one argument per option
@@ -54,6 +57,10 @@ def gc(  # noqa: PLR0913, PLR0917 - one argument per option
 
 def _told(place: str, done: Collected, *, dry_run: bool) -> None:
     typer.echo(f"{place}, nothing was changed; what would be:" if dry_run else place)
-    for name in (field.name for field in fields(done)):
-        tally: Tally = getattr(done, name)
-        typer.echo(f"{tally.count:8}  {tally.bytes / 2**20:10.1f} MiB  {SAID[name]}")
+    tallies: dict[str, Tally] = {field.name: getattr(done, field.name) for field in fields(done)}
+    for name, tally in tallies.items():
+        if tally.count:
+            what, became = SAID[name]
+            typer.echo(f"{counted(tally.count, what):>16}  {size(tally.bytes):>12}  {became}")
+    if not any(tally.count for tally in tallies.values()):
+        typer.echo("nothing to do")

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 import transformers
 
-from cli.finding import Finding, size
+from cli.finding import Finding
+from prompt_store.findings import size
 from server.config import Settings
 from server.engine.kv import KVCache
 from server.engine.model import BaseModel

@@ -8,9 +8,9 @@ from typing import Annotated, Protocol
 import typer
 from typer import Option
 
-from cli.client import asking, fail
+from cli.client import asking, fail, hint, note, of_system
 from cli.direct import Direct
-from cli.stores import opened
+from cli.stores import is_there, opened
 from prompt_store.errors import BaseDamaged
 from server.errors import KNOWN, as_fault
 from softprompt_client.answers import Changed, Kind, PromptFile, Task, Version
@@ -67,7 +67,11 @@ def published(
             yield client.tasks
         return
     with telling():
-        yield Direct(opened(store, make=make), model)
+        is_new = not is_there(store)
+        place = Direct(opened(store, make=make), model)
+        if is_new:
+            note(f"a new store was made at {store}")
+        yield place
 
 
 @contextmanager
@@ -76,6 +80,9 @@ def telling() -> Iterator[None]:
     try:
         yield
     except KNOWN as error:
-        fail(f"{as_fault(error).code}: {error}")
-    except (BaseDamaged, OSError, ValueError) as error:
+        code = as_fault(error).code
+        fail(f"{code}: {error}{hint(code, str(error))}")
+    except OSError as error:
+        fail(of_system(error))
+    except (BaseDamaged, ValueError) as error:
         fail(str(error))

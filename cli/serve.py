@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from typer import Option
 
-from cli.finding import size
 from cli.loading import quietly
 from prompt_store.errors import BaseDamaged, StoreError
+from prompt_store.findings import size
 from server.app import Started
 from server.config import Settings, unknown_variables
 from server.engine.checkpoint import BadBase

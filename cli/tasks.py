@@ -3,6 +3,8 @@
 Knows neither servers nor stores: both are asked alike (cli/published.py).
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +12,14 @@ import typer
 from typer import Argument, Option
 
 from cli import tables
-from cli.client import AsJson, TaskId, Url, fail, show, task_ids
-from cli.published import At, published
+from cli.client import AsJson, TaskId, Url, fail, flag, note, of_system, show, task_ids
+from cli.direct import Direct
+from cli.published import At, Published, published
 from prompt_store.errors import PromptError
 from prompt_store.metadata import Kind
 from prompt_store.peft import read_directory, to_peft
 from prompt_store.prompt import parse
+from softprompt_client.answers import Version
 
 
 def tasks(  # noqa: PLR0913, PLR0917 - one argument per option
@@ -37,14 +41,34 @@ def tasks(  # noqa: PLR0913, PLR0917 - one argument per option
             show(found) if as_json else tables.listed(found)
             return
         one, history = place.get(task), place.versions(task)
+        left_out = list(_left_out(place, task, history, store))
     show({**one, "versions": history}) if as_json else tables.shown(one, history)
+    for said in left_out:
+        note(said)
 
 
 def versions(task: TaskId, url: Url = None, store: At = None, as_json: AsJson = False) -> None:
     """List the versions of a task, of a deleted one too, newest first."""
     with published(url, store) as place:
         history = place.versions(task)
+        left_out = list(_left_out(place, task, history, store))
     show(history) if as_json else tables.history(history)
+    for said in left_out:
+        note(said)
+
+
+def _left_out(place: Published, task: str, history: list[Version], store: str | None) -> Iterator[str]:
+    """What a list does not show. A server tells no more than the numbers that it has."""
+    if isinstance(place, Direct):
+        for number, said in place.unreadable(task, history):
+            yield f"version {number} is damaged, and not listed: {said}: softprompt fsck{flag(store)}"
+        return
+    for newer, older in pairwise(line["version"] for line in history):
+        if newer - older > 1:
+            several = newer - older > 2
+            numbers = f"versions {older + 1} to {newer - 1} are" if several else f"version {older + 1} is"
+            was = "they were" if several else "it was"
+            yield f"{numbers} not listed: {was} removed by gc --keep, or cannot be read: softprompt fsck"
 
 
 def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upload
@@ -79,9 +103,11 @@ def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upl
                 create_only=create_only,
             )
     except OSError as error:
-        fail(str(error))
+        fail(of_system(error))
     except PromptError as error:
         fail(f"{path}: {error.message}")
+    if store is not None and model is None:
+        note("nothing was verified: --model names the base that the file is held against")
     change = "is now" if done.created else "already was"
     typer.echo(f"{done.task['id']} {change} version {done.task['version']}, digest {done.task['digest']}")
 
@@ -104,10 +130,10 @@ def pull(  # noqa: PLR0913, PLR0917 - one argument per option
         else:
             out.write_bytes(file.data)
     except OSError as error:
-        fail(str(error))
+        fail(of_system(error))
     except PromptError as error:
         fail(error.message)
-    typer.echo(f"version {number}, {len(file.data)} bytes, digest {file.digest}")
+    typer.echo(f"version {number}, {len(file.data)} bytes, digest {file.digest}, written to {out}")
 
 
 def rollback(
@@ -118,21 +144,26 @@ def rollback(
 ) -> None:
     """Make a new version with the content of an old one."""
     with published(url, store) as place:
-        found = place.rollback(task, version).task
-    typer.echo(f"{found['id']} is now version {found['version']}, digest {found['digest']}")
+        done = place.rollback(task, version)
+    found, change = done.task, "is now" if done.created else "already was"
+    of = "" if found["version"] == version else f" with the content of version {version}"
+    typer.echo(f"{found['id']} {change} version {found['version']}{of}, digest {found['digest']}")
 
 
 def rm(task: TaskId, url: Url = None, store: At = None) -> None:
     """Delete a task. Its versions stay: `softprompt undelete` brings it back."""
     with published(url, store) as place:
         place.delete(task)
-    typer.echo(f"{task} is deleted")
+    typer.echo(f"{task} is deleted (softprompt undelete {task}{flag(store)} brings it back)")
 
 
 def undelete(task: TaskId, url: Url = None, store: At = None) -> None:
     """Bring a deleted task back as it was: a new version with the content of its last one."""
     with published(url, store) as place:
-        newest, *older = place.versions(task)
+        history = place.versions(task)
+        if not history:
+            fail(f"no version of {task} can be read: softprompt fsck{flag(store)}")
+        newest, *older = history
         if newest["event"] != "delete":
             fail(f"{task} is not deleted: version {newest['version']} is current")
         last = next((line["version"] for line in older if line["digest"] is not None), None)

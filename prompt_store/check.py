@@ -7,7 +7,7 @@ that its name says. Manifests are never touched, and no version is chosen for an
 from dataclasses import dataclass
 
 from prompt_store.errors import PromptError
-from prompt_store.findings import Found, Seen, State
+from prompt_store.findings import Found, Seen, State, counted, size
 from prompt_store.garbage import bring_back
 from prompt_store.keys import BLOBS, TASKS, TRASH, blob_key, digest_of_key, manifest_of, trash_key
 from prompt_store.many import Steps, each, silent
@@ -33,19 +33,28 @@ class Checked:
         return sum(one.damage for one in self.found)
 
 
-def check(objects: Objects, *, repair: bool = False, source: Objects | None = None, steps: Steps = silent) -> Checked:
+def check(
+    objects: Objects,
+    *,
+    repair: bool = False,
+    source: Objects | None = None,
+    called: str = "the other place",
+    steps: Steps = silent,
+) -> Checked:
     """Look at everything; with `repair` mend from the trash and from `source`, a copy of the store in another place.
 
-    Raises StoreUnavailable, StoreFull. Servers may write meanwhile.
+    `called`: that place in words. Files are counted as they are left. Servers may write meanwhile. Raises
+    StoreUnavailable, StoreFull.
     """
-    return _Check(objects, repair, source, steps).run()
+    return _Check(objects, repair, source, called, steps).run()
 
 
 class _Check:
-    def __init__(self, objects: Objects, repair: bool, source: Objects | None, steps: Steps) -> None:
+    def __init__(self, objects: Objects, repair: bool, source: Objects | None, called: str, steps: Steps) -> None:
         self._objects = objects
         self._repair = repair
         self._source = source
+        self._called = called
         self._steps = steps
         self._named = Named(objects, steps)
         self._states: dict[str, State] = {}
@@ -61,11 +70,13 @@ class _Check:
         numbers = self._named.numbers()
         seen = Seen(self._named, self._states, self._mended)
         found = [one for name, versions in numbers.items() for one in seen.of_task(name, versions)]
-        orphans = [size for digest, size in kept.items() if digest not in digests]
+        orphans = [number for digest, number in kept.items() if digest not in digests]
         if orphans:
-            said = f"{len(orphans)} files that no version names, {sum(orphans) / 2**20:.1f} MiB"
-            found.append(Found(said, "softprompt gc collects them"))
+            said = f"{counted(len(orphans), 'file')} that no version names, {size(sum(orphans))}"
+            found.append(Found(said, f"softprompt gc collects {'it' if len(orphans) == 1 else 'them'}"))
         found += [Found("a name that no store gives: it is left alone", f"look at {key}") for key in foreign]
+        rows = self._named.rows.values()
+        kept |= {row.digest: row.bytes for row in rows if row.digest is not None and row.digest in self._mended}
         versions = len(self._named.rows) + len(self._named.damaged)
         return Checked(len(numbers), versions, len(kept), sum(kept.values()), found)
 
@@ -121,7 +132,7 @@ class _Check:
             data = _whole(self._source, digest, blob_key(digest), trash_key(digest))
             if data is not None:
                 self._put(digest, data)
-                self._after(digest, "copied from the other place")
+                self._after(digest, f"copied from {self._called}")
 
     def _put(self, digest: str, data: bytes) -> None:
         try:

@@ -16,8 +16,20 @@ SAID: Mapping[State, str] = {
     "missing": "its file is missing",
     "trash": "its file stands in the trash alone",
 }
+UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 HOLES = 10
 """Missing versions told one by one between two that stand."""
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that fits."""
+    unit, one = next(((unit, one) for unit, one in UNITS if number >= one), ("", 1))
+    return f"{number / one:.1f} {unit}" if unit else counted(round(number), "byte")
+
+
+def counted(number: int, what: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 @dataclass(frozen=True, slots=True)

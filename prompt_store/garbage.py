@@ -4,16 +4,18 @@ The order of its steps is the argument that no acknowledged version loses its fi
 (docs/decisions/0022): ages decide when something goes, never whether it is named. Knows no HTTP and no screen.
 """
 
+import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prompt_store.errors import Corrupt
+from prompt_store.findings import counted
 from prompt_store.keys import BLOBS, TRASH, blob_key, digest_of_key, trash_key
 from prompt_store.local import LocalObjects
 from prompt_store.many import Steps, silent
 from prompt_store.named import Named
-from prompt_store.objects import Entry, Exists, Missing, Objects, Unconfirmed
+from prompt_store.objects import Entry, Exists, MemoryObjects, Missing, Objects, Unconfirmed
 from prompt_store.prompt import digest_of
 from prompt_store.retention import Rules, retired
 
@@ -35,11 +37,13 @@ class Tally:
 class Collected:
     """What a collection did, or with `dry_run` would do.
 
-    `versions` were removed by the rules; files were `moved` into the trash, `back` out of it because a version names
-    them, or `removed` for good; `young` ones wait in their place, `waiting` ones in the trash.
+    `versions` were removed by the rules, `recent` ones will be once the grace is over; files were `moved` into the
+    trash, `back` out of it because a version names them, or `removed` for good; `young` ones wait in their place,
+    `waiting` ones in the trash.
     """
 
     versions: Tally = field(default_factory=Tally)
+    recent: Tally = field(default_factory=Tally)
     moved: Tally = field(default_factory=Tally)
     back: Tally = field(default_factory=Tally)
     removed: Tally = field(default_factory=Tally)
@@ -50,9 +54,10 @@ class Collected:
 def collect(objects: Objects, rules: Rules, steps: Steps = silent) -> Collected:
     """Raises Corrupt while a manifest cannot be read, unless the rules say otherwise; StoreUnavailable, StoreFull.
 
-    Stopped anywhere, the next one goes on: what is named and in the trash is read from there until then.
+    Stopped anywhere, the next one goes on: what is named and in the trash is read from there until then. A dry run
+    writes nothing, neither a lock nor a file that tells the place's time: its ages are by the clock of this machine.
     """
-    with _alone(objects):
+    with nullcontext() if rules.dry_run else _alone(objects):
         return _Collection(objects, rules, steps).run()
 
 
@@ -85,6 +90,11 @@ def _alone(objects: Objects) -> AbstractContextManager[None]:
     return objects.alone() if isinstance(objects, LocalObjects) else nullcontext()
 
 
+def _clock(objects: Objects) -> float:
+    """Without a write, which the place's own clock costs except in memory: a disk may be read-only."""
+    return objects.now() if isinstance(objects, MemoryObjects) else time.time()
+
+
 class _Collection:
     """One run. Its lists are older than its looks at the manifests, and what it removes lay in the trash before."""
 
@@ -93,7 +103,7 @@ class _Collection:
         self._rules = rules
         self._steps = steps
         self._named = Named(objects, steps)
-        self._now = objects.now()
+        self._now = _clock(objects) if rules.dry_run else objects.now()
         self._done = Collected()
 
     def run(self) -> Collected:
@@ -126,13 +136,17 @@ class _Collection:
         damaged = self._named.damaged
         if damaged and not self._rules.despite_damage:
             name, version = min(damaged)
+            first = "" if len(damaged) == 1 else "the first of them "
             raise Corrupt(
-                f"{len(damaged)} manifests cannot be read, the first of them version {version} of task {name}: what"
-                " they name is not known, so nothing is collected; softprompt fsck says what to do"
+                f"{counted(len(damaged), 'manifest')} cannot be read, {first}version {version} of task {name}: what"
+                f" {'it names' if len(damaged) == 1 else 'they name'} is not known, so nothing is collected; softprompt"
+                " fsck says what to do"
             )
 
     def _retire(self) -> None:
         places = list(retired(self._named, self._rules, self._now))
+        for place in {*retired(self._named, replace(self._rules, grace=0), self._now)}.difference(places):
+            self._done.recent.add(self._named.rows[place].entry)
         done = self._steps("remove versions", len(places))
         for place in places:
             entry = self._named.rows.pop(place).entry

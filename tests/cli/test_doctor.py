@@ -118,20 +118,23 @@ def test_a_server_that_is_not_there_is_no_fault(found: Found, base_folder: Path)
 def test_a_damaged_task_is_told_with_the_way_back(found: Found, base_folder: Path, tmp_path: Path) -> None:
     """`--verify` reads every current file of the store."""
     with running(base_folder, tmp_path / "store") as other:
+        other.publish("hurt", "{input}")
         digest = other.publish("hurt", soft=2)["digest"]
     (blob,) = (path for path in (tmp_path / "store").rglob("*") if path.is_file() and digest in path.name)
     blob.chmod(0o600)
     blob.write_bytes(blob.read_bytes()[:-1] + b"x")
     code, findings = found("--model", base_folder, "--store", tmp_path / "store", "--verify")
     assert (code, failed(findings)) == (1, ["hurt"])
-    assert "softprompt rollback hurt" in findings["hurt"]["advice"]
+    assert findings["hurt"]["advice"] == (
+        "softprompt fsck --repair --from BACKUP, or publish it again, or softprompt rollback hurt VERSION to a good one"
+    )
 
 
 @pytest.mark.parametrize("more", [(), ("--verify",)])
 def test_a_manifest_that_is_garbage_is_told(
     found: Found, base_folder: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    """A listing leaves the task out; here it is named, with the way back."""
+    """A listing leaves the task out; here it is named, with the way back: no roll-back from an only version."""
     with running(base_folder, tmp_path / "store") as other:
         other.publish("good", soft=2)
         other.publish("hurt", soft=2)
@@ -140,4 +143,13 @@ def test_a_manifest_that_is_garbage_is_told(
     manifest.write_bytes(b"garbage")
     code, findings = found("--model", base_folder, "--store", tmp_path / "store", *more)
     assert (code, failed(findings)) == (1, ["hurt"])
-    assert "softprompt rollback hurt" in findings["hurt"]["advice"]
+    assert findings["hurt"]["advice"] == "softprompt fsck names the manifest to restore, or publish it again"
+
+
+def test_a_bucket_that_is_down_is_told_with_what_names_it(found: Found, base_folder: Path) -> None:
+    """Its address and keys are variables of the provider."""
+    bucket = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    code, findings = found("--model", base_folder, "--store", "s3://bucket/folder", AWS_REGION="r", **bucket)
+    assert (code, failed(findings)) == (1, ["store"])
+    assert findings["store"]["answer"].startswith("s3://bucket/folder: ")
+    assert findings["store"]["advice"] == "AWS_ENDPOINT_URL, AWS_REGION and the credentials: docs/buckets.md"

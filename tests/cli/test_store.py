@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from prompt_store.base import read_base
+from prompt_store.findings import size
 from prompt_store.keys import blob_key, trash_key
 from prompt_store.marker import MARKER
 from prompt_store.metadata import Metadata
@@ -35,6 +36,7 @@ def test_what_is_pushed_without_a_server_is_served(
     at = ("--store", "s")
     done = softprompt("push", "soft", "file", *at, "--model", base_folder, **NOWHERE)
     assert done.stdout == f"soft is now version 1, digest {learnt.digest}\n"
+    assert done.stderr == "softprompt: a new store was made at s\n"
     assert softprompt("push", "soft", "file", *at).stdout == f"soft already was version 1, digest {learnt.digest}\n"
     (tmp_path / "text.json").write_text('{"template": "Say {input}:"}')
     assert "text is now version 1" in softprompt("push", "text", "text.json", *at).stdout
@@ -43,7 +45,7 @@ def test_what_is_pushed_without_a_server_is_served(
     assert not {"servable", "resident"} & found[0].keys(), "nobody has asked a base"
     assert "servable" not in softprompt("tasks", *at).stdout
     assert "Say {input}:" in softprompt("tasks", "text", *at).stdout
-    assert softprompt("pull", "soft", *at, "--out", "back", **NOWHERE).returncode == 0
+    assert softprompt("pull", "soft", *at, "--out", "back", **NOWHERE).stdout.endswith(", written to back\n")
     assert (tmp_path / "back").read_bytes() == learnt.data
     with running(base_folder, tmp_path / "s") as site:
         for task in ("soft", "text"):
@@ -52,7 +54,8 @@ def test_what_is_pushed_without_a_server_is_served(
 
 def test_without_a_base_nothing_is_called_verified(softprompt: Softprompt, learnt: PromptFile, tmp_path: Path) -> None:
     """Though the file says which base it was learnt on."""
-    assert softprompt("push", "soft", "file", "--store", "s").returncode == 0
+    done = softprompt("push", "soft", "file", "--store", "s")
+    assert (done.returncode, "nothing was verified: --model " in done.stderr) == (0, True)
     assert Store.open(str(tmp_path / "s")).current("soft").verified is False
 
 
@@ -93,10 +96,18 @@ def test_a_history_is_changed_without_a_server(softprompt: Softprompt, tmp_path:
     assert softprompt("push", "t", "text.json", *at, "--create-only").stderr.startswith(
         "softprompt: precondition_failed: "
     )
-    assert "t is now version 3" in softprompt("rollback", "t", "1", *at).stdout
+    assert "t is now version 3 with the content of version 1, digest" in softprompt("rollback", "t", "1", *at).stdout
+    assert "t already was version 3 with the content of version 1, " in softprompt("rollback", "t", "1", *at).stdout
+    assert "t already was version 3, digest" in softprompt("rollback", "t", "3", *at).stdout
+    assert softprompt("rollback", "t", "9", *at).stderr == (
+        "softprompt: version_not_found: the task has no such version (softprompt versions t --store s lists them)\n"
+    )
+    assert softprompt("rm", "absent", *at).stderr.endswith("(softprompt tasks --store s lists them)\n")
     assert softprompt("undelete", "t", *at).stderr == "softprompt: t is not deleted: version 3 is current\n"
-    assert softprompt("rm", "t", *at).stdout == "t is deleted\n"
-    assert softprompt("rm", "t", *at).stderr == "softprompt: task_not_found: deleted by version 4\n"
+    assert softprompt("rm", "t", *at).stdout == "t is deleted (softprompt undelete t --store s brings it back)\n"
+    assert softprompt("rm", "t", *at).stderr == (
+        "softprompt: task_not_found: deleted by version 4 (softprompt undelete t --store s brings it back)\n"
+    )
     assert softprompt("undelete", "t", *at).stdout == "t is back: version 5 with the content of version 3\n"
     found = json.loads(softprompt("versions", "t", *at, "--json").stdout)
     assert [(line["version"], line["event"]) for line in found] == [
@@ -125,6 +136,7 @@ def test_a_tombstone_alone_cannot_be_brought_back(softprompt: Softprompt, tmp_pa
         (["push", "bad name", "text.json", "--store", "s"], 1, "invalid_task_id: a task id has 1 to 128"),
         (["push", "t", "broken.json", "--store", "s"], 1, "invalid_json: "),
         (["push", "t", "empty", "--store", "s"], 1, "file_too_short: "),
+        (["push", "t", "nowhere", "--store", "s"], 1, "softprompt: nowhere is not there\n"),
         (["push", "t", "text.json", "--store", "s", "--model", "absent"], 1, "config.json"),
         (["tasks", "--store", "s", "--url", "http://127.0.0.1:1"], 2, "takes no --url"),
         (["push", "t", "text.json", "--model", "."], 2, "--model is for --store"),
@@ -136,6 +148,7 @@ def test_what_goes_wrong_is_said(
     softprompt: Softprompt, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     """In a line where it is no matter of options; and no directory becomes a store by being asked about."""
+    Store.open(str(tmp_path / "s"))
     for name, text in (("text.json", '{"template": "{input}"}'), ("broken.json", "{"), ("empty", "")):
         (tmp_path / name).write_text(text)
     done = softprompt(*arguments)
@@ -152,7 +165,8 @@ def test_garbage_is_collected_from_the_command_line(softprompt: Softprompt, lear
     store.objects.create(blob_key(learnt.digest), learnt.data)
     assert "nothing was changed" in softprompt("gc", "--store", "s", "--grace", "0", "--dry-run").stdout
     assert store.objects.has(blob_key(learnt.digest))
-    assert "       0         0.0 MiB  files moved into the trash" in softprompt("gc", "--store", "s").stdout
+    young = f"          1 file  {size(len(learnt.data)):>12}  named by nothing, and younger than the grace"
+    assert softprompt("gc", "--store", "s").stdout == f"s\n{young}\n"
     found = json.loads(softprompt("gc", "--grace", "0", "--json", SOFTPROMPT_STORE="s").stdout)
     assert (found["store"], found["moved"]) == ("s", {"count": 1, "bytes": len(learnt.data)})
     assert store.objects.has(trash_key(learnt.digest))
@@ -168,7 +182,7 @@ def test_damage_is_told_mended_and_kept_from_being_collected(
         for task in ("t", "u"):
             assert softprompt("push", task, "file", "--store", name).returncode == 0
     assert softprompt("fsck", "--store", "s").stdout == (
-        f"s: 2 tasks, 2 versions, 1 files, {len(learnt.data) / 2**20:.1f} MiB; 0 damaged\n"
+        f"s: 2 tasks, 2 versions, 1 file, {size(len(learnt.data))}; 0 damaged\n"
     )
     blob = tmp_path / "s" / blob_key(learnt.digest)
     blob.write_bytes(b"x" + learnt.data[1:])
@@ -178,11 +192,35 @@ def test_damage_is_told_mended_and_kept_from_being_collected(
     assert softprompt("fsck", "--store", "s", "--repair").returncode == 1
     done = softprompt("fsck", "--store", "s", "--repair", "--from", "copy")
     assert (done.returncode, done.stdout.count("mended")) == (0, 2)
+    assert "mended t version 1: its file was copied from copy\n" in done.stdout
+    blob.unlink()
+    done = softprompt("fsck", "--store", "s", "--repair", "--from", "copy")
+    assert f" 1 file, {size(len(learnt.data))}; 0 damaged\n" in done.stdout, "counted as it is left"
     assert blob.read_bytes() == learnt.data
     (tmp_path / "s" / "tasks" / "u!" / "00000001.json").write_bytes(b"garbage")
     done = softprompt("fsck", "--store", "s", "--json")
     (found,) = json.loads(done.stdout)["found"]
     assert (done.returncode, found["task"], found["version"], found["damage"]) == (1, "u", 1, True)
+    done = softprompt("versions", "u", "--store", "s")
+    assert done.stderr.startswith("softprompt: version 1 is damaged, and not listed: a manifest is not JSON: ")
     refused = softprompt("gc", "--store", "s", "--grace", "0")
+    assert "1 manifest cannot be read, version 1 of task u: what it names is not known" in refused.stderr
     assert (refused.returncode, "softprompt fsck says what to do" in refused.stderr) == (1, True)
     assert softprompt("gc", "--store", "s", "--grace", "0", "--despite-damage").returncode == 0
+
+
+def test_what_gc_has_to_do_is_told_and_nothing_else(softprompt: Softprompt, tmp_path: Path) -> None:
+    """Nothing; versions that --keep lets go, within the grace and after it."""
+    store = Store.open(str(tmp_path / "s"))
+    for number in (1, 2, 3):
+        file = build(SoftPrompt("text", 0, {}), Metadata("text", 0, f"{number} {{input}}"))
+        store.publish("t", file, verified=False, op_id=str(number))
+    assert softprompt("gc", "--store", "s").stdout == "s\nnothing to do\n"
+    (row,) = softprompt("gc", "--store", "s", "--keep", "2").stdout.splitlines()[1:]
+    assert row.split()[:2] == ["1", "version"]
+    assert row.endswith("  to be removed once the grace is over")
+    rows = softprompt("gc", "--store", "s", "--keep", "1", "--grace", "0").stdout.splitlines()[1:]
+    assert [(row.split()[:2], row.rpartition("  ")[2]) for row in rows] == [
+        (["2", "versions"], "removed"),
+        (["2", "files"], "moved into the trash"),
+    ]

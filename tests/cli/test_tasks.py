@@ -8,6 +8,7 @@ import pytest
 from prompt_store.prompt import parse
 from tests.cli.conftest import Softprompt
 from tests.server.site import Site, embeddings
+from tests.server.site import site as running
 from tests.softprompt_client.conftest import response, scripted
 
 
@@ -44,6 +45,7 @@ def test_one_task_is_shown_with_its_versions(softprompt: Softprompt, site: Site,
     assert (found["version"], [line["version"] for line in found["versions"]]) == (2, [2, 1])
     absent = softprompt("tasks", f"{prefix}-absent")
     assert (absent.returncode, absent.stderr.startswith("softprompt: 404 task_not_found: ")) == (1, True)
+    assert absent.stderr.endswith(" (softprompt tasks lists them)\n")
     assert softprompt("tasks", prefix, "--search", "x").returncode == 2
 
 
@@ -54,7 +56,7 @@ def test_a_file_goes_there_and_comes_back(softprompt: Softprompt, site: Site, pr
     assert softprompt("push", prefix, "file").stdout == f"{prefix} is now version 1, digest {file.digest}\n"
     assert softprompt("push", prefix, "file").stdout == f"{prefix} already was version 1, digest {file.digest}\n"
     assert "412 precondition_failed" in softprompt("push", prefix, "file", "--create-only").stderr
-    assert softprompt("pull", prefix, "--out", "back").returncode == 0
+    assert softprompt("pull", prefix, "--out", "back").stdout.endswith(", written to back\n")
     assert (tmp_path / "back").read_bytes() == file.data
     assert softprompt("pull", prefix, "--peft", "--out", "peft").returncode == 0
     assert softprompt("push", prefix, "peft", "--template", "Q {input}", "--labels", "a,b").returncode == 0
@@ -70,9 +72,15 @@ def test_a_version_comes_back_and_a_task_goes(softprompt: Softprompt, site: Site
     site.publish(prefix, "A {input}")
     site.publish(prefix, "B {input}")
     assert f"{prefix} is now version 3" in softprompt("rollback", prefix, "1").stdout
-    assert softprompt("rm", prefix).stdout == f"{prefix} is deleted\n"
-    assert softprompt("rm", prefix).returncode == 1
+    again = softprompt("rollback", prefix, "1").stdout
+    assert f"{prefix} already was version 3 with the content of version 1, digest " in again
+    assert softprompt("rm", prefix).stdout == f"{prefix} is deleted (softprompt undelete {prefix} brings it back)\n"
+    done = softprompt("rm", prefix)
+    assert (done.returncode, done.stderr.endswith(f" (softprompt undelete {prefix} brings it back)\n")) == (1, True)
     assert f"{prefix} is now version 5" in softprompt("rollback", prefix, "2").stdout
+    absent = softprompt("rollback", prefix, "9").stderr
+    assert absent.startswith("softprompt: 404 version_not_found: ")
+    assert absent.endswith(f" (softprompt versions {prefix} lists them)\n")
 
 
 def test_a_deleted_task_comes_back_as_it_was(softprompt: Softprompt, site: Site, prefix: str) -> None:
@@ -89,10 +97,26 @@ def test_a_deleted_task_comes_back_as_it_was(softprompt: Softprompt, site: Site,
     assert "404 task_not_found" in softprompt("undelete", f"{prefix}-absent").stderr
 
 
+def test_a_version_that_is_not_listed_is_told(softprompt: Softprompt, base_folder: Path, tmp_path: Path) -> None:
+    """A hole between those that are; below the lowest there is none."""
+    with running(base_folder, tmp_path / "other") as other:
+        for template in ("A {input}", "B {input}", "C {input}"):
+            other.publish("t", template)
+        manifests = tmp_path / "other" / "tasks" / "t!"
+        (manifests / "00000002.json").write_bytes(b"garbage")
+        done = softprompt("versions", "t", "--url", other.url)
+        assert (done.returncode, done.stderr) == (
+            0,
+            "softprompt: version 2 is not listed: it was removed by gc --keep, or cannot be read: softprompt fsck\n",
+        )
+        (manifests / "00000001.json").unlink()
+        assert softprompt("versions", "t", "--url", other.url).stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["push", "t", "absent"], "absent"),
+        (["push", "t", "absent"], "softprompt: absent is not there\n"),
         (["push", "t", "."], "a PEFT directory holds"),
         (["push", "bad name", "empty"], "400 invalid_task_id"),
         (["push", "t", "empty"], "422 file_too_short"),
