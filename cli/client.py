@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 from typer import Argument, Option
 
@@ -41,8 +40,8 @@ TaskId = Annotated[str, Argument(help="Id of the task.", autocompletion=task_ids
 
 
 @contextmanager
-def asking(url: str | None, *, retries: int = RETRIES) -> Iterator[Client]:
-    """A client. What goes wrong inside is told on the screen, with exit code 1."""
+def asking(url: str | None, *, retries: int = RETRIES, task: str | None = None) -> Iterator[Client]:
+    """A client. What goes wrong inside is told on the screen, with exit code 1. `task`: what is asked about."""
     try:
         client = Client(url, retries=retries)
     except ValueError as error:
@@ -51,28 +50,25 @@ def asking(url: str | None, *, retries: int = RETRIES) -> Iterator[Client]:
         try:
             yield client
         except SoftpromptError as error:
-            fail(told(error, client.url))
+            fail(told(error, client.url, task))
         except UnicodeEncodeError as error:
             if error.encoding != "utf-8":
                 raise
             raise typer.BadParameter("an argument holds what is no character: it is not UTF-8") from None
 
 
-def told(error: SoftpromptError, url: str) -> str:
-    """An error in a line. That nobody answered is mostly a matter of the address."""
+def told(error: SoftpromptError, url: str, task: str | None = None) -> str:
+    """An error in a line, with a hint where it is about a task. No answer is mostly a matter of the address."""
     if error.code == NO_ANSWER:
         return f"{url} did not answer ({error.message}); another address: --url or SOFTPROMPT_URL"
-    return f"{error}{hint(error.code, error.message)}"
+    return f"{error}{hint(error.code, error.message, task)}"
 
 
-def hint(code: str, message: str) -> str:
-    """The command that helps, behind what was said of the one task that the running command is about."""
-    context = click.get_current_context(silent=True)
-    given = context.params if context is not None else {}
-    task = given.get("task")
-    if not isinstance(task, str):
+def hint(code: str, message: str, task: str | None, store: str | None = None) -> str:
+    """The command that helps, behind what was said of a task; nothing where the command is about none."""
+    if task is None:
         return ""
-    at = flag(given.get("store"))
+    at = flag(store)
     if code == "task_not_found" and "deleted" in message:
         return f" (softprompt undelete {task}{at} brings it back)"
     if code == "task_not_found":

@@ -13,6 +13,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from cli import options as o
+from cli.client import of_system
 from cli.loading import load_base
 from cli.tune import REFUSED
 from prompt_store.prompt import PromptFile, parse
@@ -56,7 +57,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         if ensemble is not None:
             found[f"all, by {ensemble}"] = _together(base, read_files, data, target, ensemble)
     except REFUSED as error:
-        typer.echo(f"softprompt eval: {error}", err=True)
+        typer.echo(f"softprompt eval: {of_system(error) if isinstance(error, OSError) else error}", err=True)
         raise typer.Exit(2) from None
     if as_json:
         typer.echo(json.dumps(found))

@@ -70,13 +70,13 @@ def generate(  # noqa: PLR0913, PLR0917 - one argument per option
 
 
 def _answer(request: dict[str, Any], url: str | None, as_json: bool) -> None:
-    with asking(url) as client:
+    with asking(url, task=request["task"]) as client:
         answer = client.generate_request(request)
     show(answer) if as_json else typer.echo(answer.get("generated_text", ""))
 
 
 def _render(request: dict[str, Any], url: str | None, as_json: bool) -> None:
-    with asking(url) as client:
+    with asking(url, task=request["task"]) as client:
         found = client.render_request(request)
     if as_json:
         show(found)

@@ -52,21 +52,22 @@ class Published(Protocol):
 
 @contextmanager
 def published(
-    url: str | None, store: str | None, *, model: Path | None = None, make: bool = False
+    url: str | None, store: str | None, task: str | None = None, *, model: Path | None = None, make: bool = False
 ) -> Iterator[Published]:
     """The store at `store`, else the server at `url`. What goes wrong inside is told on the screen, with exit code 1.
 
-    `model`: the base's folder, for a store that is to check what is published; `make`: a store that is not there yet.
+    `task`: what it is about; `model`: the base's folder, for a store that is to check what is published; `make`: a
+    store that is not there yet.
     """
     if store is not None and url is not None:
         raise typer.BadParameter("--store asks no server, so it takes no --url")
     if store is None:
         if model is not None:
             raise typer.BadParameter("--model is for --store: a server has its own")
-        with asking(url) as client:
+        with asking(url, task=task) as client:
             yield client.tasks
         return
-    with telling():
+    with telling(task, store):
         is_new = not is_there(store)
         place = Direct(opened(store, make=make), model)
         if is_new:
@@ -75,13 +76,13 @@ def published(
 
 
 @contextmanager
-def telling() -> Iterator[None]:
+def telling(task: str | None = None, store: str | None = None) -> Iterator[None]:
     """What a store refuses, in a line as a server would tell it, with exit code 1."""
     try:
         yield
     except KNOWN as error:
         code = as_fault(error).code
-        fail(f"{code}: {error}{hint(code, str(error))}")
+        fail(f"{code}: {error}{hint(code, str(error), task, store)}")
     except OSError as error:
         fail(of_system(error))
     except (BaseDamaged, ValueError) as error:

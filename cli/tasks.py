@@ -35,7 +35,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - one argument per option
     """List tasks, or show one with its versions."""
     if task is not None and (kind or search):
         raise typer.BadParameter("--kind and --search narrow a list; one task is named by its id alone")
-    with published(url, store) as place:
+    with published(url, store, task) as place:
         if task is None:
             found = list(place.list(kind=kind, search=search))
             show(found) if as_json else tables.listed(found)
@@ -49,7 +49,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - one argument per option
 
 def versions(task: TaskId, url: Url = None, store: At = None, as_json: AsJson = False) -> None:
     """List the versions of a task, of a deleted one too, newest first."""
-    with published(url, store) as place:
+    with published(url, store, task) as place:
         history = place.versions(task)
         left_out = list(_left_out(place, task, history, store))
     show(history) if as_json else tables.history(history)
@@ -90,7 +90,7 @@ def push(  # noqa: PLR0913, PLR0917 - one argument per query parameter of an upl
     """Publish a version of a task."""
     try:
         source, learnt_as = read_directory(path) if path.is_dir() else (path, None)
-        with published(url, store, model=model, make=True) as place:
+        with published(url, store, task, model=model, make=True) as place:
             done = place.publish(
                 task,
                 source,
@@ -121,7 +121,7 @@ def pull(  # noqa: PLR0913, PLR0917 - one argument per option
     store: At = None,
 ) -> None:
     """Download the prompt file of a version."""
-    with published(url, store) as place:
+    with published(url, store, task) as place:
         number = version if version is not None else place.get(task)["version"]
         file = place.prompt(task, number)
     try:
@@ -143,7 +143,7 @@ def rollback(
     store: At = None,
 ) -> None:
     """Make a new version with the content of an old one."""
-    with published(url, store) as place:
+    with published(url, store, task) as place:
         done = place.rollback(task, version)
     found, change = done.task, "is now" if done.created else "already was"
     of = "" if found["version"] == version else f" with the content of version {version}"
@@ -152,14 +152,14 @@ def rollback(
 
 def rm(task: TaskId, url: Url = None, store: At = None) -> None:
     """Delete a task. Its versions stay: `softprompt undelete` brings it back."""
-    with published(url, store) as place:
+    with published(url, store, task) as place:
         place.delete(task)
     typer.echo(f"{task} is deleted (softprompt undelete {task}{flag(store)} brings it back)")
 
 
 def undelete(task: TaskId, url: Url = None, store: At = None) -> None:
     """Bring a deleted task back as it was: a new version with the content of its last one."""
-    with published(url, store) as place:
+    with published(url, store, task) as place:
         history = place.versions(task)
         if not history:
             fail(f"no version of {task} can be read: softprompt fsck{flag(store)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from cli import options as o
-from cli.client import Url, asking
+from cli.client import Url, asking, of_system
 from cli.loading import load_base
 from cli.notes import after, before, stopped_as
 from cli.places import PAGE, REPORT, beside, check, checkpoint, kept_as, ways, write
@@ -87,7 +87,8 @@ def tune(  # noqa: PLR0913, PLR0917 - a command's options are its arguments
         _tell(stopped_as(out, run, stopped.unsaved))
         raise typer.Exit(128 + stopping.number) from None
     except REFUSED as error:
-        _tell(f"{error}{BEGIN_ANEW if isinstance(error, CheckpointError) else ''}")
+        said = of_system(error) if isinstance(error, OSError) else error
+        _tell(f"{said}{BEGIN_ANEW if isinstance(error, CheckpointError) else ''}")
         raise typer.Exit(2) from None
     if push is not None and best.file is not None:
         _publish(push, out, best.file, url)

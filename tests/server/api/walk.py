@@ -13,6 +13,7 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from transformers.utils.logging import disable_progress_bar
 
 from server.api.auth import Access
 from tests.models import save
@@ -146,6 +147,7 @@ class Caller:
 
 def main() -> None:
     """One line for each route and method: the status of each client."""
+    disable_progress_bar()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with tempfile.TemporaryDirectory() as folder, running(save(Path(folder)), "memory://", **KEYS) as site:
         caller = Caller(site)
