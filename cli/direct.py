@@ -3,6 +3,7 @@
 No forward pass is run, so what the files are able to do is for a server to say when it loads them.
 """
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ class Direct:
     def __init__(self, store: Store, model: Path | None = None) -> None:
         """`model`: the folder of the base that files are held against; none: only what they say themselves."""
         self._store = store
+        # A version that is left out is told by `unreadable`: not by the logger's last resort too.
+        logging.getLogger(Versions.__module__).addHandler(logging.NullHandler())
         self._model = model
 
     def get(self, task: str) -> answers.Task:
