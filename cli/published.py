@@ -10,7 +10,7 @@ from typer import Option
 
 from cli.client import asking, fail, hint, note, of_system
 from cli.direct import Direct
-from cli.stores import is_there, opened
+from cli.stores import is_new, opened
 from prompt_store.errors import BaseDamaged
 from server.errors import KNOWN, as_fault
 from softprompt_client.answers import Changed, Kind, PromptFile, Task, Version
@@ -68,11 +68,12 @@ def published(
             yield client.tasks
         return
     with telling(task, store):
-        is_new = not is_there(store)
-        place = Direct(opened(store, make=make), model)
-        if is_new:
+        fresh = make and is_new(store)
+        found = opened(store, make=make)
+        if fresh:
+            found.check()
             note(f"a new store was made at {store}")
-        yield place
+        yield Direct(found, model)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import ValidationError
 from typer import Option
 
+from prompt_store.errors import StoreUnsuitable
 from prompt_store.marker import MARKER
 from prompt_store.store import Store
 from server.config import Settings
@@ -27,15 +28,21 @@ def location(given: str | None) -> str:
         raise ValueError(f"the SOFTPROMPT_ variables do not fit together: {error.error_count()} faults") from None
 
 
-def is_there(place: str) -> bool:
-    """Whether a directory holds a store; of a bucket True, as it is not asked."""
-    return "://" in place or (Path(place) / MARKER).is_file()
+def is_new(place: str) -> bool:
+    """Whether nothing was kept there yet. Raises StoreUnavailable."""
+    if "://" not in place:
+        return not (Path(place) / MARKER).is_file()
+    try:
+        Store.open(place, make=False).check()
+    except StoreUnsuitable:
+        return True
+    return False
 
 
 def opened(place: str, *, make: bool = False) -> Store:
     """Raises ValueError or StoreError. Only `make` makes a store: an empty mount point is none to look after."""
     if place == IN_MEMORY:
         raise ValueError("memory:// lives inside one server: there is nothing for a command to work on")
-    if not make and not is_there(place):
+    if not make and "://" not in place and is_new(place):
         raise ValueError(f"{place} is no store: a store's directory holds a {MARKER}")
     return Store.open(place, make=make)

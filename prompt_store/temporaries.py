@@ -3,6 +3,7 @@
 A lock tells the living from the dead: it ends with the process that holds it.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -41,10 +42,13 @@ class Temporaries:
                 os.close(file)
 
     def sweep(self) -> None:
-        """Remove temporary files that no living process has locked, whatever their age and whoever made them."""
+        """Remove temporary files that no living process has locked, whatever their age and whoever made them.
+
+        A disk that is read-only keeps them: nothing that can be done there is in their way.
+        """
         with os.scandir(self._folder) as found:
             for entry in found:
-                with suppress(FileNotFoundError, BlockingIOError, PermissionError):
+                with suppress(FileNotFoundError, BlockingIOError, PermissionError), _where_it_can_be_written():
                     file = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
                     try:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,3 +73,12 @@ class Temporaries:
                 raise
             os.close(file)
         raise StoreUnavailable("temporary files are swept away as fast as they are made")
+
+
+@contextmanager
+def _where_it_can_be_written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise

@@ -59,6 +59,16 @@ def test_without_a_base_nothing_is_called_verified(softprompt: Softprompt, learn
     assert Store.open(str(tmp_path / "s")).current("soft").verified is False
 
 
+def test_a_store_that_is_made_in_a_bucket_is_told(softprompt: Softprompt, tmp_path: Path, s3_store: str) -> None:
+    """Once; a place with other things in it is none, and nothing is said of making one."""
+    (tmp_path / "text.json").write_text('{"template": "Say {input}:"}')
+    made = f"softprompt: a new store was made at {s3_store}\n"
+    assert softprompt("push", "t", "text.json", "--store", s3_store).stderr.startswith(made)
+    assert made not in softprompt("push", "t", "text.json", "--store", s3_store).stderr
+    refused = softprompt("push", "t", "text.json", "--store", f"{s3_store}/tasks")
+    assert (refused.returncode, "not a store" in refused.stderr, "made" in refused.stderr) == (1, True, False)
+
+
 def test_a_base_refuses_what_does_not_fit(softprompt: Softprompt, base_folder: Path, tmp_path: Path) -> None:
     """As a server would, and nothing is kept."""
     wide = build(

@@ -54,6 +54,18 @@ def test_a_dry_run_says_it_and_does_nothing(objects: Objects) -> None:
     assert (done.versions.count, done.moved.count) == (2, 3)
 
 
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    """No lock, and no file that tells the time: a disk may be read-only. What is young is, by this machine's clock."""
+    objects = LocalObjects(tmp_path)
+    put(Store(objects), "a", ONE)
+    orphan(objects, THREE)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
+    said = collect(objects, Rules(dry_run=True))
+    assert (said.young.count, said.moved.count) == (1, 0)
+    assert collect(objects, Rules(grace=0, dry_run=True)).moved.count == 1
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))} == before
+
+
 @pytest.mark.parametrize("jump", [YEARS, -DAY, -YEARS])
 def test_clocks_that_jump_lose_nothing_that_is_named(jump: float) -> None:
     """Whatever the place's clock says between any two calls, only what nobody names can go (X6)."""
