@@ -27,7 +27,12 @@ FAILED: Mapping[str, str] = {
     "error=EROFS": "D5",
 }
 FULL = {"error=ENOSPC", "error=EDQUOT"}
-ANSWERS: Mapping[str, Answer] = {ACKNOWLEDGED: "acknowledged", "StoreFull": "refused", "StoreUnavailable": "refused"}
+ANSWERS: Mapping[str, Answer] = {
+    ACKNOWLEDGED: "acknowledged",
+    "StoreFull": "refused",
+    "StoreRefuses": "refused",
+    "StoreUnavailable": "refused",
+}
 DIRECTORY = "D4"
 
 

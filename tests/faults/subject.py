@@ -21,7 +21,7 @@ from tests.faults.operations import OPERATIONS
 CALLS = ("openat", "mkdir", "write", "fsync", "flock", "link", "unlink", "close", "rename")
 """Every kind of call by which the store changes the disk, or holds on to it."""
 ACKNOWLEDGED, UNTYPED = "acknowledged", "another exception"
-SAID = (ACKNOWLEDGED, "StoreFull", "StoreUnavailable", "OutcomeUnknown", UNTYPED)
+SAID = (ACKNOWLEDGED, "StoreFull", "StoreRefuses", "StoreUnavailable", "OutcomeUnknown", UNTYPED)
 MOST, HIGHEST = 40, 64
 
 
