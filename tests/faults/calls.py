@@ -5,6 +5,7 @@
 
 import argparse
 import logging
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ ANSWERS: Mapping[str, Answer] = {
     "StoreUnavailable": "refused",
 }
 DIRECTORY = "D4"
+CLOSE = re.compile(r" close\(|<\.\.\. close resumed>")
+"""Of a call that another thread's came between, strace writes the end on a line of its own."""
 
 
 def swept(subject: Subject, operation: str, inject: str, folder: Path) -> Iterator[Outcome]:
@@ -58,7 +61,7 @@ def _ill(inject: str, ending: Ending) -> str | None:
         return "the error has no type of the store's"
     if ending.said == "StoreFull" and inject not in FULL:
         return "not full, and said to be"
-    if ending.leaked and " close(" not in failed:  # a close that is not made is the injection's doing
+    if ending.leaked and not CLOSE.search(failed):  # a close that is not made is the injection's doing
         return f"{ending.leaked} files left open"
     if " fsync(" in failed and _fsyncs(ending, _path(failed)) > 1:
         return "a failed fsync was tried again"
