@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
-from prompt_store.errors import Corrupt
+from prompt_store.errors import Corrupt, StoreUnavailable
 from prompt_store.findings import counted
 from prompt_store.keys import BLOBS, TRASH, blob_key, digest_of_key, trash_key
 from prompt_store.local import LocalObjects
@@ -79,8 +79,10 @@ def bring_back(objects: Objects, digest: str, age: float = 0.0) -> None:
     except Exists:
         if objects.get(blob_key(digest)) != whole:
             objects.replace(blob_key(digest), whole)
-    except (Missing, Unconfirmed):
+    except Missing:
         return
+    except Unconfirmed:
+        raise StoreUnavailable("a file could not be put back into its place") from None
     if age >= objects.lateness:
         objects.remove(trash_key(digest))
 
