@@ -48,6 +48,15 @@ def test_o1_a_place_of_somebody_else_is_no_store(proxy: Proxy, s3_store: str, s3
         Store(BucketObjects(s3_store, TIMEOUT)).check()
 
 
+@pytest.mark.parametrize("fault", ["flip", "cut"])
+def test_o1_a_marker_that_is_damaged_on_its_way_is_read_again(
+    proxy: Proxy, store: Store, s3_store: str, fault: str
+) -> None:
+    """A server that starts just then is no reason to call the store another's."""
+    with proxy.faulty(once(fault, "GET", MARKER)):  # type: ignore[arg-type]
+        Store(BucketObjects(s3_store, TIMEOUT)).check()
+
+
 def test_o1_who_only_reads_makes_no_store(proxy: Proxy, s3_store: str, s3_port: int) -> None:
     """A mistyped folder, or an emptied bucket, is said to be none, and stays as it is."""
     store = Store(BucketObjects(s3_store, TIMEOUT, make=False))
