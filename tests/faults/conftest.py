@@ -73,3 +73,10 @@ def store(proxy: Proxy, s3_store: str) -> Store:
     found = Store(BucketObjects(s3_store, TIMEOUT))
     put(found, "a", ONE)
     return found
+
+
+@pytest.fixture
+def proxies(s3_port: int) -> Iterator[list[Proxy]]:
+    """Two ways to the bucket."""
+    with Proxy(s3_port).running() as one, Proxy(s3_port).running() as two:
+        yield [one, two]
