@@ -1,5 +1,7 @@
-"""Logging never ends a request."""
+"""Logging never ends a request, and a line is a line."""
 
+import json
+import subprocess
 import sys
 
 import pytest
@@ -29,3 +31,30 @@ def test_lines_that_cannot_be_written_are_lost_in_silence(monkeypatch: pytest.Mo
             logger().info("request")
     configure()
     assert full.tried >= 3
+
+
+TALKERS = """
+import logging, threading
+from server.telemetry import configure, logger
+configure()
+def ours():
+    for number in range(3000):
+        logger().info("ours", number=number)
+def theirs():
+    for number in range(3000):
+        logging.getLogger("prompt_store").warning("theirs %d", number)
+threads = [threading.Thread(target=talk) for talk in (ours, theirs, ours)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_lines_of_several_threads_do_not_run_into_each_other() -> None:
+    """Ours and the libraries', at once: every line is one JSON object."""
+    said = subprocess.run([sys.executable, "-c", TALKERS], capture_output=True, text=True, check=True).stderr
+    lines = said.splitlines()
+    assert len(lines) == 9000
+    for line in lines:
+        assert json.loads(line)["event"].split()[0] in {"ours", "theirs"}
