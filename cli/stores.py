@@ -20,6 +20,8 @@ IN_MEMORY = "memory://"
 
 def location(given: str | None) -> str:
     """As `serve` would choose. Raises ValueError where its settings cannot be read."""
+    if given is not None and not given.strip():
+        raise ValueError("--store names no place")
     if given is not None:
         return given
     try:

@@ -8,6 +8,7 @@ point. Knows no tasks. Needs hard links and flock: any local file system of Linu
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -52,13 +53,24 @@ class LocalObjects:
             self._check_marker()
 
     def get(self, key: str) -> bytes:
-        """Read the whole file: never mapped, as a file cut short under a mapping kills the process."""
+        """Read the whole file: never mapped, as a file cut short under a mapping kills the process.
+
+        A pipe or a folder that somebody has put there is neither an object nor its absence.
+        """
         with _translated():
             try:
-                return (self.root / key).read_bytes()
+                # A pipe without a writer is opened, and not waited for.
+                file = os.open(self.root / key, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
                 self._check_marker()
                 raise Missing(key) from None
+            try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise StoreUnavailable("something that is no file stands in the place of an object")
+                with os.fdopen(file, "rb", closefd=False) as whole:
+                    return whole.read()
+            finally:
+                os.close(file)
 
     def create(self, key: str, data: bytes) -> None:
         """Write, fsync, link, fsync the directory. Raises Exists, Unconfirmed, StoreFull or StoreUnavailable."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -261,3 +262,14 @@ def test_a_page_costs_no_scan_once_the_names_are_known(tmp_path: Path, monkeypat
     assert len(scans) == 3
     objects.create("tasks/c!/1.json", b"")
     assert list(objects.folders("tasks/")) == ["a!", "b!", "c!"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_neither_read_nor_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A pipe that nobody writes into, a folder: neither an object nor its absence."""
+    objects = opened(tmp_path)
+    objects.create("blobs/a", b"a")
+    make(tmp_path / "store" / "blobs" / "b")
+    with pytest.raises(StoreUnavailable, match="no file"):
+        objects.get("blobs/b")
+    assert objects.get("blobs/a") == b"a"
