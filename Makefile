@@ -84,7 +84,7 @@ serve: $(VENV)/stamp-install kernels
 	exec $(BIN)/softprompt serve --host "$(HOST)" --port "$(PORT)" --store "$(STORE)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 test: $(VENV)/stamp-dev kernels
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
 
 check: format-check lint types contracts test
 

@@ -84,7 +84,7 @@ class Reach:
         self._going.discard(going)
         error = None if going.cancelled() else going.exception()  # seen even when whoever asked has gone
         if isinstance(error, StoreRefuses):
-            logger().warning("the store refuses to be changed", reason=str(error), cause=_cause(error))
+            logger().info("the store refuses to be changed", reason=str(error), cause=_cause(error))
         elif isinstance(error, StoreUnavailable):
             self.doubt()
 

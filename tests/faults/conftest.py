@@ -1,7 +1,6 @@
-"""The programs of this folder, each run once for all tests that look at what it told, two at a time."""
+"""The programs of this folder, each run once for all tests that look at what it told."""
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,39 +10,48 @@ from prompt_store.bucket import BucketObjects
 from prompt_store.store import Store
 from tests.faults.buckets import TIMEOUT
 from tests.faults.calls import KILL
-from tests.faults.mounts import PRIVATE, mountable
+from tests.faults.mounts import PRIVATE
 from tests.faults.outcome import Outcome, told
 from tests.models import save
 from tests.prompt_store.make import ONE, put
 from tests.s3 import Proxy, credentials
 from tests.tools import tool
 
-CUTS, KILLS = 191, 20
+CUTS, KILLS = 195, 20
 """A cut at every step of every operation, and twenty under load."""
-PROCESSES = 2
-Programs = Mapping[str, "Future[list[Outcome]]"]
+CALLS: Mapping[str, Sequence[str]] = {
+    "killed": ("--inject", KILL),
+    "failed": ("--inject", "error=EIO", "error=ENOSPC"),
+    "refused": (
+        *("--inject", "error=EDQUOT", "error=EMFILE", "error=EACCES", "error=EROFS"),
+        *("--operations", "first"),
+    ),
+}
+
+
+class Programs:
+    """What each of them told, begun when somebody first asks."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, list[Outcome]] = {}
+
+    def __getitem__(self, name: str) -> list[Outcome]:
+        if name not in self._told:
+            self._told[name] = self._run(name)
+        return self._told[name]
+
+    def _run(self, name: str) -> list[Outcome]:
+        if name in CALLS:
+            return told("calls", *CALLS[name])
+        if name == "random":
+            return told("kills", "--kills", str(KILLS))
+        return told("power", "--fs", name, "--cuts", str(CUTS), under=PRIVATE)
 
 
 @pytest.fixture(scope="session")
-def programs() -> Iterator[Programs]:
+def programs() -> Programs:
     tool("strace")
-    with ThreadPoolExecutor(PROCESSES) as pool:
-        started = {
-            "killed": pool.submit(told, "calls", "--inject", KILL),
-            "failed": pool.submit(told, "calls", "--inject", "error=EIO", "error=ENOSPC"),
-            "refused": pool.submit(
-                told,
-                "calls",
-                *("--inject", "error=EDQUOT", "error=EMFILE", "error=EACCES", "error=EROFS"),
-                *("--operations", "first"),
-            ),
-            "random": pool.submit(told, "kills", "--kills", str(KILLS)),
-        }
-        if mountable():
-            for kind in ("xfs", "ext4"):
-                started[kind] = pool.submit(told, "power", "--fs", kind, "--cuts", str(CUTS), under=PRIVATE)
-        yield started
-        pool.shutdown(cancel_futures=True)
+    return Programs()
 
 
 @pytest.fixture(scope="session")

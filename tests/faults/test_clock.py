@@ -58,7 +58,7 @@ def test_x6_a_jump_in_the_middle_of_a_request_ends_nothing(base_folder: Path, tm
     clock.write_text("+0\n")
     environment = {
         "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_NO_CACHE": "1",
         "NO_FAKE_STAT": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "LD_PRELOAD": library(),

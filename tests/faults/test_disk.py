@@ -65,7 +65,7 @@ def test_d1_a_full_disk_refuses_and_serves(base_folder: Path, tmp_path: Path) ->
 
 def test_d1_no_space_at_each_call_changes_nothing(programs: Programs) -> None:
     """Of every operation: refused and as before, or done; no file left open, no temporary one after a start."""
-    assert len(held(programs["failed"].result(), "D1")) >= 250
+    assert len(held(programs["failed"], "D1")) >= 250
 
 
 def test_d2_no_inodes_left_refuses_and_serves(base_folder: Path, tmp_path: Path) -> None:
@@ -85,20 +85,20 @@ def test_d2_no_inodes_left_refuses_and_serves(base_folder: Path, tmp_path: Path)
 
 def test_d3_an_io_error_at_each_call_changes_nothing(programs: Programs) -> None:
     """A typed error, no version; the fsync that failed is not tried again, as the kernel would call lost pages kept."""
-    failed = held(programs["failed"].result(), "D3")
+    failed = held(programs["failed"], "D3")
     assert {what.split()[-3] for what in failed} >= {"openat", "write", "fsync", "flock", "link", "rename"}
     assert len(failed) >= 250
 
 
 def test_d4_a_failing_fsync_of_a_folder_is_no_answer(programs: Programs) -> None:
     """The outcome is unknown, and the same operation again makes no second version."""
-    failed = held(programs["failed"].result(), "D4")
+    failed = held(programs["failed"], "D4")
     assert sum("fsync" in what for what in failed) >= 12
 
 
 def test_d5_no_files_no_right_and_read_only_are_typed(programs: Programs) -> None:
     """EMFILE, EACCES and EROFS at each call of a first publish."""
-    assert len(held(programs["refused"].result(), "D5")) >= 120
+    assert len(held(programs["refused"], "D5")) >= 120
 
 
 def test_d5_a_read_only_disk_serves(base_folder: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_d10_a_quota_refuses_and_serves(base_folder: Path, tmp_path: Path) -> No
 
 def test_d10_an_exceeded_quota_at_each_call_changes_nothing(programs: Programs) -> None:
     """EDQUOT is as good as no space."""
-    assert len(held(programs["refused"].result(), "D10")) >= 40
+    assert len(held(programs["refused"], "D10")) >= 40
 
 
 def _fill(ballast: Path) -> None:

@@ -18,7 +18,7 @@ BEFORE_A_LOSS = 120
 def cuts(programs: Programs, kind: FileSystem) -> list[Outcome]:
     demand_mounts()
     tool(f"mkfs.{kind}")
-    found = programs[kind].result()
+    found = programs[kind]
     assert len(found) == CUTS
     return found
 

@@ -8,7 +8,7 @@ from tests.faults.outcome import Outcome
 
 @pytest.fixture
 def killed(programs: Programs) -> list[Outcome]:
-    return programs["killed"].result()
+    return programs["killed"]
 
 
 def held(outcomes: list[Outcome], row: str) -> list[str]:
@@ -54,9 +54,9 @@ def test_p4_a_collection_killed_at_each_call_is_ended_by_the_next(killed: list[O
 
 def test_p8_random_kills_under_mixed_load_lose_nothing(programs: Programs) -> None:
     """Eight writers publish, delete, roll back and read; every version is somebody's, every acknowledged one there."""
-    assert len(held(programs["random"].result(), "P8")) == KILLS // 2
+    assert len(held(programs["random"], "P8")) == KILLS // 2
 
 
 def test_p9_of_two_processes_on_one_store_one_dies(programs: Programs) -> None:
     """The other goes on; nothing that either was told is lost."""
-    assert len(held(programs["random"].result(), "P9")) == KILLS // 2
+    assert len(held(programs["random"], "P9")) == KILLS // 2
