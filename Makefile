@@ -83,6 +83,7 @@ kernels: $(VENV)/stamp-install
 serve: $(VENV)/stamp-install kernels
 	exec $(BIN)/softprompt serve --host "$(HOST)" --port "$(PORT)" --store "$(STORE)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
+# A file is one worker's. ARGS="-n0 tests/cli" runs them in this process, one after the other.
 test: $(VENV)/stamp-dev kernels
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
 
