@@ -53,10 +53,9 @@ class Versions:
 
         The newest is asked for its successor, one by one: a listing may be older than what was acknowledged.
         """
-        folder = f"{TASKS}{name}!/"
+        folder, seen = f"{TASKS}{name}!/", self._seen.get(name, 0)
         found = (version_of(key.removeprefix(folder)) for key in self._objects.keys(folder))
         numbers = [version for version in found if version is not None]
-        seen = self._seen.get(name, 0)
         if seen > (numbers[-1] if numbers else 0) and self._objects.has(manifest_key(name, seen)):
             numbers.append(seen)
         for _ in range(UNLISTED):
@@ -74,10 +73,13 @@ class Versions:
                 self._seen.clear()
             self._seen[name] = newest
 
-    def _check_past(self, name: str, numbers: Sequence[int]) -> None:
+    def _numbers_to_go_on_from(self, name: str) -> list[int]:
         """A number is never given twice, and what is acknowledged is served: not on top of less than there was."""
-        if self._seen.get(name, 0) > (numbers[-1] if numbers else 0):
+        seen = self._seen.get(name, 0)  # before the look: what others add meanwhile is no reason to stop
+        numbers = self.numbers(name)
+        if seen > (numbers[-1] if numbers else 0):
             raise StoreUnavailable("the store shows less than before: start anew if a backup was put in its place")
+        return numbers
 
     def read(self, name: str, version: int) -> Task:
         """One version. Raises Missing or Corrupt: the latter only when it was read twice."""
@@ -151,8 +153,7 @@ class Versions:
                 if (done.event, done.digest) != (change.event, change.digest):
                     raise OperationConflict("the operation id was used for another change")
                 return self.confirmed(done, op_id), True
-            numbers = self.numbers(name)
-            self._check_past(name, numbers)
+            numbers = self._numbers_to_go_on_from(name)
             decision = decide(self._newest_for(name, numbers, change))
             if isinstance(decision, Task):
                 return self.confirmed(decision, op_id), False

@@ -242,7 +242,7 @@ class Info(TypedDict):
 class Health(TypedDict):
     """All is well."""
 
-    status: Literal["ok"]
+    status: Literal["ok", "degraded"]
 
 
 @dataclass(frozen=True, slots=True)
