@@ -5,7 +5,7 @@ Knows neither objects nor screens.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -30,32 +30,37 @@ def silent(_what: str, _total: int | None, /) -> Callable[[int], None]:
 
 
 def each(function: Callable[[T], R], items: Iterable[T], done: Callable[[int], None]) -> Iterator[R]:
-    """What `function` gives, in order. The first error ends it; what has begun by then is waited for."""
-    left = iter(items)
-    pool = ThreadPoolExecutor(THREADS)
-    waiting: deque[Future[list[R]]] = deque()
-    try:
-        while True:
-            while len(waiting) < 2 * THREADS and (handed := list(islice(left, TOGETHER))):
-                waiting.append(pool.submit(lambda some: [function(one) for one in some], handed))
-            if not waiting:
-                return
-            found = waiting.popleft().result()
-            done(len(found))
-            yield from found
-    finally:
-        pool.shutdown(cancel_futures=True)
+    """What `function` gives, in order, a handful to a thread. The first error ends it."""
+
+    def some(handed: list[T]) -> list[R]:
+        return [function(one) for one in handed]
+
+    for found in at_once(THREADS, some, _handfuls(items)):
+        done(len(found))
+        yield from found
 
 
 def at_once(count: int, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What `do` makes of each, in order. No more than `count` are ahead of the one that the caller takes."""
+    """What `do` makes of each, in order. No more than `count` are ahead of the one that the caller takes.
+
+    The first error ends it; what has begun by then is waited for.
+    """
     if count == 1:
         yield from map(do, items)
         return
     rest = iter(items)
-    with ThreadPoolExecutor(count) as pool:
+    pool = ThreadPoolExecutor(count)
+    try:
         ahead = deque(pool.submit(do, item) for item in islice(rest, count))
         while ahead:
             done = ahead.popleft().result()
             ahead.extend(pool.submit(do, item) for item in islice(rest, 1))
             yield done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _handfuls(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while handed := list(islice(rest, TOGETHER)):
+        yield handed

@@ -125,7 +125,10 @@ class Versions:
 
         Where nobody gave the id, nobody asks again, and damage of old versions is no reason to change nothing.
         """
-        recent = self.numbers(name)[-RECENT:]
+        return self._done_among(self.numbers(name), name, op_id, given=given)
+
+    def _done_among(self, numbers: Sequence[int], name: str, op_id: str, *, given: bool) -> Task | None:
+        recent = numbers[-RECENT:]
         left = len(recent)
         for task in self.readable(name, reversed(recent)):
             if task.op_id == op_id:
@@ -148,12 +151,12 @@ class Versions:
     ) -> tuple[Task, bool]:
         """Win the next number; (task, False) when `decide`, asked on every attempt, leaves things as they are."""
         while True:
-            done = self.done(name, op_id, given=given)
+            numbers = self._numbers_to_go_on_from(name)
+            done = self._done_among(numbers, name, op_id, given=given)
             if done is not None:
                 if (done.event, done.digest) != (change.event, change.digest):
                     raise OperationConflict("the operation id was used for another change")
                 return self.confirmed(done, op_id), True
-            numbers = self._numbers_to_go_on_from(name)
             decision = decide(self._newest_for(name, numbers, change))
             if isinstance(decision, Task):
                 return self.confirmed(decision, op_id), False

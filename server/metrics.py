@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     Info,
     ProcessCollector,
@@ -113,7 +114,8 @@ class Meter:
 
     def watch_store(self, down: Callable[[], bool]) -> None:
         """`down`, asked at each scrape."""
-        self._registry.register(_Store(down))
+        told = "1 where the store can be reached, else 0"
+        Gauge("softprompt_store_up", told, registry=self._registry).set_function(lambda: float(not down()))
 
     def answered(self, method: str, route: str, status: int) -> None:
         self._http.labels(method, route, str(status)).inc()
@@ -173,17 +175,3 @@ class _Jobs(Collector):
         for status, number in self._counts().items():
             jobs.add_metric((status,), number)
         yield jobs
-
-
-class _Store(Collector):
-    """Whether the store can be reached."""
-
-    def __init__(self, down: Callable[[], bool]) -> None:
-        self._down = down
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing is asked before a scrape."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("softprompt_store_up", "1 where the store can be reached, else 0", 1 - self._down())
