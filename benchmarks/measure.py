@@ -19,6 +19,7 @@ from benchmarks.parts import (
     learning,
     memory,
     mixed,
+    overload,
     residency,
     rows,
     space,
@@ -68,6 +69,7 @@ PARTS: Mapping[str, Part] = {
     "jobs": jobs,
     "memory": memory,
     "store": store,
+    "overload": overload,
 }
 
 

@@ -223,6 +223,8 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         max_total_tokens=settings.max_total_tokens,
         max_batch=settings.max_batch,
         max_waiting=settings.max_waiting,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        queue_seconds=settings.queue_seconds,
         kv_budget=settings.kv_budget,
         prompt_budget=settings.prompt_budget,
         text_budget=settings.text_budget,

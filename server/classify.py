@@ -23,7 +23,7 @@ BARE_DELIMITER = " "
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One classification that a client asks for; without `labels` the task's are meant."""
+    """One classification that a client asks for; without `labels` the task's are meant. `caller`: whose it is."""
 
     id: str
     inputs: Inputs
@@ -31,6 +31,7 @@ class Question:
     version: int | None = None
     min_version: int | None = None
     labels: tuple[str, ...] | None = None
+    caller: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,9 @@ async def _classify(question: Question, room: Room) -> Verdict:
     longest = room.running.engine.longest_continuation
     if max(map(len, found)) > longest:
         raise Invalid("invalid_request", f"in deterministic mode a label may have {longest} tokens", "labels")
-    request = Request(question.id, composed.ids, prompt=served.prompt, continuations=found, group=served.name)
+    request = Request(
+        question.id, composed.ids, prompt=served.prompt, continuations=found, group=served.name, owner=question.caller
+    )
     async with room.running.events([request]) as events:
         async for _, event in events:
             if isinstance(event, Scored):

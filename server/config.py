@@ -99,6 +99,10 @@ class Settings(BaseSettings):
     max_total_tokens: int | None = Field(default=None, ge=2)
     max_batch: int = Field(default=64, ge=1, le=4096)
     max_waiting: int = Field(default=1024, ge=1)
+    max_waiting_tokens: int | None = Field(default=None, ge=1)
+    """Ids that those who wait may cost, read and generated; None: eight times what the K/V cache holds, or 65,536."""
+    queue_seconds: float = Field(default=60.0, gt=0, le=3600)
+    """For who waits for the batch, after which the client is told to come later."""
     kv_budget: Bytes = 4 * 2**30
     prompt_budget: Bytes = 512 * 2**20
     text_budget: Annotated[int, Field(ge=0), BeforeValidator(_bytes)] = 256 * 2**20
@@ -129,6 +133,8 @@ class Settings(BaseSettings):
 
     max_upload_bytes: Bytes = 64 * 2**20
     max_body_bytes: Bytes = 4 * 2**20
+    bodies_budget: Bytes = 256 * 2**20
+    """Of all bodies that are held at once; the first 64 KiB of each are not counted."""
     max_header_bytes: Bytes = 32 * 2**10
     max_headers: int = Field(default=100, ge=1)
     max_url_bytes: Bytes = 8 * 2**10

@@ -15,6 +15,7 @@
     │   ├── ExpectationFailed 417
     │   ├── Unacceptable     422   a prompt file that was read and cannot be taken
     │   └── HeadersTooLarge  431
+    ├── TooMany          429   of this key; try again
     ├── Late                 408   the client's own limit, or a body that never came
     ├── Unavailable          503   try again
     ├── Full                 507
@@ -117,6 +118,10 @@ class HeadersTooLarge(Refused):
     """431."""
 
 
+class TooMany(Fault):
+    """429."""
+
+
 class Late(Fault):
     """408."""
 
@@ -197,8 +202,10 @@ RULES: Mapping[type[Fault], Rule] = {
         "idempotency_mismatch", "version_corrupt", "bad_training_data",
     ),
     HeadersTooLarge: _rule(431, "invalid_request_error", "headers_too_large"),
+    TooMany: _rule(429, "rate_limit_error", "too_many_requests", again=True),
     Unavailable: _rule(
-        503, "unavailable_error", "queue_full", "draining", "store_unavailable", "corrupt", "engine_failed",
+        503, "unavailable_error", "queue_full", "queue_timeout", "bodies_full", "draining",
+        "store_unavailable", "corrupt", "engine_failed",
         "wrong_base", "unsupported_kind", "non_finite_output", "outcome_unknown", "version_not_visible",
         "jobs_unavailable", again=True,
     ),

@@ -29,7 +29,8 @@ class Item:
     """One generation that a client asks for. `id` is the request's, for the engine and the log.
 
     `unset`: what counts where neither the client nor the task says. `echo`: the prompt is told too, with its logprobs
-    where logprobs are asked for; `only_prompt`: nothing is generated behind it.
+    where logprobs are asked for; `only_prompt`: nothing is generated behind it. `caller`: whose it is, as far as
+    that is known; callers share the engine fairly.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Item:
     unset: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     echo: bool = False
     only_prompt: bool = False
+    caller: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +258,7 @@ def _request(item: Item, served: Served, composed: Composed, sampling: Sampling,
     told = sampling.logprobs if item.echo else None
     return Request(
         f"{item.id}/{sampling.choice}", composed.ids, sampling, served.prompt, deadline, group=served.name,
-        prompt_logprobs=told,
+        owner=item.caller, prompt_logprobs=told,
     )  # fmt: skip
 
 

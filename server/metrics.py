@@ -146,6 +146,7 @@ class _Engine(Collector):
         for name, told, value in (
             ("num_requests_running", "Requests in the batch", now.running),
             ("num_requests_waiting", "Requests in the queue", now.waiting),
+            ("waiting_tokens", "Ids that the requests in the queue may come to cost", now.waiting_tokens),
             ("num_slots", "Requests that fit the batch", now.slots),
             ("resident_prompts", "Soft prompts in memory", now.resident_prompts),
         ):

@@ -5,13 +5,13 @@ Knows events and no text. The engine puts events from its own thread; one wake-u
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 from server.engine.engine import Engine
-from server.engine.request import Closed, Event, Failed, PromptEvent, QueueFull, Request, TokenEvent
-from server.errors import Broken, Fault, Late, Unavailable
+from server.engine.request import Closed, Event, Failed, OwnerFull, PromptEvent, QueueFull, Request, TokenEvent
+from server.errors import Broken, Fault, Late, TooMany, Unavailable
 
 
 class Heard(NamedTuple):
@@ -65,27 +65,24 @@ class Running:
     async def events(self, requests: Sequence[Request]) -> AsyncIterator[AsyncIterator[Heard]]:
         """Submits all; iterates until each has had its terminal event. Whoever leaves earlier cancels the rest.
 
-        Raises Unavailable when the queue is full or the server drains, and the fault of a request that failed.
+        Raises TooMany or Unavailable when there is no room to wait, Unavailable too when the server drains, and the
+        fault of a request that failed.
         """
         queue: asyncio.Queue[Heard] = asyncio.Queue()
         open_ids = {request.id for request in requests}
+        sinks = [MailSink(self._mailbox, queue, index) for index in range(len(requests))]
+        with _refusals(self.engine, requests[0].owner):
+            self.engine.submit_all(list(zip(requests, sinks, strict=True)))
         try:
-            for index, request in enumerate(requests):
-                self._submit(request, MailSink(self._mailbox, queue, index))
             yield self._hear(queue, requests, open_ids)
         finally:
             for request_id in open_ids:
                 self.engine.cancel(request_id)
 
-    def _submit(self, request: Request, sink: MailSink) -> None:
-        try:
-            self.engine.submit(request, sink)
-        except QueueFull:
-            raise Unavailable("queue_full", "too many requests are waiting") from None
-        except Closed:
-            if self.engine.healthy:
-                raise Unavailable("draining", "the server is shutting down") from None
-            raise Unavailable("engine_failed", "the engine has stopped") from None
+    def check_room(self, caller: Hashable) -> None:
+        """Raises what `events` would, whatever `caller` asks."""
+        with _refusals(self.engine, caller):
+            self.engine.check_room(caller)
 
     async def _hear(
         self, queue: "asyncio.Queue[Heard]", requests: Sequence[Request], open_ids: set[object]
@@ -100,9 +97,33 @@ class Running:
             yield heard
 
 
+@contextmanager
+def _refusals(engine: Engine, caller: Hashable) -> Iterator[None]:
+    """What the engine says to a new request, in the words of the client."""
+    try:
+        yield
+    except QueueFull as full:
+        raise _busy(full, caller) from None
+    except Closed:
+        if engine.healthy:
+            raise Unavailable("draining", "the server is shutting down") from None
+        raise Unavailable("engine_failed", "the engine has stopped") from None
+
+
+def _busy(full: QueueFull, caller: Hashable) -> Fault:
+    """Who has no key may be anybody: to all of them together the server is full."""
+    fault: Fault = Unavailable("queue_full", "too many requests are waiting")
+    if isinstance(full, OwnerFull) and caller is not None:
+        fault = TooMany("too_many_requests", "too many requests of this key are waiting; others still find room")
+    fault.headers["Retry-After"] = str(full.seconds)
+    return fault
+
+
 def _fault_of(failed: Failed) -> Fault:
     if failed.code == "timeout":
         return Late("timeout", "timeout_ms has passed", "timeout_ms")
+    if failed.code == "queue_timeout":
+        return Unavailable("queue_timeout", "the request waited for too long before its turn came")
     if failed.code == "non_finite":
         return Unavailable("non_finite_output", "the forward pass gave non-finite logits for this request")
     if failed.code == "draining":

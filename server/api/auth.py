@@ -6,6 +6,7 @@ Knows keys and endpoints, never paths: a path can be spelled in many ways.
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from server.config import Settings
 from server.errors import Forbidden, Invalid, Unauthorized
 
 SCHEME = b"bearer "
+CALLER = "softprompt.caller"
 
 
 class Access(IntEnum):
@@ -55,21 +57,28 @@ class Keys:
 
     def __init__(self, settings: Settings) -> None:
         self.closed = settings.closed
-        self._generate = _hashes(settings.api_key)
-        self._admin = _hashes(settings.admin_key)
+        self._known = [*_known(settings.admin_key, Access.ADMIN), *_known(settings.api_key, Access.GENERATE)]
 
-    def access(self, key: bytes) -> Access | None:
-        """The right that a key gives; None for a key that is not ours."""
+    def caller(self, key: bytes) -> "Caller | None":
+        """Whose key it is; None for a key that is not ours."""
         given = hashlib.sha256(key).digest()
-        admin = [hmac.compare_digest(given, known) for known in self._admin]
-        generate = [hmac.compare_digest(given, known) for known in self._generate]
-        if any(admin):
-            return Access.ADMIN
-        return Access.GENERATE if any(generate) else None
+        found = [hmac.compare_digest(given, known) for known, _ in self._known]
+        if not any(found):
+            return None
+        number = found.index(True)
+        return Caller(self._known[number][1], number)
 
 
-def _hashes(keys: Iterable[SecretStr]) -> list[bytes]:
-    return [hashlib.sha256(key.get_secret_value().encode()).digest() for key in keys]
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: what a key gives the right to, and which of all keys it is; None where none are set."""
+
+    access: Access
+    number: int | None = None
+
+
+def _known(keys: Iterable[SecretStr], access: Access) -> list[tuple[bytes, Access]]:
+    return [(hashlib.sha256(key.get_secret_value().encode()).digest(), access) for key in keys]
 
 
 async def authorize(request: Request) -> None:
@@ -77,22 +86,29 @@ async def authorize(request: Request) -> None:
     wanted = needed(request.scope.get("endpoint"))
     if wanted is Access.OPEN:
         return
-    if authenticate(request) < wanted:
+    caller = request.scope[CALLER] = authenticate(request)
+    if caller.access < wanted:
         raise Forbidden("insufficient_scope", "this key may not do that; an admin key may")
 
 
-def authenticate(request: Request) -> Access:
-    """The right that the request's key gives, every right where no keys are set. Raises Unauthorized, or Invalid where
-    two headers leave open which one counts."""
+def caller_of(request: Request) -> int | None:
+    """Which key the request came with, by its number; None where no keys are set."""
+    caller: Caller = request.scope[CALLER]
+    return caller.number
+
+
+def authenticate(request: Request) -> Caller:
+    """Who has sent the request, with every right where no keys are set. Raises Unauthorized, or Invalid where two
+    headers leave open which key counts."""
     keys: Keys = request.app.state.keys
     if not keys.closed:
-        return Access.ADMIN
+        return Caller(Access.ADMIN)
     given = [value for name, value in request.scope["headers"] if name == b"authorization"]
     if len(given) > 1:
         raise Invalid("invalid_request", "more than one Authorization header")
-    access = keys.access(given[0][len(SCHEME) :]) if given and given[0][: len(SCHEME)].lower() == SCHEME else None
-    if access is None:
+    caller = keys.caller(given[0][len(SCHEME) :]) if given and given[0][: len(SCHEME)].lower() == SCHEME else None
+    if caller is None:
         fault = Unauthorized("invalid_api_key", "a valid key is needed: Authorization: Bearer <key>")
         fault.headers["WWW-Authenticate"] = "Bearer"
         raise fault
-    return access
+    return caller

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
+from server.api.bodies import HELD, Held
 from server.api.strict_json import loads
 from server.errors import Invalid, Late, TooLarge, Unsupported
 from server.parameters import Parameters
@@ -34,11 +35,12 @@ def media_type(request: Request) -> str:
 
 
 async def read_bytes(request: Request, limit: int, seconds: float) -> bytes:
-    """The whole body. Raises TooLarge, before reading where the length is announced, Late at the
-    deadline, ClientDisconnect when the rest will never come."""
+    """The whole body. Raises TooLarge, before reading where the length is announced, Late at the deadline, Unavailable
+    when too many are being read, ClientDisconnect when the rest will never come."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(limit)
+    held: Held = request.scope[HELD]
     body = BytesIO()  # grows in place and hands out what it holds: pieces joined at the end would be held twice
     try:
         async with asyncio.timeout(seconds):
@@ -46,6 +48,7 @@ async def read_bytes(request: Request, limit: int, seconds: float) -> bytes:
                 if body.tell() + len(chunk) > limit:
                     raise _too_large(limit)
                 body.write(chunk)
+                held.grow(body.tell())
     except TimeoutError:
         fault = Late("body_timeout", f"the body did not arrive within {seconds:g} seconds")
         fault.headers["Connection"] = "close"

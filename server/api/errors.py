@@ -23,9 +23,10 @@ RETRY_SECONDS = "1"
 def fault_response(fault: Fault) -> Response:
     account().failed(fault.code)
     status = fault.rule.status
-    headers = {"x-should-retry": "true" if fault.rule.retryable else "false", **fault.headers}
+    headers = {"x-should-retry": "true" if fault.rule.retryable else "false"}
     if status in {429, 503}:
         headers["Retry-After"] = RETRY_SECONDS
+    headers |= fault.headers
     return wire.answer(wire.error(fault), status, headers)
 
 

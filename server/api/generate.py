@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from server.api import wire
 from server.api.answers import Classified, ClassifiedMany, Generated, GeneratedMany, Rendered, StreamEvent
-from server.api.auth import Access, needs
+from server.api.asked import read_question
+from server.api.auth import Access, caller_of, needs
 from server.api.body import read_json, validated
 from server.api.desk_of import desk_of
 from server.api.disconnect import while_connected
@@ -36,20 +37,24 @@ from server.writing import Piece
 
 router = APIRouter(tags=["generate"])
 FAILURES = (404, 408, 413, 415)
+REFUSALS = (*FAILURES, 429)
+"""Of what the engine is asked."""
 
 Many = TypeVar("Many", bound=BaseModel)
+Caller = int | None
+Work = Callable[[Many, Room, Caller], Awaitable[wire.Json]]
 
 
 @router.post(
     "/generate",
     summary="Continue a text, with a task's soft prompt or without",
     response_model=Generated | GeneratedMany,
-    responses={**streams(StreamEvent), **documented(*FAILURES)},
+    responses={**streams(StreamEvent), **documented(*REFUSALS)},
     openapi_extra=accepts(GenerateOne, GenerateMany),
 )
 @needs(Access.GENERATE)
 async def generate_route(request: Request) -> Response:
-    body = await read_json(request)
+    body = await read_question(request)
     if _is_many(body):
         return await _many(request, validated(GenerateMany, body).requests, _answered)
     one = validated(GenerateOne, body)
@@ -60,24 +65,24 @@ async def generate_route(request: Request) -> Response:
     "/generate_stream",
     summary="The same as server-sent events, one for each token",
     response_class=Response,
-    responses={**streams(StreamEvent), **documented(*FAILURES)},
+    responses={**streams(StreamEvent), **documented(*REFUSALS)},
     openapi_extra=accepts(GenerateOne),
 )
 @needs(Access.GENERATE)
 async def generate_stream_route(request: Request) -> Response:
-    return await _stream(request, validated(GenerateOne, await read_json(request)))
+    return await _stream(request, validated(GenerateOne, await read_question(request)))
 
 
 @router.post(
     "/classify",
     summary="Which label fits best behind the prompt",
     response_model=Classified | ClassifiedMany,
-    responses=documented(*FAILURES),
+    responses=documented(*REFUSALS),
     openapi_extra=accepts(ClassifyItem, ClassifyMany),
 )
 @needs(Access.GENERATE)
 async def classify_route(request: Request) -> Response:
-    body = await read_json(request)
+    body = await read_question(request)
     if _is_many(body):
         return await _many(request, validated(ClassifyMany, body).requests, _classified)
     return await _one(request, validated(ClassifyItem, body), _classified)
@@ -109,7 +114,7 @@ def _is_many(body: Any) -> bool:
     return isinstance(body, dict) and "requests" in body
 
 
-def _item(asked: GenerateItem, *, streamed: bool = False) -> Item:
+def _item(asked: GenerateItem, caller: Caller, *, streamed: bool = False) -> Item:
     return Item(
         id=secrets.token_hex(8),
         inputs=asked.inputs,
@@ -119,27 +124,30 @@ def _item(asked: GenerateItem, *, streamed: bool = False) -> Item:
         truncate=asked.truncate,
         parameters=asked.parameters,
         streamed=streamed,
+        caller=caller,
     )
 
 
-async def _answered(asked: GenerateItem, room: Room) -> wire.Json:
-    return wire.generated(await answer(_item(asked), room), room.tokenizer)
+async def _answered(asked: GenerateItem, room: Room, caller: Caller) -> wire.Json:
+    return wire.generated(await answer(_item(asked, caller), room), room.tokenizer)
 
 
-async def _classified(asked: ClassifyItem, room: Room) -> wire.Json:
+async def _classified(asked: ClassifyItem, room: Room, caller: Caller) -> wire.Json:
     labels = None if asked.labels is None else tuple(asked.labels)
-    question = Question(secrets.token_hex(8), asked.inputs, asked.task, asked.version, asked.min_version, labels)
+    question = Question(
+        secrets.token_hex(8), asked.inputs, asked.task, asked.version, asked.min_version, labels, caller
+    )
     return wire.classified(await classify(question, room))
 
 
-async def _one(request: Request, asked: Many, work: Callable[[Many, Room], Awaitable[wire.Json]]) -> Response:
+async def _one(request: Request, asked: Many, work: Work[Many]) -> Response:
     async def answered() -> wire.Json:
-        return await work(asked, _room(request))
+        return await work(asked, _room(request), caller_of(request))
 
     return wire.answer(await while_connected(request.receive, answered()))
 
 
-async def _many(request: Request, asked: list[Many], work: Callable[[Many, Room], Awaitable[wire.Json]]) -> Response:
+async def _many(request: Request, asked: list[Many], work: Work[Many]) -> Response:
     """All at once, short of what would fill the engine's queue alone; what an item raises stands in its place."""
     choices = max(getattr(getattr(one, "parameters", None), "n", None) or 1 for one in asked)
     turns = asyncio.Semaphore(max(1, request.app.state.settings.max_waiting // (4 * choices)))
@@ -147,7 +155,7 @@ async def _many(request: Request, asked: list[Many], work: Callable[[Many, Room]
     async def item(one: Many) -> wire.Json:
         try:
             async with turns:
-                return await work(one, _room(request))
+                return await work(one, _room(request), caller_of(request))
         except KNOWN as error:
             return wire.error(as_fault(error))
 
@@ -162,7 +170,7 @@ async def _many(request: Request, asked: list[Many], work: Callable[[Many, Room]
 async def _stream(request: Request, asked: GenerateOne) -> Response:
     if (asked.parameters.n or 1) > 1:
         raise Invalid("invalid_request", "several choices cannot be streamed", "parameters.n")
-    events = _events(_item(asked, streamed=True), _room(request))
+    events = _events(_item(asked, caller_of(request), streamed=True), _room(request))
 
     async def first() -> wire.Json:
         return await anext(events)

@@ -12,6 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.account import Account, Trace, opened, untraced
+from server.api.bodies import HELD, Bodies
 from server.api.cors import CrossOrigin, forged
 from server.api.errors import fault_response
 from server.api.headers import with_safe_ones
@@ -36,6 +37,7 @@ class Guard:
         self._trace = trace
         self._meter = meter
         self._settings = settings
+        self._bodies = Bodies(settings.bodies_budget)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,9 +62,11 @@ class Guard:
             scope["path"] = scope["raw_path"].decode("latin-1")
             scope["root_path"] = ""
             scope[FAULT] = fault = self._fault(scope)
+            scope[HELD] = held = self._bodies.hold()
             try:
                 await (self.app if fault is None else self._refusal(scope))(scope, receive, answer)
             finally:
+                held.release()
                 account.route = _route(scope)
                 self._told(account)
 

@@ -9,15 +9,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from collections.abc import Sequence as Many
 from dataclasses import replace
+from functools import partial
 
 import torch
 
+from server.engine.admission import Admission, Load
 from server.engine.kv import KVCache
 from server.engine.loading import Loader
 from server.engine.model import BaseModel
 from server.engine.progress import Progress
-from server.engine.request import Closed, Failed, Prompt, QueueFull, Request, Sink
+from server.engine.queues import Queues
+from server.engine.request import Closed, Failed, Prompt, Request, Sink
 from server.engine.residency import Residency, Unloadable
 from server.engine.runner import Runner
 from server.engine.scheduler import HeadSink, Scheduler
@@ -28,6 +32,8 @@ from server.engine.texts import Texts
 
 log = logging.getLogger(__name__)
 
+WAITING_AREAS, LEAST_WAITING_TOKENS = 8, 2**16
+"""How often what waits may fill the cache, in tokens, where nobody says otherwise; a small cache is filled soon."""
 MAX_CRASHES = 3
 """Steps that may raise one after another before the engine declares itself dead."""
 
@@ -49,6 +55,8 @@ class Engine:
             raise ValueError(f"one sequence of {self.max_total_tokens} tokens needs a K/V budget of {needed} bytes")
         self._kv_bytes = position_bytes * area
         self._settings = settings
+        tokens = settings.max_waiting_tokens or max(LEAST_WAITING_TOKENS, WAITING_AREAS * area)
+        self._admission = Admission(Load(settings.max_waiting, tokens))
         self._runner = Runner(base, settings.max_batch, self.max_total_tokens, area, settings.tile)
         loader = Loader(self._runner, position_bytes, self.max_total_tokens)
         self._residency = Residency(settings.prompt_budget, loader)
@@ -56,11 +64,11 @@ class Engine:
         slots = Slots(settings.max_batch, area)
         budget = settings.tile or settings.max_batch_tokens
         whole = settings.deterministic
-        self._scheduler = Scheduler(slots, budget, self._residency, self._texts, whole=whole)
+        queues = Queues(self._admission)
+        self._scheduler = Scheduler(slots, budget, self._residency, self._texts, queues, whole=whole)
         self._counters = Counters()
         self._progress = Progress(self._scheduler, self._runner.kv, self._residency, base.eos_ids, self._counters)
         self._inbox: deque[Callable[[], None]] = deque()
-        self._incoming = 0
         self._wake = threading.Condition()
         self._idle = threading.Event()
         self._sequences: dict[Hashable, Sequence] = {}
@@ -94,23 +102,37 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
 
+    def check_room(self, owner: Hashable) -> None:
+        """Raises QueueFull, OwnerFull or Closed where `submit` would refuse `owner` whatever it brings."""
+        self._check_open()
+        self._admission.check(owner)
+
     def submit(self, request: Request, sink: Sink) -> None:
-        """Raises QueueFull or Closed; else the events of the request arrive on `sink` from the engine's thread.
+        """Raises QueueFull, OwnerFull or Closed; else the request's events arrive on `sink` from the engine's thread.
 
         Raises ValueError for a request that could outgrow `max_total_tokens`, or `longest_continuation`.
         """
+        self.submit_all([(request, sink)])
+
+    def submit_all(self, requests: Many[tuple[Request, Sink]]) -> None:
+        """Several of one owner and group, or none of them. Raises as `submit`."""
+        for request, _ in requests:
+            self._check_size(request)
+        with self._wake:
+            self._check_open()
+            self._admission.enter([request for request, _ in requests])
+            self._inbox.extend(partial(self._accept, request, sink) for request, sink in requests)
+            self._wake.notify()
+
+    def _check_size(self, request: Request) -> None:
         if request.positions > self.max_total_tokens:
             raise ValueError(f"a request of {request.positions} positions, and at most {self.max_total_tokens} fit")
         if max(map(len, request.continuations), default=0) > self.longest_continuation:
             raise ValueError(f"a continuation may have {self.longest_continuation} ids")
-        with self._wake:
-            if self._closing is not None or not self.healthy:
-                raise Closed
-            if self._incoming + len(self._scheduler.waiting) >= self._settings.max_waiting:
-                raise QueueFull
-            self._incoming += 1
-            self._inbox.append(lambda: self._accept(request, sink))
-            self._wake.notify()
+
+    def _check_open(self) -> None:
+        if self._closing is not None or not self.healthy:
+            raise Closed
 
     def cancel(self, request_id: Hashable) -> None:
         """Ends a request within one step; unknown or ended ids are nothing."""
@@ -148,7 +170,8 @@ class Engine:
     def snapshot(self) -> Snapshot:
         return Snapshot(
             running=len(self._scheduler.slots),
-            waiting=self._incoming + len(self._scheduler.waiting),
+            waiting=self._admission.waiting.requests,
+            waiting_tokens=self._admission.waiting.tokens,
             slots=self._scheduler.slots.count,
             resident_prompts=len(self._residency),
             resident_bytes=self._residency.bytes,
@@ -174,7 +197,6 @@ class Engine:
             resident.users -= 1
 
     def _accept(self, request: Request, sink: Sink) -> None:
-        self._incoming -= 1
         sequence = Sequence(request, sink)
         self._sequences[request.id] = sequence
         self._scheduler.add(sequence)
@@ -248,6 +270,8 @@ class Engine:
                 self._progress.end(sequence, Failed("timeout", "the request's time was up"))
             elif self._closing is not None and now >= self._closing:
                 self._progress.end(sequence, Failed("draining", "the server is shutting down"))
+            elif sequence.began is None and now - sequence.came >= self._settings.queue_seconds:
+                self._progress.end(sequence, Failed("queue_timeout", "the request waited for too long"))
         self._forget_done()
 
     def _forget_done(self) -> None:

@@ -59,7 +59,7 @@ class Prompt:
 class Request:
     """`ids`: text ids, and ~i for row i of `prompt.rows`. `deadline`: seconds of `time.monotonic()`, or None.
 
-    Requests of one `group` start in the order they came; groups share the engine fairly.
+    Requests of one `group` start in the order they came; an owner's groups share its part, owners the engine fairly.
 
     With `continuations` nothing is generated: each is scored after `ids`, all over one shared prefill. With
     `prompt_logprobs` n >= 0 the text ids of `ids` are told too (`PromptEvent`), each with the n best ids in its place.
@@ -72,12 +72,18 @@ class Request:
     deadline: float | None = None
     continuations: tuple[tuple[int, ...], ...] = ()
     group: Hashable = None
+    owner: Hashable = None
     prompt_logprobs: int | None = None
 
     @property
     def positions(self) -> int:
         """What its slot may come to hold; the last id is chosen or scored, not fed."""
         return len(self.ids) + (0 if self.continuations else max(self.sampling.max_new_tokens - 1, 0))
+
+    @property
+    def tokens(self) -> int:
+        """What it may come to cost: every id that is fed."""
+        return self.positions + sum(len(continuation) - 1 for continuation in self.continuations)
 
     @property
     def first_text(self) -> int:
@@ -131,7 +137,7 @@ class Scored:
 class Failed:
     """The terminal event of a request that could not be answered; `message` names no input."""
 
-    code: Literal["timeout", "non_finite", "internal", "draining"]
+    code: Literal["timeout", "queue_timeout", "non_finite", "internal", "draining"]
     message: str
 
 
@@ -145,7 +151,15 @@ class Sink(Protocol):
 
 
 class QueueFull(Exception):
-    """`submit` refused: as many requests wait already as the settings allow."""
+    """`submit` refused: as much waits already as the settings allow. In some `seconds` there may be room."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class OwnerFull(QueueFull):
+    """The same for this owner alone: others still find room."""
 
 
 class Closed(Exception):

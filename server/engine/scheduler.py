@@ -69,11 +69,18 @@ class Scheduler:
     what a sequence is fed at a time then depends on nobody else.
     """
 
-    def __init__(
-        self, slots: Slots, max_tokens: int, residency: Residency, texts: Texts, *, whole: bool = False
+    def __init__(  # noqa: PLR0913 - all that decides who runs
+        self,
+        slots: Slots,
+        max_tokens: int,
+        residency: Residency,
+        texts: Texts,
+        waiting: Queues | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
         self.slots = slots
-        self.waiting = Queues()
+        self.waiting = Queues() if waiting is None else waiting
         self.texts = texts
         self._readers: dict[str, Sequence] = {}
         self._new_heads: deque[Sequence] = deque()
@@ -225,7 +232,7 @@ class Scheduler:
 
     def generated(self, sequence: Sequence) -> None:
         """One id more, on its group's account."""
-        self.waiting.charge(sequence.group, GENERATED)
+        self.waiting.charge(sequence, GENERATED)
 
     def head_read(self, sequence: Sequence) -> None:
         """Its soft prompt's head is there, or will not be by this one."""

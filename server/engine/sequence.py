@@ -51,6 +51,10 @@ class Sequence:
         return self.request.group
 
     @property
+    def owner(self) -> Hashable:
+        return self.request.owner
+
+    @property
     def digest(self) -> str:
         """Of its soft prompt; empty for the bare model."""
         prompt = self.resident.prompt if self.resident is not None else self.request.prompt

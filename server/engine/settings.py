@@ -1,5 +1,6 @@
 """The engine's bounds, each of which holds by construction, and the counters that show what it did."""
 
+import math
 from dataclasses import dataclass
 
 from server.engine.slots import GRAIN, rounded
@@ -10,6 +11,8 @@ class EngineSettings:
     """`max_total_tokens`: positions of one sequence, soft prompt and answer included (None: the base's context).
 
     `max_batch`: sequences that run at once, as long as `kv_budget` bytes hold what all of them may come to need.
+    `max_waiting` requests and `max_waiting_tokens` (None: what fills the cache some times) may wait, each for at most
+    `queue_seconds`.
     `max_batch_tokens`: ids of one forward pass. `prompt_budget`: bytes of resident soft prompts. `text_budget`: bytes
     of beginnings that requests of one soft prompt have in common. `threads`: None leaves torch's own number.
     `deterministic`: no neighbour changes a bit of a request's logits; passes then have a fixed number of tokens, enough
@@ -20,6 +23,8 @@ class EngineSettings:
     max_batch: int = 64
     max_batch_tokens: int = 512
     max_waiting: int = 1024
+    max_waiting_tokens: int | None = None
+    queue_seconds: float = math.inf
     kv_budget: int = 4 * 2**30
     prompt_budget: int = 512 * 2**20
     text_budget: int = 256 * 2**20
@@ -57,6 +62,7 @@ class Snapshot:
 
     running: int
     waiting: int
+    waiting_tokens: int
     slots: int
     resident_prompts: int
     resident_bytes: int

@@ -59,3 +59,17 @@ def test_a_store_is_asked_as_a_large_one_would_be() -> None:
     }
     assert "gc, 2 files out of it" in seconds.rows
     assert seconds.columns == ("200",)
+
+
+def test_an_overload_is_refused_and_the_quiet_key_answered() -> None:
+    """More comes than is answered, every refusal says when to come back, and the third key is never refused."""
+    runs = measured("overload", "--times", "20")
+    (run,) = runs
+    for name in ("one key", "two keys"):
+        flood = run[name]["flood"]
+        assert set(flood["statuses"]) <= {"200", "429", "503"}
+        assert flood["without_patience"] == 0
+        assert set(run[name]["quiet"]["statuses"]) == {"200"}
+    goodput, _, quiet, _ = PARTS["overload"].charts(runs)
+    assert list(goodput.rows) == ["at the busiest", "flooded by one key", "flooded by two keys"]
+    assert "alone" in quiet.rows

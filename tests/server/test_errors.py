@@ -76,11 +76,11 @@ def test_every_error_of_the_store_has_a_fault() -> None:
 
 @pytest.mark.parametrize("row", list(table()), ids=lambda row: f"{row[0]}-{row[1]}")
 def test_a_row_is_consistent(row: tuple[str, int, str, bool]) -> None:
-    """Statuses are errors, only late and unavailable ones are worth repeating."""
+    """Statuses are errors, only what is late, too much or unavailable is worth repeating."""
     code, status, kind, retryable = row
     assert 400 <= status <= 507
     assert kind.endswith("_error")
-    assert retryable == (status in {408, 503})
+    assert retryable == (status in {408, 429, 503})
     assert code == code.lower()
 
 

@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.auth import Access, needs
-from server.api.body import read_json
+from server.api.asked import read_question
+from server.api.auth import Access, caller_of, needs
 from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.lenient import lenient
@@ -34,12 +34,12 @@ router = APIRouter(tags=["openai"])
     "/v1/chat/completions",
     summary="The next turn of a conversation, as OpenAI's clients ask for it",
     response_model=ChatCompletion,
-    responses={**streams(ChatChunk, DONE), **documented(404, 408, 413, 415)},
+    responses={**streams(ChatChunk, DONE), **documented(404, 408, 413, 415, 429)},
     openapi_extra=accepts(ChatBody),
 )
 @needs(Access.GENERATE)
 async def chat(request: Request) -> Response:
-    body = lenient(ChatBody, await read_json(request), CHAT)
+    body = lenient(ChatBody, await read_question(request), CHAT)
     desk = desk_of(request)
     prompt = await conversation(body.messages, desk.room.tokenizer)
     envelope = Envelope("chat.completion", body.model, desk.room.running.engine.base.base.fingerprint, "chatcmpl")
@@ -52,6 +52,7 @@ async def chat(request: Request) -> Response:
         parameters=body.parameters(_logprobs(body), body.max_completion_tokens or body.max_tokens),
         streamed=body.stream,
         unset={"temperature": UNSET["temperature"]},
+        caller=caller_of(request),
     )
     return await answered(request, body, [item], Turn(desk.room.tokenizer, body.logprobs), envelope)
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.auth import Access, needs
-from server.api.body import read_json
+from server.api.asked import read_question
+from server.api.auth import Access, caller_of, needs
 from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.lenient import lenient
@@ -33,19 +33,19 @@ UNSET = MappingProxyType({"max_new_tokens": 16, "temperature": 1.0})
     "/v1/completions",
     summary="Continue a text, as OpenAI's clients ask for it",
     response_model=Completion,
-    responses={**streams(CompletionChunk, DONE), **documented(404, 408, 413, 415)},
+    responses={**streams(CompletionChunk, DONE), **documented(404, 408, 413, 415, 429)},
     openapi_extra=accepts(CompletionBody),
 )
 @needs(Access.GENERATE)
 async def completions(request: Request) -> Response:
-    body = lenient(CompletionBody, await read_json(request), COMPLETION)
+    body = lenient(CompletionBody, await read_question(request), COMPLETION)
     desk = desk_of(request)
     envelope = Envelope("text_completion", body.model, desk.room.running.engine.base.base.fingerprint, "cmpl")
     form = Continuation(desk.room.tokenizer, body.echo, body.logprobs is not None)
-    return await answered(request, body, [_item(body, one) for one in body.asked], form, envelope)
+    return await answered(request, body, [_item(body, one, caller_of(request)) for one in body.asked], form, envelope)
 
 
-def _item(body: CompletionBody, inputs: Any) -> Item:
+def _item(body: CompletionBody, inputs: Any, caller: int | None) -> Item:
     return Item(
         id=secrets.token_hex(8),
         inputs=inputs,
@@ -55,6 +55,7 @@ def _item(body: CompletionBody, inputs: Any) -> Item:
         unset=UNSET,
         echo=body.echo,
         only_prompt=body.max_tokens == 0,
+        caller=caller,
     )
 
 

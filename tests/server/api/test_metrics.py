@@ -113,7 +113,7 @@ def test_a_scrape_asks_the_engine_and_nothing_before(most: int) -> None:
 
     def snapshot() -> Snapshot:
         asked.append(1)
-        return Snapshot(len(asked), 0, 4, 0, 0, 0, 0, Counters())
+        return Snapshot(len(asked), 0, 0, 4, 0, 0, 0, 0, Counters())
 
     meter = Meter(snapshot, {"version": "1"}, most)
     assert asked == []

@@ -57,7 +57,7 @@ class Player:
         self.cancelled: set[int] = set()
         self._workshop = workshop
         self._moments = list(reversed(trace.moments))
-        self._most = trace.settings.max_waiting
+        self._most = trace.settings.max_waiting, trace.settings.max_waiting_tokens or 2**62
         self._free = free
         self._news = threading.Condition()
         self._since = 0
@@ -104,16 +104,23 @@ class Player:
         sink = Heard([], partial(self._hear, ask.number))
         self.events[ask.number] = sink.events
         self._open.add(ask.number)
-        waiting = self.engine.snapshot().waiting
+        before = self.engine.snapshot()
+        waiting = before.waiting, before.waiting_tokens
         try:
             self.engine.submit(self._workshop.request(ask), sink)
         except QueueFull:
             self._open.discard(ask.number)
             self.refused.add(ask.number)
-        if not self._free and (ask.number in self.refused) != (waiting >= self._most):
-            self.misplaced.append(
-                f"with {waiting} waiting it was {'refused' if ask.number in self.refused else 'taken'}"
-            )
+        refused = ask.number in self.refused
+        if not self._free and refused not in self._right(waiting):
+            self.misplaced.append(f"with {waiting} waiting it was {'refused' if refused else 'taken'}")
+
+    def _right(self, waiting: tuple[int, int]) -> set[bool]:
+        """Whether a request may, or must, be refused: one owner comes to half of the room, one task to a third."""
+        shares = [part / most for part, most in zip(waiting, self._most, strict=True)]
+        if not waiting[0] or max(shares) < 1 / 3:
+            return {False}
+        return {True} if max(shares) >= 1 / 2 else {True, False}
 
     def _hear(self, number: int, event: Event) -> None:
         """On the engine's thread."""

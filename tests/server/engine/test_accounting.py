@@ -30,10 +30,12 @@ def prompt(name: str, size: int = 10, head: tuple[int, ...] = ()) -> Prompt:
     return Prompt(f"{name}/{size}", None, head)
 
 
-def sequence(length: int = 4, group: str | None = None, new: int = 4, soft: Prompt | None = None) -> Sequence:
+def sequence(
+    length: int = 4, group: str | None = None, new: int = 4, soft: Prompt | None = None, owner: str | None = None
+) -> Sequence:
     sink: queue.SimpleQueue[Event] = queue.SimpleQueue()
     ids = tuple(range(3, 3 + length))
-    return Sequence(Request(object(), ids, Sampling(max_new_tokens=new), soft, group=group), sink)
+    return Sequence(Request(object(), ids, Sampling(max_new_tokens=new), soft, group=group, owner=owner), sink)
 
 
 def scheduler(slots: int = 8, max_tokens: int = 100, area: int = 10_000, budget: int = 100) -> Scheduler:
@@ -212,7 +214,7 @@ def test_a_soft_prompt_that_can_never_be_brought_in_fails_its_own() -> None:
     step = one.schedule()
     assert [failed for failed, _ in step.failed] == [bad]
     assert step.admitted == [good]
-    assert len(one.waiting) == 0
+    assert not one.waiting
 
 
 def test_what_runs_never_needs_more_than_the_area() -> None:

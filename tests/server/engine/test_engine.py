@@ -14,7 +14,7 @@ import torch
 
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
-from server.engine.request import Closed, Event, Finished, Prompt, QueueFull, Request, Sampling, TokenEvent
+from server.engine.request import Event, Finished, Prompt, Request, Sampling, TokenEvent
 from server.engine.settings import EngineSettings
 from tests import models
 from tests.server.engine import oracle
@@ -180,21 +180,6 @@ def test_a_poisoned_slot_does_not_reach_a_later_holder_through_another_layout(en
     assert isinstance(sink.get(timeout=oracle.PATIENCE), TokenEvent)
     assert oracle.ids_of(oracle.ask(engine, late)) == wanted
     assert len(oracle.ids_of(oracle.events(sink))) == 99
-
-
-def test_a_waiting_crowd_is_bounded(base: BaseModel) -> None:
-    """Beyond max_waiting, submit refuses at once; what was accepted is answered."""
-    engine = Engine(base, EngineSettings(max_batch=1, max_waiting=3, threads=1))
-    sinks = [queue.SimpleQueue[Event]() for _ in range(3)]
-    for sink in sinks:
-        engine.submit(request(None), sink)
-    with pytest.raises(QueueFull):
-        engine.submit(request(None), queue.SimpleQueue())
-    engine.start()
-    assert [len(oracle.ids_of(oracle.events(sink))) for sink in sinks] == [8, 8, 8]
-    engine.close()
-    with pytest.raises(Closed):
-        engine.submit(request(None), queue.SimpleQueue())
 
 
 def test_closing_ends_every_request(base: BaseModel) -> None:

@@ -128,6 +128,7 @@ def _settings(found: random.Random, base: BaseModel) -> EngineSettings:
         max_total_tokens=context,
         max_batch_tokens=found.choice((3, 9, 20, 70)),
         max_waiting=found.choice((5, 1000, 1000)),
+        max_waiting_tokens=found.choice((500, 10**6, 10**6)),
         kv_budget=slot * found.choice((1, 2, 3, 5, 8)),
         prompt_budget=found.choice((64_000, 120_000, 2**29)),
         text_budget=found.choice((0, 100_000, 2**28)),

@@ -1,0 +1,181 @@
+"""Ten times more than the server can do: what it still does, how soon the rest is told, and what a quiet key feels of it.
+
+A real `softprompt serve` of the embedded base on loopback, three keys. The clients share the machine with it. First as
+many requests are kept in flight as make it busiest; then so many times that rate comes, whether anything is answered or
+not, by one key and by two; meanwhile a third key asks with few requests at a time.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from benchmarks.crowd import OK, Crowd, Outcome, Question
+from benchmarks.order import Launch, Order
+from benchmarks.report import Chart, charted, gathered
+from benchmarks.serving import resident, running
+from benchmarks.workload import workload
+
+REPEATS = 1
+LOUD, SECOND, QUIET = ("loud-one-0123456789", "loud-two-0123456789", "quiet-key-0123456789")
+TASKS = ("intent", "domain", "dialogue", "restaurant")
+BUSIEST, FEW = 64, 4
+TOKENS = 32
+REFUSED = (429, 503)
+MEGABYTE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`times` the busiest rate for `seconds`; the rest is measured for a third of that."""
+
+    times: float
+    seconds: float
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--times", type=float, default=10.0, help="what comes, over what can be done")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each overload")
+
+
+def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:
+    """One server a repeat."""
+    plan = Plan(given.times, 3.0 if given.tiny else given.seconds)
+    return [Launch("server", Order.of(given, workload(tiny=given.tiny), plan).to_json())]
+
+
+def measure(order: Order) -> dict[str, Any]:
+    """Each crowd in turn, on one server."""
+    keys = {"SOFTPROMPT_API_KEY": f"{LOUD},{SECOND},{QUIET}", "SOFTPROMPT_JOBS": ""}
+    with tempfile.TemporaryDirectory() as store:
+        options = ("--port", "0", "--store", store, "--threads", str(order.threads))
+        with running(*options, **keys) as served:
+            return asyncio.run(_crowds(served.url, served.pid, Plan(**order.plan)))
+
+
+async def _crowds(url: str, pid: int, plan: Plan) -> dict[str, Any]:
+    loud, second, quiet = (_questions(url, key) for key in (LOUD, SECOND, QUIET))
+    short = plan.seconds / 3
+    with closing(Crowd(url)) as crowd, closing(Crowd(url)) as beside:
+        await crowd.closed_loop(loud, BUSIEST, short)
+        peak = await crowd.closed_loop(loud, BUSIEST, short)
+        alone = await beside.closed_loop(quiet, FEW, short)
+        shared, among = await asyncio.gather(
+            crowd.closed_loop(loud, BUSIEST, short), beside.closed_loop(quiet, FEW, short)
+        )
+        rate, before = plan.times * peak.statuses[OK] / peak.seconds, resident(pid)
+        found: dict[str, Any] = {
+            "peak": _told(peak), "quiet_alone": _told(alone), "quiet_among_busy": _told(among), "busy": _told(shared),
+        }  # fmt: skip
+        for name, asked in (("one key", loud), ("two keys", [*loud, *second])):
+            flood, felt = await asyncio.gather(
+                crowd.open_loop(asked, rate, plan.seconds), beside.closed_loop(quiet, FEW, plan.seconds)
+            )
+            found[name] = {"flood": _told(flood), "quiet": _told(felt), "resident": resident(pid)}
+    return {**found, "rate": rate, "resident_before": before}
+
+
+def _questions(url: str, key: str) -> list[Question]:
+    """Short inputs of several tasks in turn, each for so many tokens."""
+    parameters = {"max_new_tokens": TOKENS, "ignore_eos": True}
+    bodies = [
+        json.dumps({"task": task, "inputs": f"a short text, the {number}th", "parameters": parameters}).encode()
+        for number in range(25)
+        for task in TASKS
+    ]
+    return [Question.of(url, body, TOKENS, key) for body in bodies]
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    """Rates and, in milliseconds, the 50th and 99th percentile and the longest of what was answered and refused."""
+    refused = [seconds for status in REFUSED for seconds in outcome.took.get(status, [])]
+    return {
+        "tokens_per_second": outcome.tokens / outcome.seconds,
+        "statuses": {str(status): count for status, count in sorted(outcome.statuses.items())},
+        "answered_ms": _spread(outcome.took.get(OK, [])),
+        "refused_ms": _spread(refused),
+        "without_patience": outcome.patience.count(None),
+        "longest_patience": max((one for one in outcome.patience if one is not None), default=None),
+        "unsent": outcome.unsent,
+    }
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float]:
+    if len(seconds) < 2:
+        return {}
+    cuts = quantiles(seconds, n=100, method="inclusive")
+    return {"p50": cuts[49] * 1000, "p99": cuts[98] * 1000, "max": max(seconds) * 1000}
+
+
+FLOODS = ("one key", "two keys")
+
+
+def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Goodput against the peak; how soon a refusal comes; the quiet key's p99 against a busy neighbour's company."""
+    goodput = gathered(
+        pair
+        for run in runs
+        for pair in (
+            ("at the busiest", "tokens/s", run["peak"]["tokens_per_second"]),
+            *((f"flooded by {name}", "tokens/s", _all_tokens(run[name])) for name in FLOODS),
+        )
+    )
+    refused = gathered(
+        (f"flooded by {name}", at, value)
+        for run in runs
+        for name in FLOODS
+        for at, value in run[name]["flood"]["refused_ms"].items()
+    )
+    quiet = gathered(
+        (label, at, value)
+        for run in runs
+        for label, told in (
+            ("alone", run["quiet_alone"]),
+            ("beside a busy key", run["quiet_among_busy"]),
+            *((f"flooded by {name}", run[name]["quiet"]) for name in FLOODS),
+        )
+        for at, value in told["answered_ms"].items()
+    )
+    memory = gathered(
+        (f"after the flood of {name}", "MiB", (run[name]["resident"] - run["resident_before"]) / MEGABYTE)
+        for run in runs
+        for name in FLOODS
+    )
+    return [
+        charted("output tokens/s", "", goodput, ratio="over the busiest", reference=lambda *_: ("at the busiest", "tokens/s")),
+        charted("milliseconds to a refusal", "of all refusals", refused, best=min),
+        charted(
+            "milliseconds to a quiet key's answer",
+            "of all its answers",
+            quiet,
+            best=min,
+            ratio="over beside a busy key",
+            reference=lambda _, column: ("beside a busy key", column),
+        ),
+        charted("MiB of memory more than before", "", memory, best=min),
+    ]
+
+
+def _all_tokens(run: Mapping[str, Any]) -> float:
+    return float(run["flood"]["tokens_per_second"] + run["quiet"]["tokens_per_second"])
+
+
+def notes(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What came, and how it was answered."""
+    last = runs[-1]
+    return {
+        "requests a second": round(last["rate"]),
+        "statuses": {name: last[name]["flood"]["statuses"] for name in FLOODS},
+        "quiet key's statuses": {name: last[name]["quiet"]["statuses"] for name in FLOODS},
+        "refusals without Retry-After": sum(last[name]["flood"]["without_patience"] for name in FLOODS),
+        "longest Retry-After": max(last[name]["flood"]["longest_patience"] or 0 for name in FLOODS),
+        "cores": os.cpu_count(),
+        "embedded base": str(Path("server/default/base")),
+    }
