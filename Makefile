@@ -15,19 +15,26 @@
 #   make clients                    programs of others against the server: ARGS="--only lm-eval" (docs/clients.md)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
 #   make ci-deps                    Debian packages that some tests want
-#   make constraints                resolve pyproject.toml anew and pin what came out
+#   make constraints                resolve pyproject.toml anew and pin what came out, with hashes     ARGS=--keep
+#   make sbom                       what is served with: build/sbom.json (CycloneDX), build/licences.txt
+#   make bans                       what no line may do: ast-grep with the rules of tests/bans, and bandit
 #   make clean                      build output and caches;  make distclean: .venv too
 #
 # TORCH_INDEX_URL is one more index that torch may come from. The default is PyTorch's own index of CPU builds: its
 # "+cpu" version is preferred to the plain one. When it cannot be reached, or is set to nothing, torch comes from the
-# index that pip is configured for; on Linux that may be the CUDA build, which is larger and serves on a CPU as well.
+# index that pip is configured for; on Linux that may be the CUDA build, which is larger and serves on a CPU as well. On
+# macOS PyPI's build is the CPU build already.
+#
+# What is installed is compared with the sums in requirements/ (docs/decisions/0024); torch by take_torch.py, which
+# TORCH_UNRECORDED=refuse makes strict. ONLY_BINARY=:none: lets pip build a package that has no wheel for a platform.
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 MODEL ?=
 STORE ?= .store
-TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
+TORCH_INDEX_URL ?= $(if $(filter Darwin,$(shell uname -s)),,https://download.pytorch.org/whl/cpu)
+ONLY_BINARY ?= :all:
 DATA ?= ../shared/data
 REFERENCE ?= ../shared/models/stories260K
 TOKENS ?= 26000000
@@ -40,12 +47,15 @@ unexport PYTHONPATH PYTHONHOME
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKED := $(PIP) install --require-hashes --no-deps --only-binary "$(ONLY_BINARY)" --requirement
+OWN := $(PIP) install --no-deps --no-build-isolation --editable .
 KERNELS := $(wildcard server/engine/native/*.c server/engine/native/*.inc) server/engine/native/build.py
-SOURCES := hatch_build.py server prompt_store tuning cli softprompt_client pretraining benchmarks clients demos experiments tests docker
+ROOMS := server prompt_store tuning cli softprompt_client
+SOURCES := hatch_build.py requirements server prompt_store tuning cli softprompt_client pretraining benchmarks clients demos experiments tests docker
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine fuzz-header faults bench clients replay ci-deps constraints clean distclean
+.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine fuzz-header faults bench clients replay ci-deps constraints sbom bans clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -57,21 +67,21 @@ $(VENV)/stamp-venv:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/stamp-torch: constraints.txt | $(VENV)/stamp-venv
-	$(PIP) install --no-deps $(if $(TORCH_INDEX_URL),--retries 1 --timeout 20 --extra-index-url "$(TORCH_INDEX_URL)") \
-	  -c constraints.txt torch
+$(VENV)/stamp-torch: requirements/torch.txt requirements/cuda.txt requirements/take_torch.py | $(VENV)/stamp-venv
+	$(BIN)/python requirements/take_torch.py "$(TORCH_INDEX_URL)"
 	touch $@
 
-$(VENV)/stamp-install: pyproject.toml constraints.txt hatch_build.py $(KERNELS) $(VENV)/stamp-torch
-	$(PIP) install -c constraints.txt -e ".[report]"
+$(VENV)/stamp-install: pyproject.toml requirements/report.txt requirements/serve.txt hatch_build.py $(KERNELS) $(VENV)/stamp-torch
+	$(LOCKED) requirements/report.txt
+	$(OWN)
 	touch $@
 
-$(VENV)/stamp-dev: $(VENV)/stamp-install
-	$(PIP) install -c constraints.txt -e ".[bench,test,check]"
+$(VENV)/stamp-dev: requirements/dev.txt requirements/otel.txt requirements/bench.txt $(VENV)/stamp-install
+	$(LOCKED) requirements/dev.txt
 	touch $@
 
-$(VENV)/stamp-bench: $(VENV)/stamp-install
-	$(PIP) install -c constraints.txt -e ".[bench]"
+$(VENV)/stamp-bench: requirements/bench.txt $(VENV)/stamp-install
+	$(LOCKED) requirements/bench.txt
 	touch $@
 
 install: $(VENV)/stamp-install kernels
@@ -96,7 +106,7 @@ format: $(VENV)/stamp-dev
 format-check: $(VENV)/stamp-dev
 	$(BIN)/ruff format --check $(SOURCES)
 
-lint: $(VENV)/stamp-dev
+lint: bans $(VENV)/stamp-dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/hadolint docker/Dockerfile
 
@@ -167,13 +177,21 @@ ci-deps:
 	    $(CI_DEPS) >/dev/null && echo "ci-deps: installed" \
 	  || echo "ci-deps: apt-get could not install all of $(CI_DEPS); the tests that want them will skip"; fi
 
-# A fresh environment resolves the ranges of pyproject.toml; what came out is pinned, transitive packages included.
+# uv resolves for every platform at once, which pip does not. ARGS=--keep keeps the versions of constraints.txt.
 constraints:
 	rm -rf build/resolve && $(PYTHON) -m venv build/resolve
-	build/resolve/bin/python -m pip install --quiet -e ".[bench,test,check]"
-	{ echo "# Written by 'make constraints': every package of every extra, as resolved from pyproject.toml."; \
-	  build/resolve/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.txt
+	build/resolve/bin/python -m pip install --quiet "uv>=0.10"
+	PATH="$$PWD/build/resolve/bin:$$PATH" build/resolve/bin/python requirements/lock.py $(ARGS)
 	rm -rf build/resolve
+
+# What is served with, as CycloneDX and as a list of licences, in build/.
+sbom: $(VENV)/stamp-dev
+	$(BIN)/python -m requirements.sbom
+
+# The bans of design and the usual slips: rules of our own, each with a sample of what it forbids, and bandit's.
+bans: $(VENV)/stamp-dev
+	$(BIN)/ast-grep scan --config tests/bans/sgconfig.yml $(ROOMS)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(ROOMS)
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -24,6 +24,7 @@ from prompt_store.prompt import check_fits
 from prompt_store.store import Store
 from prompt_store.task import Task
 from prompt_store.versions import Versions
+from server.advisories import outdated
 from server.app import load_base
 from server.config import EMBEDDED_BASE, Settings, unknown_variables
 from server.engine.checkpoint import BadBase, locate
@@ -67,6 +68,7 @@ def doctor(  # noqa: PLR0913, PLR0917 - one argument per option
 
 def _findings(given: dict[str, str], url: str | None, *, verify: bool) -> Iterator[Finding]:
     yield from machine.machine()
+    yield _packages()
     unknown = unknown_variables()
     advice = f"unset {' '.join(unknown)}; docs/operations.md lists them all" if unknown else None
     said = f"unknown: {', '.join(unknown)}" if unknown else "all known"
@@ -82,6 +84,16 @@ def _findings(given: dict[str, str], url: str | None, *, verify: bool) -> Iterat
         yield from machine.limits(settings)
         yield from _base_and_store(settings, verify=verify)
     yield _server(url)
+
+
+def _packages() -> Finding:
+    """Against the versions that are known to be vulnerable; what nobody has told this table it does not know."""
+    old = outdated()
+    said = "; ".join(f"{one.advisory.package} {one.installed}: {one.advisory.names}" for one in old)
+    advice = (
+        "pip install " + " ".join(f"'{one.advisory.package}>={one.advisory.fixed}'" for one in old) if old else None
+    )
+    return Finding("packages", said or "none with a vulnerability that this version knows", good=not old, advice=advice)
 
 
 def _base_and_store(settings: Settings, *, verify: bool) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from transformers.utils.logging import disable_progress_bar
 
 from server.account import Trace, untraced
+from server.advisories import outdated
 from server.api.ops import VERSION
 from server.api.protocol import protocol
 from server.app import Lifecycle, Started, build, started
@@ -93,6 +94,7 @@ def run(settings: Settings, announce: Announce) -> None:
 async def serve(settings: Settings, announce: Announce) -> None:
     """Until a signal. Raises as `run` does."""
     configure()
+    _warn()
     share_one()
     disable_progress_bar()
     with bound(settings) as listening:
@@ -128,6 +130,13 @@ def traced(up: Started) -> Iterator[Trace]:
         yield traces
     finally:
         traces.close()
+
+
+def _warn() -> None:
+    for one in outdated():
+        known = one.advisory
+        told = {"package": known.package, "installed": one.installed, "fixed": known.fixed, "advisory": known.names}
+        logger().warning("a package has a known vulnerability", **told)
 
 
 def _tell(secured: Tls) -> None:

@@ -16,6 +16,7 @@ ROOMS = (
     "pretraining",
     "benchmarks",
     "demos",
+    "requirements",
     "docker",
     "tests",
 )

@@ -16,7 +16,7 @@ from tuning.tokenizer import Tokenizer
 
 def load(folder: Path, *, device: str = "cpu") -> FrozenBase:
     """In float32. Raises OSError for what is no checkpoint, BaseDamaged, and ValueError without an end id."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)  # nosec B615
     ends = model.generation_config.eos_token_id if isinstance(model.generation_config, GenerationConfig) else None
     ends = model.config.eos_token_id if ends is None else ends
     ids = ends if isinstance(ends, list) else [ends] if ends is not None else []

@@ -129,7 +129,7 @@ def eos_ids(path: Path, config: PreTrainedConfig) -> frozenset[int]:
     """Every end-of-sequence id of the generation config, else the model config's."""
     found = config.eos_token_id
     if (path / "generation_config.json").is_file():
-        generation = GenerationConfig.from_pretrained(path)
+        generation = GenerationConfig.from_pretrained(path)  # nosec B615  # a folder
         found = generation.eos_token_id if generation.eos_token_id is not None else found
     if found is None:
         return frozenset()

@@ -120,8 +120,8 @@ class BaseModel:
         where = choose_device(device)
         chosen = choose_dtype(dtype, where, parameters_in(path))
         try:
-            config = AutoConfig.from_pretrained(path)
-            found: Any = AutoModelForCausalLM.from_pretrained(
+            config = AutoConfig.from_pretrained(path)  # nosec B615  # a folder
+            found: Any = AutoModelForCausalLM.from_pretrained(  # nosec B615  # a folder
                 path, config=config, dtype=chosen, use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
