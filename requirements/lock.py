@@ -1,7 +1,7 @@
 """Writes constraints.txt and the lock files beside this file: `make constraints`. Needs uv on the path, and PyPI.
 
 Each locked line is one version with the sha256 of every file that PyPI has of it: wheels of all platforms and Pythons,
-and the source. A package stands in the first set that wants it; who installs a set installs those that it builds on too.
+and the source. A package stands in the first set that wants it; who installs a set installs those it builds on too.
 torch and what only its CUDA build needs stand apart, since torch may come from another index (take_torch.py).
 """
 

@@ -3,8 +3,8 @@
     python -m requirements.sbom [folder]
 
 The packages are those of serve.txt that are installed here, and torch. Versions and licences are what is installed
-says, sums what the lock has: every file of that version, since an installed package does not know which it came from. torch
-remembers its file. Knows no network.
+says, sums what the lock has: every file of that version, since an installed package does not know which it came from.
+torch remembers its file. Knows no network.
 """
 
 import json

@@ -5,7 +5,7 @@
 pip alone cannot: PyTorch's own index has builds ("+cpu") that PyPI has not, and with hashes given pip would always take
 PyPI's, on Linux gigabytes of CUDA. So the file is fetched as pip chooses, and then judged by its version. One that
 torch.txt has (2.x.y is PyPI's) must be one of those files. A build that torch.txt has not is named with its sum: what
-speaks for it is its index, over TLS. TORCH_UNRECORDED=refuse refuses that too. Knows the standard library and pip alone.
+speaks for it is its index, over TLS. TORCH_UNRECORDED=refuse refuses that too. Knows only the standard library and pip.
 """
 
 import hashlib
