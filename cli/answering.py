@@ -21,7 +21,9 @@ from softprompt_client import SoftpromptError
 STANDARD = Path("-")
 PATIENCE = 6
 """Retries: a server that starts again within some fifteen seconds goes on being asked."""
-OF_ONE_TASK = frozenset({"corrupt", "non_finite_output", "unsupported_kind", "version_not_visible", "wrong_base"})
+OF_ONE_TASK = frozenset(
+    {"corrupt", "non_finite_output", "quarantined", "unsupported_kind", "version_not_visible", "wrong_base"}
+)
 """Codes of 503 that say nothing about the next line."""
 OF_THE_KEY = frozenset({401, 403, 429})
 OF_THE_ADDRESS = frozenset({"not_found", "method_not_allowed"})

@@ -92,7 +92,8 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
         about = {"version": ops.VERSION, "model": base.base.name, "fingerprint": base.base.fingerprint}
         meter = Meter(engine.snapshot, about, settings.metrics_tasks)
         meter.watch_store(lambda: reach.down_seconds > 0)
-        room = Room(Tasks(reach, engine, tokenizer, settings, meter), Running(engine), tokenizer, meter)
+        tasks = Tasks(reach, engine, tokenizer, settings, meter)
+        room = Room(tasks, Running(engine, tasks.quarantine), tokenizer, meter)
         desk = Desk(room, settings)
         packaged = await _stocked(desk) if await _reached(reach) else None
         if packaged is None:

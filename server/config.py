@@ -149,6 +149,8 @@ class Settings(BaseSettings):
     """For how long a server whose store is down counts as ready: it serves what it knows, and learns of nothing new."""
     freshness_seconds: float = Field(default=1.0, ge=0, le=60)
     """For how long a task's current version may be remembered before the store is asked again."""
+    quarantine_seconds: float = Field(default=60.0, ge=0, le=3600)
+    """For how long a version is refused that keeps giving numbers which are not finite; 0 refuses none."""
 
     @model_validator(mode="before")
     @classmethod

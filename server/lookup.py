@@ -27,6 +27,7 @@ from server.engine.request import Prompt
 from server.errors import KNOWN, Invalid, Unacceptable, Unavailable, as_fault
 from server.metrics import Meter
 from server.pins import Pins
+from server.quarantine import Quarantine
 from server.reach import Reach
 from server.telemetry import logger
 from server.tokenizer import Tokenizer
@@ -99,6 +100,7 @@ class Tasks:
     def __init__(self, reach: Reach, engine: Engine, tokenizer: Tokenizer, settings: Settings, meter: Meter) -> None:
         self.reach = reach
         self.current = Current(reach, meter)
+        self.quarantine = Quarantine(settings.quarantine_seconds, meter.quarantined)
         self._engine = engine
         self._tokenizer = tokenizer
         self._settings = settings
@@ -116,7 +118,9 @@ class Tasks:
                 raise Invalid("invalid_request", "the bare model has no versions", "version")
             account().asked(BARE, None)
             return _BARE
-        return await self.bring(await self.find(name, version, min_version))
+        task = await self.find(name, version, min_version)
+        self.quarantine.check(task.digest)
+        return await self.bring(task)
 
     async def warm(self, task: Task) -> None:
         """Bring a version into memory ahead of its first request."""

@@ -128,7 +128,7 @@ async def canary(file: PromptFile, prompt: Prompt, desk: Desk) -> None:
         return
     request = Request(f"canary/{secrets.token_hex(8)}", ids, Sampling(max_new_tokens=1), prompt)
     try:
-        async with desk.room.running.events([request]) as events:
+        async with desk.room.running.events([request], canary=True) as events:
             async for _ in events:
                 pass
     except Unavailable as fault:

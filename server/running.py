@@ -10,8 +10,19 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 from server.engine.engine import Engine
-from server.engine.request import Closed, Event, Failed, OwnerFull, PromptEvent, QueueFull, Request, TokenEvent
+from server.engine.request import (
+    Closed,
+    Event,
+    Failed,
+    Finished,
+    OwnerFull,
+    PromptEvent,
+    QueueFull,
+    Request,
+    TokenEvent,
+)
 from server.errors import Broken, Fault, Late, TooMany, Unavailable
+from server.quarantine import Quarantine, Trial
 
 
 class Heard(NamedTuple):
@@ -55,29 +66,35 @@ class MailSink:
 
 
 class Running:
-    """`engine` and the loop it reports to."""
+    """`engine` and the loop it reports to. What it says of a soft prompt's numbers `quarantine` is told."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, quarantine: Quarantine) -> None:
         self.engine = engine
+        self._quarantine = quarantine
         self._mailbox = Mailbox(asyncio.get_running_loop())
 
     @asynccontextmanager
-    async def events(self, requests: Sequence[Request]) -> AsyncIterator[AsyncIterator[Heard]]:
+    async def events(
+        self, requests: Sequence[Request], *, canary: bool = False
+    ) -> AsyncIterator[AsyncIterator[Heard]]:
         """Submits all; iterates until each has had its terminal event. Whoever leaves earlier cancels the rest.
 
-        Raises TooMany or Unavailable when there is no room to wait, Unavailable too when the server drains, and the
-        fault of a request that failed.
+        All are of one soft prompt. Raises TooMany or Unavailable when there is no room to wait, Unavailable too when the
+        server drains or the soft prompt is in quarantine (a `canary` is run there too), and the fault of a request that
+        failed.
         """
         queue: asyncio.Queue[Heard] = asyncio.Queue()
         open_ids = {request.id for request in requests}
         sinks = [MailSink(self._mailbox, queue, index) for index in range(len(requests))]
-        with _refusals(self.engine, requests[0].owner):
-            self.engine.submit_all(list(zip(requests, sinks, strict=True)))
-        try:
-            yield self._hear(queue, requests, open_ids)
-        finally:
-            for request_id in open_ids:
-                self.engine.cancel(request_id)
+        prompt = requests[0].prompt
+        with self._quarantine.trial(None if prompt is None else prompt.digest, anyway=canary) as trial:
+            with _refusals(self.engine, requests[0].owner):
+                self.engine.submit_all(list(zip(requests, sinks, strict=True)))
+            try:
+                yield self._hear(queue, requests, open_ids, trial)
+            finally:
+                for request_id in open_ids:
+                    self.engine.cancel(request_id)
 
     def check_room(self, caller: Hashable) -> None:
         """Raises what `events` would, whatever `caller` asks."""
@@ -85,13 +102,15 @@ class Running:
             self.engine.check_room(caller)
 
     async def _hear(
-        self, queue: "asyncio.Queue[Heard]", requests: Sequence[Request], open_ids: set[object]
+        self, queue: "asyncio.Queue[Heard]", requests: Sequence[Request], open_ids: set[object], trial: Trial
     ) -> AsyncIterator[Heard]:
         while open_ids:
             heard = await queue.get()
             if isinstance(heard.event, Failed):
                 open_ids.discard(requests[heard.request].id)
+                trial.failed |= heard.event.code == "non_finite"
                 raise _fault_of(heard.event)
+            trial.ran |= not isinstance(heard.event, Finished) or heard.event.reason != "cancelled"
             if not isinstance(heard.event, TokenEvent | PromptEvent):
                 open_ids.discard(requests[heard.request].id)
             yield heard
@@ -128,4 +147,8 @@ def _fault_of(failed: Failed) -> Fault:
         return Unavailable("non_finite_output", "the forward pass gave non-finite logits for this request")
     if failed.code == "draining":
         return Unavailable("draining", "the server is shutting down")
+    if failed.code == "out_of_memory":
+        return Unavailable("out_of_memory", "the server has no memory to run this request in, for now")
+    if failed.code == "engine_failed":
+        return Unavailable("engine_failed", "the engine has stopped")
     return Broken("internal", "the engine failed; the request id finds it in the server's log")

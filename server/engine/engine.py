@@ -8,18 +8,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from collections.abc import Sequence as Many
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import torch
 
 from server.engine.admission import Admission, Load
+from server.engine.containment import Containment
 from server.engine.kv import KVCache
 from server.engine.loading import Loader
 from server.engine.model import BaseModel
-from server.engine.progress import Progress
+from server.engine.progress import OUT_OF_MEMORY, Progress
 from server.engine.queues import Queues
 from server.engine.request import Closed, Failed, Prompt, Request, Sink
 from server.engine.residency import Residency, Unloadable
@@ -29,19 +31,25 @@ from server.engine.sequence import Sequence
 from server.engine.settings import Counters, EngineSettings, Snapshot
 from server.engine.slots import GRAIN, Slots, rounded
 from server.engine.texts import Texts
+from server.engine.troubles import DeviceLost, Trouble, trouble_of
 
 log = logging.getLogger(__name__)
 
 WAITING_AREAS, LEAST_WAITING_TOKENS = 8, 2**16
 """How often what waits may fill the cache, in tokens, where nobody says otherwise; a small cache is filled soon."""
 MAX_CRASHES = 3
-"""Steps that may raise one after another before the engine declares itself dead."""
+"""Steps in which nobody could run, one after another, before the engine declares itself dead."""
 
 _UNLOADABLE = Failed("internal", "the soft prompt could not be brought into memory")
+_STOPPED = Failed("engine_failed", "the engine has stopped")
+_DRAINING = Failed("draining", "the server is shutting down")
 
 
 class Engine:
-    """Serves one base. `healthy` turns False, for good, when forward passes keep raising."""
+    """Serves one base. `healthy` turns False, for good, when nothing can run any more.
+
+    Passes keep raising whoever is in them, the device is lost, or the engine's own thread has crashed.
+    """
 
     def __init__(self, base: BaseModel, settings: EngineSettings) -> None:
         shape = base.shape
@@ -68,6 +76,7 @@ class Engine:
         self._scheduler = Scheduler(slots, budget, self._residency, self._texts, queues, whole=whole)
         self._counters = Counters()
         self._progress = Progress(self._scheduler, self._runner.kv, self._residency, base.eos_ids, self._counters)
+        self._contained = Containment(self._scheduler, self._runner, self._progress)
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._idle = threading.Event()
@@ -187,10 +196,12 @@ class Engine:
 
     def _load(self, prompt: Prompt) -> None:
         """Nothing when all room is in use: the first request brings it."""
+        if not self.healthy:
+            return
         try:
             resident = self._residency.hold(prompt)
-        except Unloadable:
-            log.warning("a soft prompt could not be made resident", exc_info=True)
+        except Unloadable as error:
+            _unloadable(error)
             return
         if resident is not None:
             self._scheduler.load(resident, HeadSink())
@@ -203,7 +214,7 @@ class Engine:
 
     def _cancel(self, request_id: Hashable) -> None:
         sequence = self._sequences.get(request_id)
-        if sequence is not None and not sequence.done:
+        if sequence is not None and not sequence.done and self.healthy:
             self._progress.end(sequence, sequence.finished("cancelled"))
 
     @torch.inference_mode()
@@ -215,6 +226,9 @@ class Engine:
                 self._expire()
                 self._advance()
                 self._forget_done()
+        except Exception:
+            self.healthy = False  # at once: nothing of what follows may pass for an answer
+            log.exception("the engine has crashed")
         finally:
             self._stop()
 
@@ -231,36 +245,38 @@ class Engine:
         return self.healthy
 
     def _obey(self) -> None:
-        with self._wake:
-            commands = list(self._inbox)
-            self._inbox.clear()
-        for command in commands:
-            command()
+        for _ in range(len(self._inbox)):  # one by one: if one raises, the next are there for the last word
+            self._inbox.popleft()()
         self._forget_done()
 
     def _advance(self) -> None:
         step = self._scheduler.schedule()
         for sequence, error in step.failed:
-            log.error("a soft prompt could not be made resident", exc_info=error)
-            self._progress.end(sequence, _UNLOADABLE)
+            self._progress.end(sequence, _unloadable(error))
         if not step:
             return
-        try:
-            self._progress.apply(step, self._runner.run(step))
-            self._crashes = 0
-        except Exception:  # whatever a model raises must end these requests, not the others
-            log.exception("a forward pass raised")
-            self._crashed(step.sequences())
+        outcomes = self._contained.run(step)
+        self._crashes = 0 if step else self._crashes + 1
+        if self._crashes == MAX_CRASHES:
+            log.error("nobody could run in %d steps, one after another", MAX_CRASHES)
+            self.healthy = False
+        self._progress.apply(step, outcomes)
 
     def _stop(self) -> None:
         """The last word: nothing more is accepted, and whatever is left gets its terminal event."""
         with self._wake:
             self.healthy = self.healthy and self._closing is not None  # an end that nobody asked for
             self._closing = self._closing or 0.0
-        self._obey()
+        event = _DRAINING if self.healthy else _STOPPED
+        while self._inbox:
+            with _whatever_happens():
+                self._obey()
         for sequence in self._sequences.values():
+            with _whatever_happens():
+                if not sequence.done:
+                    self._progress.end(sequence, event)
             if not sequence.done:
-                self._progress.end(sequence, Failed("internal", "the engine has stopped"))
+                sequence.end(event)  # whatever has become of slots and queues
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -269,7 +285,7 @@ class Engine:
             if deadline is not None and now >= deadline:
                 self._progress.end(sequence, Failed("timeout", "the request's time was up"))
             elif self._closing is not None and now >= self._closing:
-                self._progress.end(sequence, Failed("draining", "the server is shutting down"))
+                self._progress.end(sequence, _DRAINING)
             elif sequence.began is None and now - sequence.came >= self._settings.queue_seconds:
                 self._progress.end(sequence, Failed("queue_timeout", "the request waited for too long"))
         self._forget_done()
@@ -278,10 +294,20 @@ class Engine:
         for request_id in [key for key, sequence in self._sequences.items() if sequence.done]:
             del self._sequences[request_id]
 
-    def _crashed(self, victims: list[Sequence]) -> None:
-        """The requests of this pass fail; after `MAX_CRASHES` in a row all do, and the engine stops."""
-        self._crashes += 1
-        self.healthy = self._crashes < MAX_CRASHES
-        for sequence in victims if self.healthy else [*victims, *self._sequences.values()]:
-            if not sequence.done:
-                self._progress.fail(sequence, Failed("internal", "the forward pass failed"))
+
+def _unloadable(error: Unloadable) -> Failed:
+    """What its requests are told. Raises DeviceLost: that is no soft prompt's fault."""
+    trouble = trouble_of(error)
+    if trouble is Trouble.DEVICE:
+        raise DeviceLost("nothing works on the device any more") from error
+    log.error("a soft prompt could not be made resident", exc_info=error)
+    return OUT_OF_MEMORY if trouble is Trouble.MEMORY else _UNLOADABLE
+
+
+@contextmanager
+def _whatever_happens() -> Iterator[None]:
+    """Where something has crashed before, the rest is done all the same."""
+    try:
+        yield
+    except Exception:
+        log.exception("the engine cannot end as it should")

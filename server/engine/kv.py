@@ -45,7 +45,7 @@ class KVCache:
         """Room for `positions` in each of the slots 0 .. `high` - 1, which keep what they hold.
 
         Grows by an eighth more than asked, so that growing costs little over a sequence's life, and shrinks when half
-        would do. Raises ValueError beyond the area: who asks has counted wrong.
+        would do. Out of memory nothing has happened yet. Raises ValueError beyond the area: who asks has counted wrong.
         """
         needed, held = rounded(positions), len(self.layers[0][0])
         if needed <= self.span < 2 * needed and high <= held:
@@ -55,9 +55,11 @@ class KVCache:
         most = self.positions if not high else min(self.positions, self._shape.area // high // GRAIN * GRAIN)
         span = min(rounded(positions + positions // 8), most)
         before, kept, held = self.tensor, min(self.span, span), min(held, high)
+        shape = self._shape
+        copied = self._buffer.new_empty(held, shape.kv_heads, kept, shape.head_dim)
         self._lay_out(span)
         for old, new in zip(before.flatten(0, 1), self.tensor.flatten(0, 1), strict=True):
-            copied = old[:held, :, :kept].clone()  # the two layouts overlap; one layer's keys or values at a time
+            copied.copy_(old[:held, :, :kept])  # the two layouts overlap; one layer's keys or values at a time
             new[:held, :, :kept] = copied
             new[:held, :, kept:] = 0
 

@@ -5,6 +5,8 @@ Knows sequences, slots and the end ids; runs nothing and waits for nothing.
 
 import math
 
+import torch
+
 from server.engine.kv import KVCache
 from server.engine.request import Failed, Finished, PromptEvent, Scored, TokenEvent
 from server.engine.residency import Residency
@@ -13,7 +15,9 @@ from server.engine.sampler import Choice
 from server.engine.scheduler import Chunk, Scheduler, Step
 from server.engine.sequence import Sequence
 from server.engine.settings import Counters
+from server.engine.troubles import Trouble, trouble_of
 
+OUT_OF_MEMORY = Failed("out_of_memory", "there is no memory for the request, for now")
 _NON_FINITE = Failed("non_finite", "the soft prompt or the base gave numbers that are not finite")
 
 
@@ -75,25 +79,45 @@ class Progress:
                 self.end(waiting, event)
 
     def _cover(self, sequence: Sequence) -> None:
-        """Once a head has been read, its keys and values are everybody's."""
+        """Once a head has been read, its keys and values are everybody's.
+
+        Where there is no memory for them, a request that read them goes on with its own; the next one reads them too.
+        """
         resident = sequence.resident
         if resident is None or not self._scheduler.reads_head(sequence):
             return
         length = len(resident.prompt.head)
-        if sequence.fed >= length:
-            resident.cover(self._kv.copy_out(sequence.slot, length))
-            self._scheduler.head_read(sequence)
+        if sequence.fed < length:
+            return
+        found = self._copied(sequence, length)
+        if found is not None:
+            resident.cover(found)
+        elif sequence.is_head:
+            self.fail(sequence, OUT_OF_MEMORY)
+            return
+        self._scheduler.head_read(sequence)
 
     def _keep_text(self, sequence: Sequence) -> None:
         texts = self._scheduler.texts
         length = texts.worth_keeping(sequence) if sequence.slot >= 0 else 0
         if 0 < length <= sequence.fed:
-            texts.keep(sequence, length, self._kv.copy_out(sequence.slot, length))
+            found = self._copied(sequence, length)
+            if found is not None:
+                texts.keep(sequence, length, found)
+
+    def _copied(self, sequence: Sequence, length: int) -> torch.Tensor | None:
+        """Keys and values of its first `length` ids; None where there is no memory for a copy."""
+        try:
+            return self._kv.copy_out(sequence.slot, length)
+        except Exception as error:
+            if trouble_of(error) is not Trouble.MEMORY:
+                raise
+            return None
 
     def _told(self, sequence: Sequence, told: tuple[Choice, ...]) -> None:
         if all(choice.finite for choice in told):
             tokens = tuple((choice.id, choice.logprob or 0.0, choice.top) for choice in told)
-            sequence.sink.put(PromptEvent(tokens))
+            sequence.tell(PromptEvent(tokens))
         else:
             self.fail(sequence, _NON_FINITE)
 
@@ -109,10 +133,12 @@ class Progress:
         sampling = sequence.request.sampling
         event = TokenEvent(sequence.generated, choice.id, choice.logprob, choice.top)
         sequence.ids.append(choice.id)
-        sequence.sink.put(event)
+        sequence.tell(event)
         self._scheduler.generated(sequence)
         self._counters.generated += 1
-        if choice.id in self._eos_ids and not sampling.ignore_eos:
+        if sequence.unheard:
+            self.end(sequence, sequence.finished("cancelled"))
+        elif choice.id in self._eos_ids and not sampling.ignore_eos:
             self.end(sequence, sequence.finished("eos"))
         elif sequence.generated >= sampling.max_new_tokens:
             self.end(sequence, sequence.finished("length"))

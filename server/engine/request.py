@@ -137,7 +137,9 @@ class Scored:
 class Failed:
     """The terminal event of a request that could not be answered; `message` names no input."""
 
-    code: Literal["timeout", "queue_timeout", "non_finite", "internal", "draining"]
+    code: Literal[
+        "timeout", "queue_timeout", "non_finite", "internal", "draining", "out_of_memory", "engine_failed"
+    ]
     message: str
 
 
@@ -145,7 +147,10 @@ Event = TokenEvent | PromptEvent | Finished | Scored | Failed
 
 
 class Sink(Protocol):
-    """Where a request's events go, from the engine's thread. `queue.SimpleQueue` is one."""
+    """Where a request's events go, from the engine's thread. `queue.SimpleQueue` is one.
+
+    One that raises ends its request: nobody hears it.
+    """
 
     def put(self, event: Event, /) -> None: ...
 

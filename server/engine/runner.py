@@ -1,6 +1,7 @@
 """One step, run: slots prepared, one forward pass of the base, and what it says about each sequence.
 
-Knows tensors and sequences; decides nothing: the scheduler says who runs, the engine what follows.
+Knows tensors and sequences; decides nothing: the scheduler says who runs, the engine what follows. Whatever raises may
+be tried again, with all or with fewer.
 """
 
 from dataclasses import dataclass
@@ -54,13 +55,27 @@ class Runner:
                 module.register_forward_hook(self._attention.add_late)
         self._banks: dict[tuple[Adapter, ...], Bank] = {}
 
+    def lay_out(self, step: Step) -> None:
+        """Room for what the step's slots have to hold. A move that is done is not in the step any more."""
+        while step.moves:
+            self.kv.move(step.moves[0])
+            del step.moves[0]  # laid out anew, the slot that it came from may not be there
+        self.kv.fit(step.reach, step.high)
+
+    def start(self, sequence: Sequence) -> None:
+        """An empty slot, but for the ids whose keys and values are somewhere already."""
+        source = sequence.source
+        while isinstance(source, Sequence) and source.source is not None:
+            source = source.source  # it could not start itself, and would have taken them from there
+        self.kv.clear(sequence.slot)
+        if isinstance(source, Sequence):
+            self.kv.copy_across(source.slot, sequence.slot, sequence.fed)
+        elif source is not None:
+            self.kv.copy_in(sequence.slot, source, sequence.fed)
+        sequence.source = None
+
     def run(self, step: Step) -> list[Outcome]:
         """One forward pass; afterwards the K/V of everything fed lies in the sequences' slots."""
-        for move in step.moves:
-            self.kv.move(move)
-        self.kv.fit(step.reach, step.high)
-        for sequence in step.admitted:
-            self._start(sequence)
         batch = build(step, self.kv.span, self.base.device, self._tile)
         batch.plan.sides = self._sides(batch.adapted)
         self._attention.begin(batch.plan)
@@ -68,15 +83,6 @@ class Runner:
         logits = self._logits(batch)
         told = self._told(batch.told, logits[len(batch.wanted) :])
         return told + self._outcomes(step, batch.wanted, logits[: len(batch.wanted)])
-
-    def _start(self, sequence: Sequence) -> None:
-        """An empty slot, but for the ids whose keys and values are somewhere already."""
-        self.kv.clear(sequence.slot)
-        if isinstance(sequence.source, Sequence):
-            self.kv.copy_across(sequence.source.slot, sequence.slot, sequence.fed)
-        elif sequence.source is not None:
-            self.kv.copy_in(sequence.slot, sequence.source, sequence.fed)
-        sequence.source = None
 
     def adapter(self, prompts: npt.NDArray[np.float32], gate: npt.NDArray[np.float32]) -> Adapter:
         """Learnt prompts and their gate as the upper layers' keys and values."""

@@ -30,6 +30,7 @@ class Chunk:
 class Step:
     """One forward pass. `admitted` sequences first get what is known of their beginning copied into their slot.
 
+    What has been done of `moves` and `admitted` leaves the lists: a step may be tried again.
     `failed` never start: their soft prompt cannot be brought into memory.
     Slots 0 .. `high` - 1 may be held; none of them will need more than `reach` positions for what it has to be fed.
     """
@@ -48,6 +49,26 @@ class Step:
     def sequences(self) -> list[Sequence]:
         """Each is in one step once."""
         return [*self.decodes, *(chunk.sequence for chunk in self.prefills)]
+
+    @property
+    def youngest(self) -> Sequence:
+        """Who started last: nobody else copies from its slot."""
+        return max(self.sequences(), key=lambda sequence: sequence.admitted)
+
+    def leave(self, sequence: Sequence) -> None:
+        """Nothing of it is fed, if it was in here."""
+        self.decodes = [one for one in self.decodes if one is not sequence]
+        self.prefills = [chunk for chunk in self.prefills if chunk.sequence is not sequence]
+        self.admitted = [one for one in self.admitted if one is not sequence]
+
+    def parted(self, some: list[Sequence]) -> tuple["Step", "Step"]:
+        """Passes of `some` and of the others, in slots that have been laid out and begun for both."""
+        parts = Step(high=self.high, reach=self.reach), Step(high=self.high, reach=self.reach)
+        for sequence in self.decodes:
+            parts[sequence not in some].decodes.append(sequence)
+        for chunk in self.prefills:
+            parts[chunk.sequence not in some].prefills.append(chunk)
+        return parts
 
 
 class HeadSink:
@@ -125,9 +146,13 @@ class Scheduler:
         if not step.admitted:
             step.moves = self.slots.close_holes()
         step.decodes.sort(key=lambda sequence: sequence.slot)
+        self.measure(step)
+        return step
+
+    def measure(self, step: Step) -> None:
+        """What the slots that are held need, of whoever is in the step or not."""
         step.high = self.slots.high
         step.reach = max((sequence.reach for sequence in self.slots.sequences()), default=0)
-        return step
 
     def _admit(self, step: Step, budget: int) -> None:
         """Heads first, then the groups in turn, until slots, ids or the cache's area are out.

@@ -3,6 +3,7 @@
 Knows no tensors. Transitions are verbs on the sequence; who runs when is the scheduler's.
 """
 
+import logging
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any, Literal
 
 from server.engine.request import Event, Finished, Request, Sink
 from server.engine.residency import Resident
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +34,8 @@ class Sequence:
     branch: int = 0
     """Scoring: the first continuation whose later ids have not been fed yet."""
     done: bool = False
+    unheard: bool = False
+    """Its sink raised: what else it says nobody is told."""
     chain: tuple[bytes, ...] = ()
     arrived: int = 0
     admitted: int = 0
@@ -117,4 +122,14 @@ class Sequence:
         self.done = True
         if self.resident is not None:
             self.resident.users -= 1
-        self.sink.put(event)
+        self.tell(event)
+
+    def tell(self, event: Event) -> None:
+        """An event for its sink, which may be gone: an event loop that has closed is no fault of the engine's."""
+        if self.unheard:
+            return
+        try:
+            self.sink.put(event)
+        except Exception:
+            self.unheard = True
+            log.exception("nobody hears the events of a request")

@@ -56,7 +56,7 @@ def smallest(trace: Trace, fails: Callable[[Trace], bool], tries: int = TRIES) -
 
 def told(family: str, trace: Trace, report: Report, *, free: bool) -> str:
     """Everything that is needed to see it again."""
-    lines = [f"family {family}, seed {trace.seed}, free {free}, {trace.settings}"]
+    lines = [f"family {family}, seed {trace.seed}, free {free}, faulty {trace.faulty}, {trace.settings}"]
     lines += [f"  request {number}: {what}" for number, what in report.wrong[:20]]
     lines += [f"  after {moment.after}: {moment.action}" for moment in trace.moments]
     return "\n".join(lines) + "\n"
@@ -89,6 +89,7 @@ def main() -> None:
             if time.monotonic() >= ends:
                 break
             trace, free = draw(seed, REQUESTS, scene.workshop), bool(seed % 2)
+            trace = replace(trace, faulty=seed % 3 == 0)
             report = scene.run(trace, free=free)
             counts += report.counts
             counts["traces"] += 1

@@ -19,6 +19,8 @@ from tests.server.engine import oracle
 from tests.server.engine.matrix import RELATIVE, TOLERANCE
 
 Row = npt.NDArray[np.float64]
+FAULTS = ("internal", "out_of_memory")
+"""How a request ends whose step has failed."""
 
 
 @dataclass(slots=True)
@@ -42,10 +44,16 @@ class Due(NamedTuple):
     cancelled: bool
 
 
-def judge(
-    model: PreTrainedModel, request: Request, events: Sequence[Event], eos_ids: frozenset[int], *, cancelled: bool
+def judge(  # noqa: PLR0913 - what happened to it, by name
+    model: PreTrainedModel,
+    request: Request,
+    events: Sequence[Event],
+    eos_ids: frozenset[int],
+    *,
+    cancelled: bool,
+    faulty: bool = False,
 ) -> Verdict:
-    """All of a request's events, whatever came after its terminal one too."""
+    """All of a request's events, whatever came after its terminal one too. `faulty`: its steps were made to fail."""
     verdict = Verdict()
     ends = [event for event in events if not isinstance(event, TokenEvent)]
     verdict.claim(len(ends) == 1, f"{len(ends)} terminal events")
@@ -57,7 +65,10 @@ def judge(
     ids = [event.id for event in tokens]
     stops = () if request.sampling.ignore_eos else [at for at, token in enumerate(ids, 1) if token in eos_ids]
     due = Due("eos", stops[0], cancelled) if stops else Due("length", request.sampling.max_new_tokens, cancelled)
-    _judge_end(verdict, request, ends[0], len(ids), due)
+    if faulty and isinstance(ends[0], Failed) and ends[0].code in FAULTS:
+        verdict.counts[ends[0].code] += 1
+    else:
+        _judge_end(verdict, request, ends[0], len(ids), due)
     if isinstance(ends[0], Scored):
         _judge_scores(verdict, model, request, ends[0])
     if tokens:

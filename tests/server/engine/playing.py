@@ -16,6 +16,7 @@ from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Event, Finished, QueueFull, TokenEvent
 from tests.server.engine import oracle
+from tests.server.engine.faults import Faults
 from tests.server.engine.judge import judge
 from tests.server.engine.traces import Ask, Cancel, Load, Moment, Trace, Workshop
 
@@ -55,6 +56,9 @@ class Player:
         self.refused: set[int] = set()
         self.misplaced: list[str] = []
         self.cancelled: set[int] = set()
+        self.faults = Faults(trace.seed)
+        if trace.faulty:
+            self.faults.install(self.engine)
         self._workshop = workshop
         self._moments = list(reversed(trace.moments))
         self._most = trace.settings.max_waiting, trace.settings.max_waiting_tokens or 2**62
@@ -150,14 +154,16 @@ class Stage:
             if ask.number in player.refused or ask.number not in player.events:
                 report.counts["refused: queue full"] += 1
                 continue
-            self._judge(ask, player, report)
+            self._judge(ask, player, report, faulty=trace.faulty)
         self._compare_solo(trace, player, report)
+        report.counts["faults"] += player.faults.count
         return report
 
-    def _judge(self, ask: Ask, player: Player, report: Report) -> None:
+    def _judge(self, ask: Ask, player: Player, report: Report, *, faulty: bool) -> None:
         events = player.events[ask.number]
         request, eos_ids = self.workshop.request(ask), self.workshop.base.eos_ids
-        verdict = judge(self.reference, request, events, eos_ids, cancelled=ask.number in player.cancelled)
+        cancelled = ask.number in player.cancelled
+        verdict = judge(self.reference, request, events, eos_ids, cancelled=cancelled, faulty=faulty)
         report.counts += verdict.counts
         report.counts["ties"] += len(verdict.ties)
         report.counts[f"kind {ask.task.kind}"] += 1

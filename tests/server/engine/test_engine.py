@@ -200,7 +200,7 @@ def test_a_forward_that_raises_fails_its_requests_only(base: BaseModel) -> None:
 
     def once(step: object) -> object:
         if next(crashes, False):
-            raise RuntimeError("out of memory")
+            raise RuntimeError("no such kernel")
         return run(step)  # type: ignore[arg-type]
 
     engine._runner.run = once  # type: ignore[assignment, method-assign]

@@ -1,6 +1,7 @@
 """Random traces on the real engine, a short run of `tests.server.engine.fuzz`; and that its judge would see a slip."""
 
 import queue
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,24 @@ def test_a_random_trace_is_answered_as_transformers_alone_answers(family: str, t
     assert not report.wrong, told(family, trace, report, free=bool(seed % 2))
     assert report.counts["ids"] > 20, report.counts
     assert report.counts["solo runs"] > 0
+
+
+def test_steps_that_fail_at_random_change_no_answer(scene: Stage) -> None:
+    """No memory or an exception at any operator of a step: who does not fail for it answers as alone; nothing is left.
+
+    With room for many at once, and with little.
+    """
+    counts: Counter[str] = Counter()
+    for seed in range(200, 204):
+        trace = replace(draw(seed, REQUESTS, scene.workshop), faulty=True)
+        if seed % 4 < 2:
+            trace = replace(trace, settings=replace(trace.settings, kv_budget=2**28, max_waiting=1000))
+        report = scene.run(trace, free=seed % 2 == 0)
+        assert not report.wrong, told("llama", trace, report, free=seed % 2 == 0)
+        counts += report.counts
+    assert counts["faults"] > 40, counts
+    assert min(counts["internal"], counts["out_of_memory"], counts["solo runs"]) > 0, counts
+    assert counts["length"] + counts["eos"] + counts["scored"] > 2 * (counts["internal"] + counts["out_of_memory"])
 
 
 def test_the_same_seed_is_the_same_run(scene: Stage) -> None:

@@ -70,9 +70,12 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
+    """`faulty`: its steps are made to fail at random."""
+
     seed: int
     settings: EngineSettings
     moments: tuple[Moment, ...]
+    faulty: bool = False
 
     @property
     def asks(self) -> list[Ask]:
