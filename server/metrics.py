@@ -55,7 +55,9 @@ class Meter:
         self._scored = _counter("request_classified", "Classifications", task, registry)
         self._failed = _counter("request_failed", "Questions by the error's code", ("code",), registry)
         self._unloaded = _counter("prompt_load_failed", "Soft prompts that could not be read", ("code",), registry)
-        self._quarantined = _counter("prompt_quarantined", "Versions refused because they give no numbers", (), registry)
+        self._quarantined = _counter(
+            "prompt_quarantined", "Versions refused because they give no numbers", (), registry
+        )
         self._back = _counter("store_went_back", "Answers of the store that are older than one before", (), registry)
         self._http = _counter("http_requests", "By route, not by path", ("method", "route", "status"), registry)
 

@@ -30,7 +30,7 @@ class Trial:
 
 @dataclass(slots=True)
 class _Record:
-    """`until`: seconds of `time.monotonic()`, None while it is not refused. `tried`: somebody is finding out."""
+    """`until`: the clock's seconds, None while it is not refused. `tried`: somebody is finding out."""
 
     failures: int = 0
     until: float | None = None
@@ -40,9 +40,10 @@ class _Record:
 class Quarantine:
     """Refuses for `seconds`, 0 never; `tell` is called whenever a version is refused from now on."""
 
-    def __init__(self, seconds: float, tell: Callable[[], None]) -> None:
+    def __init__(self, seconds: float, tell: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._tell = tell
+        self._clock = clock
         self._records: OrderedDict[str, _Record] = OrderedDict()
 
     def check(self, digest: str | None) -> None:
@@ -50,7 +51,7 @@ class Quarantine:
         record = self._records.get(digest or "")
         if record is None or record.until is None:
             return
-        left = record.until - time.monotonic()
+        left = record.until - self._clock()
         if left > 0 or record.tried:
             fault = Unavailable("quarantined", "this version gave numbers that are not finite, again and again", "task")
             fault.headers["Retry-After"] = str(max(1, math.ceil(left)))
@@ -79,7 +80,7 @@ class Quarantine:
     def _failed(self, digest: str) -> None:
         record = self._records.setdefault(digest, _Record())
         record.failures += 1
-        now = time.monotonic()
+        now = self._clock()
         if record.failures >= FAILURES and (record.until is None or record.until <= now):
             record.until = now + self._seconds
             logger().warning("a version is quarantined", digest=digest, seconds=self._seconds)

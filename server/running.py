@@ -74,9 +74,7 @@ class Running:
         self._mailbox = Mailbox(asyncio.get_running_loop())
 
     @asynccontextmanager
-    async def events(
-        self, requests: Sequence[Request], *, canary: bool = False
-    ) -> AsyncIterator[AsyncIterator[Heard]]:
+    async def events(self, requests: Sequence[Request], *, canary: bool = False) -> AsyncIterator[AsyncIterator[Heard]]:
         """Submits all; iterates until each has had its terminal event. Whoever leaves earlier cancels the rest.
 
         All are of one soft prompt. Raises TooMany or Unavailable when there is no room to wait, Unavailable too when the

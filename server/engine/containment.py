@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from server.engine.progress import OUT_OF_MEMORY, Progress
 from server.engine.request import Failed
+from server.engine.residency import Unloadable
 from server.engine.runner import Outcome, Runner
 from server.engine.scheduler import Scheduler, Step
 from server.engine.sequence import Sequence
@@ -21,6 +22,7 @@ from server.engine.troubles import DeviceLost, Trouble, trouble_of
 log = logging.getLogger(__name__)
 
 RAISED = Failed("internal", "the forward pass failed")
+_UNLOADABLE = Failed("internal", "the soft prompt could not be brought into memory")
 
 T = TypeVar("T")
 
@@ -106,3 +108,12 @@ def _tried(work: Callable[[], T], *, only_memory: bool = False) -> T | Trouble:
             raise
         log.warning("a step raises: %s", trouble.value, exc_info=True)
         return trouble
+
+
+def unloadable(error: Unloadable) -> Failed:
+    """What its requests are told. Raises DeviceLost: that is no soft prompt's fault."""
+    trouble = trouble_of(error)
+    if trouble is Trouble.DEVICE:
+        raise DeviceLost("nothing works on the device any more") from error
+    log.error("a soft prompt could not be made resident", exc_info=error)
+    return OUT_OF_MEMORY if trouble is Trouble.MEMORY else _UNLOADABLE

@@ -8,20 +8,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Many
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import torch
 
 from server.engine.admission import Admission, Load
-from server.engine.containment import Containment
+from server.engine.containment import Containment, unloadable
 from server.engine.kv import KVCache
 from server.engine.loading import Loader
 from server.engine.model import BaseModel
-from server.engine.progress import OUT_OF_MEMORY, Progress
+from server.engine.progress import Progress
 from server.engine.queues import Queues
 from server.engine.request import Closed, Failed, Prompt, Request, Sink
 from server.engine.residency import Residency, Unloadable
@@ -31,7 +30,7 @@ from server.engine.sequence import Sequence
 from server.engine.settings import Counters, EngineSettings, Snapshot
 from server.engine.slots import GRAIN, Slots, rounded
 from server.engine.texts import Texts
-from server.engine.troubles import DeviceLost, Trouble, trouble_of
+from server.engine.troubles import whatever_happens
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,6 @@ WAITING_AREAS, LEAST_WAITING_TOKENS = 8, 2**16
 MAX_CRASHES = 3
 """Steps in which nobody could run, one after another, before the engine declares itself dead."""
 
-_UNLOADABLE = Failed("internal", "the soft prompt could not be brought into memory")
 _STOPPED = Failed("engine_failed", "the engine has stopped")
 _DRAINING = Failed("draining", "the server is shutting down")
 
@@ -201,7 +199,7 @@ class Engine:
         try:
             resident = self._residency.hold(prompt)
         except Unloadable as error:
-            _unloadable(error)
+            unloadable(error)
             return
         if resident is not None:
             self._scheduler.load(resident, HeadSink())
@@ -252,7 +250,7 @@ class Engine:
     def _advance(self) -> None:
         step = self._scheduler.schedule()
         for sequence, error in step.failed:
-            self._progress.end(sequence, _unloadable(error))
+            self._progress.end(sequence, unloadable(error))
         if not step:
             return
         outcomes = self._contained.run(step)
@@ -269,10 +267,10 @@ class Engine:
             self._closing = self._closing or 0.0
         event = _DRAINING if self.healthy else _STOPPED
         while self._inbox:
-            with _whatever_happens():
+            with whatever_happens():
                 self._obey()
         for sequence in self._sequences.values():
-            with _whatever_happens():
+            with whatever_happens():
                 if not sequence.done:
                     self._progress.end(sequence, event)
             if not sequence.done:
@@ -293,21 +291,3 @@ class Engine:
     def _forget_done(self) -> None:
         for request_id in [key for key, sequence in self._sequences.items() if sequence.done]:
             del self._sequences[request_id]
-
-
-def _unloadable(error: Unloadable) -> Failed:
-    """What its requests are told. Raises DeviceLost: that is no soft prompt's fault."""
-    trouble = trouble_of(error)
-    if trouble is Trouble.DEVICE:
-        raise DeviceLost("nothing works on the device any more") from error
-    log.error("a soft prompt could not be made resident", exc_info=error)
-    return OUT_OF_MEMORY if trouble is Trouble.MEMORY else _UNLOADABLE
-
-
-@contextmanager
-def _whatever_happens() -> Iterator[None]:
-    """Where something has crashed before, the rest is done all the same."""
-    try:
-        yield
-    except Exception:
-        log.exception("the engine cannot end as it should")

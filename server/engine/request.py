@@ -137,9 +137,7 @@ class Scored:
 class Failed:
     """The terminal event of a request that could not be answered; `message` names no input."""
 
-    code: Literal[
-        "timeout", "queue_timeout", "non_finite", "internal", "draining", "out_of_memory", "engine_failed"
-    ]
+    code: Literal["timeout", "queue_timeout", "non_finite", "internal", "draining", "out_of_memory", "engine_failed"]
     message: str
 
 

@@ -3,10 +3,14 @@
 Knows exceptions of torch by class and, where it has none of their own, by words; no steps, no requests.
 """
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 import torch
+
+log = logging.getLogger(__name__)
 
 _MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _DEVICE = ("CUDA error", "device-side assert", "HIP error", "CUDNN_STATUS_EXECUTION_FAILED")
@@ -48,3 +52,12 @@ def _of_one(error: BaseException) -> Trouble:
         if isinstance(error, torch.AcceleratorError) or any(words in str(error) for words in _DEVICE):
             return Trouble.DEVICE
     return Trouble.OTHER
+
+
+@contextmanager
+def whatever_happens() -> Iterator[None]:
+    """Where something has crashed before, the rest is done all the same."""
+    try:
+        yield
+    except Exception:
+        log.exception("the engine cannot end as it should")

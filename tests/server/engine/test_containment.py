@@ -1,10 +1,7 @@
 """Steps that raise: who fails for it, and that everybody else answers as alone."""
 
-import logging
 import queue
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,20 +9,17 @@ import torch
 from server.engine.engine import MAX_CRASHES, Engine
 from server.engine.kv import KVCache, KVShape
 from server.engine.model import BaseModel
-from server.engine.request import Closed, Event, Failed, Request, Sampling
+from server.engine.request import Event, Request, Sampling
 from server.engine.runner import Outcome
 from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
 from server.engine.settings import EngineSettings
-from server.engine.troubles import Trouble, trouble_of
 from tests import models
 from tests.server.engine import oracle
 from tests.server.engine.faults import Breaking, no_memory
 from tests.server.engine.playing import leftovers
+from tests.server.engine.steps import WORDS, alone, crowd, ends, failing, raising, submitted
 from tests.server.engine.test_engine import prompt, request
-
-WORDS = tuple(range(40, 200))
-"""Long enough that two requests that begin with it share it."""
 
 
 @pytest.fixture(scope="module")
@@ -39,48 +33,6 @@ def engine(base: BaseModel) -> Iterator[Engine]:
     found = Engine(base, EngineSettings(max_batch=32, max_batch_tokens=1024, threads=1))
     yield found
     found.close(0.0)
-
-
-def alone(base: BaseModel, requests: list[Request]) -> list[list[int]]:
-    other = Engine(base, EngineSettings(max_batch=1, threads=1))
-    other.start()
-    found = [oracle.ids_of(oracle.ask(other, one)) for one in requests]
-    other.close()
-    return found
-
-
-def submitted(engine: Engine, requests: list[Request]) -> list["queue.SimpleQueue[Event]"]:
-    sinks = [queue.SimpleQueue[Event]() for _ in requests]
-    for one, sink in zip(requests, sinks, strict=True):
-        engine.submit(one, sink)
-    return sinks
-
-
-def ends(sinks: list["queue.SimpleQueue[Event]"]) -> list[str | list[int]]:
-    """Of each its ids, or the code that it failed with."""
-    found = [oracle.events(sink) for sink in sinks]
-    return [end.code if isinstance(end := one[-1], Failed) else oracle.ids_of(one) for one in found]
-
-
-def failing(engine: Engine, wrong: Callable[[Step], Exception | None], *, behind: bool = False) -> list[int]:
-    """Passes raise where `wrong` says so, `behind` them if asked for; how many sequences each of them had."""
-    run, sizes = engine._runner.run, []
-
-    def failed(step: Step) -> list[Outcome]:
-        sizes.append(len(step.sequences()))
-        error = wrong(step)
-        outcomes = run(step) if error is None or behind else []
-        if error is not None:
-            raise error
-        return outcomes
-
-    engine._runner.run = failed  # type: ignore[method-assign]
-    return sizes
-
-
-def crowd(count: int) -> list[Request]:
-    """Rows in front that are shared, and none; greedy and drawn."""
-    return [request(prompt(4, i % 3) if i % 2 else None, i, temperature=float(i % 4 == 1)) for i in range(count)]
 
 
 @pytest.mark.parametrize("behind", [False, True])
@@ -104,32 +56,25 @@ def test_one_that_finds_no_memory_alone_fails_alone(base: BaseModel, engine: Eng
     engine.start()
     for _ in range(MAX_CRASHES):
         assert ends(submitted(engine, [request(None, 1)])) == wanted
-        assert ends(submitted(engine, [replace(large), large])) == ends(submitted(engine, [replace(large)])) + [
-            "out_of_memory"
-        ]
+        assert ends(submitted(engine, [request(None, 1), large])) == [*wanted, "out_of_memory"]
     assert engine.healthy
 
 
 def test_a_head_that_finds_no_memory_beside_others_fails_nobody(base: BaseModel, engine: Engine) -> None:
-    """It is read by itself; where it cannot be read by itself either, who waits for it fails, and nobody else."""
-    soft, other = prompt(6, 1), prompt(6, 2)
+    """It is read by itself: many may wait for it."""
+    soft = prompt(6, 1)
     requests = [request(None, 1, max_new_tokens=40), request(soft, 2), request(soft, 3)]
     wanted = alone(base, requests)
-    heads = lambda step: [s for s in step.sequences() if s.is_head]  # noqa: E731
-    sizes = failing(
-        engine,
-        lambda step: no_memory()
-        if heads(step) and (len(step.sequences()) > 1 or heads(step)[0].digest == other.digest)
-        else None,
-    )
+
+    def wrong(step: Step) -> Exception | None:
+        return no_memory() if len(step.sequences()) > 1 and any(s.is_head for s in step.sequences()) else None
+
+    sizes = failing(engine, wrong)
     sinks = submitted(engine, requests[:1])
     engine.start()
     engine.load(soft)
     assert ends(sinks + submitted(engine, requests[1:])) == wanted
     assert 2 in sizes, "it was tried beside the others"
-    engine.load(other)
-    assert engine.resident(soft.digest) is not None
-    assert engine.healthy
 
 
 @pytest.mark.parametrize("allocation", range(3))
@@ -209,79 +154,12 @@ def test_a_pass_that_raises_for_nobody_alone_fails_nobody(base: BaseModel, engin
     assert max(sizes) == 6
 
 
-def test_when_nobody_can_run_the_work_is_bounded_and_the_engine_gives_up(engine: Engine) -> None:
-    """2 N - 1 passes for a step of N; after three such steps everyone has an end and nothing is accepted."""
-    sizes = failing(engine, lambda _: RuntimeError("no such kernel"))
-    sinks = submitted(engine, [request(None, number) for number in range(8)])
-    engine.start()
-    assert ends(sinks) == ["internal"] * 8
-    assert len(sizes) == 15
-    for _ in range(MAX_CRASHES - 1):
-        assert engine.healthy
-        assert ends(submitted(engine, [request(None)])) == ["internal"]
-    engine._thread.join(oracle.PATIENCE)
-    assert not engine.healthy
-    with pytest.raises(Closed):
-        engine.submit(request(None), queue.SimpleQueue())
-
-
-LOST = torch.AcceleratorError("CUDA error: device-side assert triggered")
-
-
-def test_a_lost_device_ends_everything_at_once(base: BaseModel) -> None:
-    """Running, waiting, cancelled, to be loaded: each gets its end; no pass more runs, no copy, no soft prompt comes."""
-    engine = Engine(base, EngineSettings(max_batch=2, threads=1))
-    requests = [Request(number, (0, *WORDS, number), Sampling(30, ignore_eos=True)) for number in range(5, 11)]
-    asked: list[str] = []
-
-    def lost(_: Step) -> Exception | None:
-        if len(sizes) <= 4:
-            return None
-        engine._runner.kv.copy_out = lambda *_: asked.append("a copy")  # type: ignore[method-assign, assignment, return-value]
-        engine._residency._maker.make = lambda *_: asked.append("a soft prompt")  # type: ignore[method-assign, assignment, return-value]
-        engine.cancel(requests[0].id)
-        engine.load(prompt(3))
-        return LOST
-
-    sizes = failing(engine, lost)
-    sinks = submitted(engine, requests)
-    engine.start()
-    assert ends(sinks) == ["engine_failed"] * 6
-    engine._thread.join(oracle.PATIENCE)
-    assert not engine.healthy
-    assert (len(sizes), asked) == (5, [])
-    with pytest.raises(Closed):
-        engine.submit(request(None), queue.SimpleQueue())
-
-
-@pytest.mark.parametrize("ahead", [True, False])
-def test_a_device_lost_over_a_soft_prompt_is_no_fault_of_the_soft_prompt(engine: Engine, *, ahead: bool) -> None:
-    """Loaded ahead or by its request."""
-    engine._residency._maker.make = _raising(LOST)  # type: ignore[method-assign]
-    sinks = submitted(engine, [request(None, max_new_tokens=200)])
-    if ahead:
-        engine.load(prompt(3))
-    else:
-        sinks += submitted(engine, [request(prompt(3))])
-    engine.start()
-    assert set(map(str, ends(sinks))) == {"engine_failed"}
-    engine._thread.join(oracle.PATIENCE)
-    assert not engine.healthy
-
-
-def _raising(error: Exception) -> Callable[..., object]:
-    def raising(*_: object) -> object:
-        raise error
-
-    return raising
-
-
 def test_no_memory_for_a_soft_prompt_fails_its_own_requests_for_now(base: BaseModel, engine: Engine) -> None:
     """They are told so, others are answered, and once there is memory the soft prompt is as it always was."""
     requests = [request(prompt(3), 1), request(None, 2)]
     wanted = alone(base, requests)
     make = engine._residency._maker.make
-    engine._residency._maker.make = _raising(no_memory())  # type: ignore[method-assign]
+    engine._residency._maker.make = raising(no_memory())  # type: ignore[method-assign]
     engine.start()
     engine.load(prompt(3))
     assert ends(submitted(engine, requests)) == ["out_of_memory", wanted[1]]
@@ -295,7 +173,7 @@ def test_no_memory_to_share_a_head(base: BaseModel, engine: Engine, *, ahead: bo
     soft = prompt(6, 1)
     requests = [request(soft, i) for i in range(4)]
     wanted = alone(base, requests)
-    engine._runner.kv.copy_out = _raising(no_memory())  # type: ignore[method-assign, assignment]
+    engine._runner.kv.copy_out = raising(no_memory())  # type: ignore[method-assign, assignment]
     if ahead:
         engine.load(soft)
     sinks = submitted(engine, requests)
@@ -309,7 +187,7 @@ def test_no_memory_to_keep_a_text_costs_nobody_an_answer(base: BaseModel, engine
     """It is not kept, that is all."""
     requests = [Request(number, (0, *WORDS, number), Sampling(max_new_tokens=6)) for number in range(5, 9)]
     wanted = alone(base, requests)
-    engine._runner.kv.copy_out = _raising(no_memory())  # type: ignore[method-assign, assignment]
+    engine._runner.kv.copy_out = raising(no_memory())  # type: ignore[method-assign, assignment]
     sinks = submitted(engine, requests)
     engine.start()
     assert ends(sinks) == wanted
@@ -343,74 +221,3 @@ def _at_once(engine: Engine, requests: list[Request]) -> list["queue.SimpleQueue
     sinks = [queue.SimpleQueue[Event]() for _ in requests]
     engine._tell(lambda: [engine.submit(one, sink) for one, sink in zip(requests, sinks, strict=True)])  # type: ignore[arg-type, return-value]
     return sinks
-
-
-@pytest.mark.parametrize("part", ["_scheduler.schedule", "_progress.apply", "_residency.hold", "_scheduler.add"])
-def test_a_crash_of_the_engines_thread_leaves_nobody_without_an_end(
-    engine: Engine, part: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Between two steps, behind one, in an order from outside, even where a queue is then not what it should be."""
-    owner, name = part.split(".")
-    sinks = submitted(engine, [request(prompt(3) if i % 2 else None, i, max_new_tokens=30) for i in range(6)])
-    setattr(getattr(engine, owner), name, _raising(KeyError("a bug")))
-    engine._scheduler.finish = _raising(KeyError("the next"))  # type: ignore[method-assign, assignment]
-    with caplog.at_level(logging.ERROR):
-        engine.start()
-        assert ends(sinks) == ["engine_failed"] * 6
-        engine._thread.join(oracle.PATIENCE)
-    assert not engine.healthy
-    assert "the engine has crashed" in caplog.text
-    with pytest.raises(Closed):
-        engine.submit(request(None), queue.SimpleQueue())
-
-
-class Gone:
-    """A sink on an event loop that has closed."""
-
-    def put(self, event: object) -> None:
-        raise RuntimeError("Event loop is closed")
-
-
-@pytest.mark.parametrize("new_tokens", [1, 200])
-def test_a_sink_that_raises_costs_its_own_request_alone(base: BaseModel, engine: Engine, new_tokens: int) -> None:
-    """It ends where it was first not heard; its neighbours answer, the engine lives, the slot is free."""
-    requests = crowd(4)
-    wanted = alone(base, requests)
-    for number in range(3):
-        engine.submit(request(None, number, max_new_tokens=new_tokens), Gone())
-    sinks = submitted(engine, requests)
-    engine.start()
-    assert ends(sinks) == wanted
-    assert ends(submitted(engine, requests)) == wanted
-    assert engine.snapshot().counters.generated <= 3 + 2 * sum(map(len, wanted))
-    engine.close()
-    assert leftovers(engine) == []
-
-
-@pytest.mark.parametrize(
-    ("error", "trouble"),
-    [
-        (no_memory(), Trouble.MEMORY),
-        (MemoryError(), Trouble.MEMORY),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), Trouble.MEMORY),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), Trouble.MEMORY),
-        (torch.AcceleratorError("CUDA error: out of memory"), Trouble.MEMORY),
-        (LOST, Trouble.DEVICE),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), Trouble.DEVICE),
-        (RuntimeError("shape mismatch"), Trouble.OTHER),
-        (ValueError("CUDA error: says whoever wrote this file"), Trouble.OTHER),
-    ],
-)
-def test_an_exception_is_told_by_what_it_means(error: Exception, trouble: Trouble) -> None:
-    """Also behind one that was raised from it."""
-    assert trouble_of(error) is trouble
-    wrapped = ValueError("what it was in")
-    wrapped.__cause__ = error
-    assert trouble_of(wrapped) is trouble
-
-
-def test_a_real_allocation_that_fails_is_known() -> None:
-    """Whatever torch says where there is no memory."""
-    with pytest.raises(RuntimeError) as raised:
-        torch.empty(2**50)
-    assert trouble_of(raised.value) is Trouble.MEMORY
