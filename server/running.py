@@ -5,7 +5,7 @@ Knows events and no text. The engine puts events from its own thread; one wake-u
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
@@ -77,9 +77,9 @@ class Running:
     async def events(self, requests: Sequence[Request], *, canary: bool = False) -> AsyncIterator[AsyncIterator[Heard]]:
         """Submits all; iterates until each has had its terminal event. Whoever leaves earlier cancels the rest.
 
-        All are of one soft prompt. Raises TooMany or Unavailable when there is no room to wait, Unavailable too when the
-        server drains or the soft prompt is in quarantine (a `canary` is run there too), and the fault of a request that
-        failed.
+        All are of one soft prompt. Raises TooMany or Unavailable when there is no room to wait, Unavailable too when
+        the server drains or the soft prompt is in quarantine (a `canary` is run there too), and the fault of a request
+        that failed.
         """
         queue: asyncio.Queue[Heard] = asyncio.Queue()
         open_ids = {request.id for request in requests}
@@ -139,14 +139,16 @@ def _busy(full: QueueFull, caller: Hashable) -> Fault:
 def _fault_of(failed: Failed) -> Fault:
     if failed.code == "timeout":
         return Late("timeout", "timeout_ms has passed", "timeout_ms")
-    if failed.code == "queue_timeout":
-        return Unavailable("queue_timeout", "the request waited for too long before its turn came")
-    if failed.code == "non_finite":
-        return Unavailable("non_finite_output", "the forward pass gave non-finite logits for this request")
-    if failed.code == "draining":
-        return Unavailable("draining", "the server is shutting down")
-    if failed.code == "out_of_memory":
-        return Unavailable("out_of_memory", "the server has no memory to run this request in, for now")
-    if failed.code == "engine_failed":
-        return Unavailable("engine_failed", "the engine has stopped")
+    if failed.code in _UNAVAILABLE:
+        return Unavailable(*_UNAVAILABLE[failed.code])
     return Broken("internal", "the engine failed; the request id finds it in the server's log")
+
+
+_UNAVAILABLE: Mapping[str, tuple[str, str]] = {
+    "queue_timeout": ("queue_timeout", "the request waited for too long before its turn came"),
+    "non_finite": ("non_finite_output", "the forward pass gave non-finite logits for this request"),
+    "draining": ("draining", "the server is shutting down"),
+    "out_of_memory": ("out_of_memory", "the server has no memory to run this request in, for now"),
+    "engine_failed": ("engine_failed", "the engine has stopped"),
+}
+"""What the engine says, as the client is told."""
