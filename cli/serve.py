@@ -4,19 +4,16 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from typer import Option
 
 from cli.loading import quietly
-from prompt_store.errors import BaseDamaged, StoreError
 from prompt_store.findings import size
 from server.app import Started
-from server.config import Settings, unknown_variables
-from server.engine.checkpoint import BadBase
+from server.config import Settings
 from server.jobs.desk import Jobs
-from server.serve import run
+from server.serve import start
 
 CANNOT_START = 2
 
@@ -66,20 +63,12 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
 
 def _start(given: dict[str, Any]) -> None:
     """The server with these settings over the environment's; what cannot be is said in a line each, exit code 2."""
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        _refuse(*(_line(fault) for fault in error.errors(include_url=False, include_input=False)))
     quietly()
-    unknown = unknown_variables()
-    if unknown:
-        _refuse(*(f"{name} is not a setting" for name in unknown))
-    try:
-        run(settings, announce)
-    except StoreError as error:
-        _refuse(f"--store {settings.store}: {error}")
-    except (BadBase, BaseDamaged, OSError, ValueError) as error:
-        _refuse(str(error))
+    wrong = start(given, announce)
+    for line in wrong:
+        typer.echo(f"softprompt serve: {line}", err=True)
+    if wrong:
+        raise typer.Exit(CANNOT_START)
 
 
 def _context(settings: Settings, longest: int) -> str:
@@ -123,14 +112,3 @@ def _tasks(settings: Settings, up: Started) -> str:
     if up.desk.room.tasks.store.list(limit=1)[0]:
         return "those of the store"
     return "none yet" if settings.embedded else "none yet: the packaged ones fit the embedded base only"
-
-
-def _line(fault: Any) -> str:
-    name = ".".join(str(part) for part in fault["loc"])
-    return f"{name}: {fault['msg']}" if name else str(fault["msg"])
-
-
-def _refuse(*lines: str) -> None:
-    for line in lines:
-        typer.echo(f"softprompt serve: {line}", err=True)
-    raise typer.Exit(CANNOT_START)

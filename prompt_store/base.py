@@ -80,7 +80,7 @@ def shards(folder: Path) -> list[Path]:
     """The weights files: those that the index names, or the single one."""
     if not (folder / INDEX).exists():
         return [folder / SINGLE]
-    index = _json(folder / INDEX)
+    index = json_of(folder / INDEX)
     weights = index.get("weight_map")
     if not isinstance(weights, dict) or not weights:
         raise BaseDamaged(f"{INDEX} has no weight_map")
@@ -90,10 +90,11 @@ def shards(folder: Path) -> list[Path]:
 
 def config_of(folder: Path) -> dict[str, Any]:
     """config.json as an object."""
-    return _json(folder / "config.json")
+    return json_of(folder / "config.json")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """A file of the base as an object. Raises BaseDamaged, naming it."""
     try:
         value = json.loads(path.read_bytes())
     except OSError:
@@ -122,6 +123,18 @@ def _rows(path: Path) -> Iterator[list[Any]]:
                 yield [entry.name, entry.dtype, list(entry.shape), hashlib.sha256(first + last).hexdigest()]
     except OSError:
         raise BaseDamaged(f"{path.name} of the base is missing or cannot be read") from None
+
+
+def tensors_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of one shard, by its header alone. Raises BaseDamaged, naming the file."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            file.seek(0)
+            header = _header(file.read(8 + min(length, HEADER_LIMIT)), path)
+    except OSError:
+        raise BaseDamaged(f"{path.name} of the base is missing or cannot be read") from None
+    return {entry.name: tuple(entry.shape) for entry in header.entries}
 
 
 def _header(data: bytes, path: Path) -> Header:

@@ -4,13 +4,15 @@ import sys
 
 from server.waiting import spin_shortly
 
+CANNOT_START = 2
+
 if __name__ == "__main__":
     spin_shortly()
-    from server.config import Settings, unknown_variables
-    from server.serve import run
+    from server.serve import start
 
     if sys.argv[1:]:
         sys.exit("python -m server takes no options: set SOFTPROMPT_* variables, or say softprompt serve")
-    if unknown := unknown_variables():
-        sys.exit(f"not a setting: {', '.join(unknown)}")
-    run(Settings(), lambda _, __: None)
+    wrong = start({}, lambda _, __: None)
+    for line in wrong:
+        sys.stderr.write(f"python -m server: {line}\n")
+    sys.exit(CANNOT_START if wrong else 0)

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
 from prompt_store.errors import BaseDamaged, StoreUnavailable, StoreUnsuitable, TaskNotFound
+from prompt_store.mounts import file_system, is_local
 from prompt_store.store import Store
 from server.account import Trace, untraced
 from server.api import errors, files, generate, ops, tasks
@@ -21,6 +22,7 @@ from server.api.auth import Keys, authorize
 from server.api.guard import Guard
 from server.api.queries import check_query
 from server.api.v1 import chat, completions, models
+from server.chat import Chat
 from server.config import EMBEDDED_BASE, EMBEDDED_TASKS, Settings
 from server.engine.checkpoint import BadBase, locate, name_of
 from server.engine.engine import Engine
@@ -85,15 +87,18 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
     learning = await run_sync(_learner, base, tokenizer, settings)
     engine = Engine(base, _engine_settings(settings))
     reach = Reach(await run_sync(Store.open, settings.store, settings.bucket_seconds))
+    _warn_of_overlay(settings.store)
     engine.start()
     jobs: Jobs | NoJobs = NoJobs("the server is starting")
     later: asyncio.Task[None] | None = None
+    chat = Chat(tokenizer.chat_template, tokenizer.special_names)
     try:
         about = {"version": ops.VERSION, "model": base.base.name, "fingerprint": base.base.fingerprint}
         meter = Meter(engine.snapshot, about, settings.metrics_tasks)
         meter.watch_store(lambda: reach.down_seconds > 0)
+        await _probe(chat)
         tasks = Tasks(reach, engine, tokenizer, settings, meter)
-        room = Room(tasks, Running(engine, tasks.quarantine), tokenizer, meter)
+        room = Room(tasks, Running(engine, tasks.quarantine), tokenizer, meter, chat)
         desk = Desk(room, settings)
         packaged = await _stocked(desk) if await _reached(reach) else None
         if packaged is None:
@@ -106,9 +111,22 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
     finally:
         if later is not None:
             later.cancel()
+        await run_sync(chat.close)
         await run_sync(jobs.close)
         await run_sync(engine.close, settings.drain_seconds)
         await reach.close()
+
+
+async def _probe(chat: Chat) -> None:
+    """A server whose base has a chat template that finds no end serves everything else."""
+    off = await chat.probe()
+    if off is not None:
+        logger().warning("conversations are refused", reason=off)
+
+
+def _warn_of_overlay(store: str) -> None:
+    if is_local(store) and file_system(Path(store)) == "overlay":
+        logger().warning("the store is on an overlay file system: it goes when the container does", store=store)
 
 
 async def _reached(reach: Reach) -> bool:
@@ -194,10 +212,17 @@ def _loaded(path: Path, name: str, settings: Settings) -> tuple[BaseModel, Token
     if base.config.model_type not in FAMILIES:
         found = check(base)
         logger().info("an untried family answers alike", model_type=base.config.model_type, difference=found)
-    tokenizer = Tokenizer.load(path)
+    tokenizer = _tokenizer(path)
     if tokenizer.size > base.shape.vocabulary:
         raise BadBase(f"{path}: the tokenizer has {tokenizer.size} ids, the base {base.shape.vocabulary} rows")
     return base, tokenizer
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.load(path)
+    except Exception as error:  # whatever a damaged file makes the libraries stumble over
+        raise BadBase(f"{path / 'tokenizer.json'} and what belongs to it give no tokenizer: {error}") from error
 
 
 def unpublished(store: Store, packaged: Path) -> list[Path]:

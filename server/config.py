@@ -7,11 +7,23 @@ from it.
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from prompt_store.mounts import is_local, unfit_for_a_store
 
 PREFIX = "SOFTPROMPT_"
 EMBEDDED_BASE = Path(__file__).parent / "default" / "base"
@@ -25,6 +37,8 @@ CLIENTS_OWN = ("url",)
 
 ANY_ORIGIN = "*"
 ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
+PYDANTICS = "Value error, "
+"""In front of what a validator of ours says."""
 SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
 
@@ -34,17 +48,35 @@ def _bytes(value: Any) -> Any:
     return int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else value
 
 
+class BadSettings(ValueError):  # noqa: N818 - the settings are
+    """`lines`: one for each thing that is wrong."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """In the place of keys: why there are none. What else is wrong is told beside it."""
+
+    reason: str
+
+
 def _with_keys_of_files(given: dict[str, Any]) -> dict[str, Any]:
-    """`given` with the keys of the files it names, as container platforms hand out secrets. Raises ValueError."""
-    read = {}
+    """`given` with the keys of the files it names, as container platforms hand out secrets."""
+    found: dict[str, Any] = {}
     for name in ("api_key", "admin_key"):
         file = given.get(f"{name}_file")
         if file is None:
             continue
+        try:
+            found[name] = _keys_of(Path(file), f"{name}_file")
+        except ValueError as error:
+            found[name] = _Unread(str(error))
         if name in given:
-            raise ValueError(f"{name} and {name}_file are both set: one of them is wanted")
-        read[name] = _keys_of(Path(file), f"{name}_file")
-    return {**given, **read}
+            found[name] = _Unread(f"{name} and {name}_file are both set: one of them is wanted")
+    return {**given, **found}
 
 
 def _keys_of(file: Path, name: str) -> str:
@@ -75,7 +107,10 @@ def is_loopback(host: str) -> bool:
 
 
 class Settings(BaseSettings):
-    """Of one server. Raises pydantic's ValidationError with one line per fault."""
+    """Of one server. Raises pydantic's ValidationError; `read` tells everything that is wrong, in a line each.
+
+    What two settings are together is checked with the later one, so that no fault hides another.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=False, hide_input_in_errors=True
@@ -86,7 +121,6 @@ class Settings(BaseSettings):
     store: str = ".store"
     jobs: str = ".jobs"
     """The folder of tuning jobs and their files, one server's at a time; empty: this server learns nothing."""
-    host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -94,8 +128,6 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1, le=1024)
     native: bool = True
     deterministic: bool = False
-    insecure: bool = False
-
     max_total_tokens: int | None = Field(default=None, ge=2)
     max_batch: int = Field(default=64, ge=1, le=4096)
     max_waiting: int = Field(default=1024, ge=1)
@@ -119,6 +151,8 @@ class Settings(BaseSettings):
     api_key_file: str | None = None
     admin_key_file: str | None = None
     """Files that hold the keys, one a line."""
+    insecure: bool = False
+    host: str = "127.0.0.1"
     tls_cert: str | None = None
     """PEM: the certificate and what stands between it and its root; with the key in it, if tls_key is not set."""
     tls_key: str | None = None
@@ -160,6 +194,8 @@ class Settings(BaseSettings):
     @field_validator("api_key", "admin_key", "allowed_hosts", "cors_origins", "pin", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
+        if isinstance(value, _Unread):
+            raise ValueError(value.reason)  # noqa: TRY004 - pydantic's word for a value that is wrong
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("api_key", "admin_key")
@@ -170,32 +206,43 @@ class Settings(BaseSettings):
                 raise ValueError(f"a key needs at least {MIN_KEY} characters")
         return keys
 
-    @model_validator(mode="after")
-    def _closed_to_strangers(self) -> Self:
-        if not is_loopback(self.host) and not self.closed and not self.insecure:
+    @field_validator("store")
+    @classmethod
+    def _a_place(cls, store: str) -> str:
+        unfit = unfit_for_a_store(Path(store)) if is_local(store) else None
+        if not store or unfit is not None:
+            raise ValueError(unfit or "it names nothing")
+        return store
+
+    @field_validator("host")
+    @classmethod
+    def _closed_to_strangers(cls, host: str, others: ValidationInfo) -> str:
+        if not is_loopback(host) and not cls._closed(others) and not others.data.get("insecure"):
             raise ValueError(f"{OPEN_TO_STRANGERS}, or --insecure")
-        return self
+        return host
+
+    @classmethod
+    def _closed(cls, others: ValidationInfo) -> bool:
+        """By keys that are right or by keys that are wrong, which is told of them already."""
+        return any(others.data.get(name) or name not in others.data for name in ("api_key", "admin_key"))
 
     @field_validator("cors_origins")
     @classmethod
-    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+    def _origins(cls, origins: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
         if origins != (ANY_ORIGIN,) and not all(ORIGIN.fullmatch(origin) for origin in origins):
             raise ValueError(
                 "an origin is what a browser sends: https://name or http://name:port, and no more; or * alone"
             )
+        if ANY_ORIGIN in origins and not cls._closed(others):
+            raise ValueError("* without keys would let every page that a browser opens do everything")
         return origins
 
-    @model_validator(mode="after")
-    def _no_page_does_as_it_likes(self) -> Self:
-        if ANY_ORIGIN in self.cors_origins and not self.closed:
-            raise ValueError("cors_origins: * without keys would let every page that a browser opens do everything")
-        return self
-
-    @model_validator(mode="after")
-    def _tls_has_a_certificate(self) -> Self:
-        if self.tls_cert is None and (self.tls_key or self.tls_key_password_file or self.tls_client_ca):
-            raise ValueError("tls_key, tls_key_password_file and tls_client_ca want a tls_cert beside them")
-        return self
+    @field_validator("tls_key", "tls_key_password_file", "tls_client_ca")
+    @classmethod
+    def _has_a_certificate(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value and others.data.get("tls_cert", "") is None:
+            raise ValueError("it wants a tls_cert beside it")
+        return value
 
     @property
     def scheme(self) -> str:
@@ -227,3 +274,23 @@ def unknown_variables() -> list[str]:
     return sorted(
         name for name in os.environ if name.startswith(PREFIX) and not name.startswith(tests_own) and name not in known
     )
+
+
+def read(given: Mapping[str, Any]) -> Settings:
+    """Options over the environment. Raises BadSettings with everything that is wrong at once."""
+    unknown = [f"{name} is not a setting" for name in unknown_variables()]
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise BadSettings([*_lines(error), *unknown]) from None
+    if unknown:
+        raise BadSettings(unknown)
+    return settings
+
+
+def _lines(error: ValidationError) -> list[str]:
+    found = [
+        (fault["loc"], fault["msg"].removeprefix(PYDANTICS))
+        for fault in error.errors(include_url=False, include_input=False)
+    ]
+    return [f"{'.'.join(map(str, where))}: {what}" if where else what for where, what in found]

@@ -11,6 +11,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from prompt_store.template import Composed, characters, compose
+from server.chat import Chat
 from server.errors import Invalid
 from server.lookup import Served, Tasks
 from server.metrics import Meter
@@ -43,6 +44,7 @@ class Room:
     running: Running
     tokenizer: Tokenizer
     meter: Meter
+    chat: Chat
     long_texts: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
 

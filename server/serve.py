@@ -8,18 +8,21 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from transformers.utils.logging import disable_progress_bar
 
+from prompt_store.errors import BaseDamaged, StoreError
 from server.account import Trace, untraced
 from server.advisories import outdated
 from server.api.ops import VERSION
 from server.api.protocol import protocol
 from server.app import Lifecycle, Started, build, started
-from server.config import OTLP_HTTP, Settings, otlp_protocol
+from server.config import OTLP_HTTP, BadSettings, Settings, otlp_protocol, read
+from server.engine.checkpoint import BadBase
 from server.heap import share_one
 from server.telemetry import configure, logger
 from server.tls import Tls, tls
@@ -89,6 +92,21 @@ def run(settings: Settings, announce: Announce) -> None:
         logger().warning("something that the store was asked is left behind")
         sys.stdout.flush()
         os._exit(0)
+
+
+def start(given: Mapping[str, Any], announce: Announce) -> list[str]:
+    """`run` with these settings over the environment's. Gives what kept it from starting, in a line each."""
+    try:
+        settings = read(given)
+    except BadSettings as error:
+        return error.lines
+    try:
+        run(settings, announce)
+    except StoreError as error:
+        return [f"--store {settings.store}: {error}"]
+    except (BadBase, BaseDamaged, OSError, ValueError) as error:
+        return [" ".join(str(error).split())]
+    return []
 
 
 async def serve(settings: Settings, announce: Announce) -> None:

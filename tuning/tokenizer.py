@@ -5,7 +5,7 @@ Special tokens are recognised in literals only: whoever calls says which text is
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,10 +13,6 @@ from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
-
-
-class ChatError(ValueError):
-    """The base's chat template takes no such conversation."""
 
 
 class Tokenizer:
@@ -84,25 +80,18 @@ class Tokenizer:
     def about(self) -> dict[str, str | None]:
         """Special tokens by their use, and the chat template."""
         named = {name: getattr(self._loaded, name, None) for name in NAMED}
-        return {**named, "chat_template": self._chat_template}
+        return {**named, "chat_template": self.chat_template}
 
     @property
-    def _chat_template(self) -> str | None:
+    def chat_template(self) -> str | None:
         """None where there is none, or several of which none is the usual one."""
         found = getattr(self._loaded, "chat_template", None)
         return found.get("default") if isinstance(found, dict) else found
 
-    def chat(self, messages: Sequence[Mapping[str, str]], answer: bool) -> str:
-        """The conversation as one text, special tokens by name, up to where the `answer` begins. Raises ChatError."""
-        if self._loaded is None or self._chat_template is None:
-            raise ChatError("this base has no chat template")
-        try:
-            text = self._loaded.apply_chat_template(
-                [dict(one) for one in messages], tokenize=False, add_generation_prompt=answer
-            )
-        except Exception as error:  # a template is a program of the base's makers
-            raise ChatError("this base's chat template takes no such conversation") from error
-        return str(text)
+    @property
+    def special_names(self) -> dict[str, str]:
+        """Special tokens as a chat template knows them: bos_token and so on."""
+        return {} if self._loaded is None else {name: str(one) for name, one in self._loaded.special_tokens_map.items()}
 
     def _piece(self, index: int) -> str:
         """What one id reads as behind other text; special tokens by name, parts of a character as U+FFFD."""

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from server.api.bodies import HELD, Held
 from server.api.strict_json import loads
+from server.config import PYDANTICS
 from server.errors import Invalid, Late, TooLarge, Unsupported
 from server.parameters import Parameters
 
@@ -90,7 +91,7 @@ def invalid(error: ErrorDetails, model: type[BaseModel]) -> Invalid:
     if not location and error["type"] in model.model_fields:
         location = [error["type"]]  # what does not fit together is named after the field that can be left out
     if error["type"] != "extra_forbidden":
-        return Invalid("invalid_request", error["msg"], path(_ours(model, location)) or None)
+        return Invalid("invalid_request", error["msg"].removeprefix(PYDANTICS), path(_ours(model, location)) or None)
     *parents, unknown = location
     known = fields_at(model, parents)
     if "parameters" in known and unknown in Parameters.model_fields:

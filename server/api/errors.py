@@ -62,8 +62,9 @@ def _unrouted(request: Request, error: Exception) -> Fault:
     status = error.status_code if isinstance(error, HTTPException) else 500
     path = request.scope["path"]
     if status == 405:
-        fault = MethodNotAllowed("method_not_allowed", "the route has other methods")
-        fault.headers["Allow"] = ", ".join(request.app.state.methods(path))
+        allowed = ", ".join(request.app.state.methods(path))
+        fault = MethodNotAllowed("method_not_allowed", f"the route has other methods: {allowed}")
+        fault.headers["Allow"] = allowed
         return fault
     if request.method == "PUT" and path.startswith("/tasks/") and not is_task_id(path.removeprefix("/tasks/")):
         return Invalid("invalid_task_id", TASK_ID_RULE, "task")

@@ -5,7 +5,7 @@ from prompt_store.container import HEADER_LIMIT
 from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
 from server.api.queries import MAX_NEAREST, MAX_PAGE
 from server.api.schemas import MAX_REQUESTS
-from server.api.strict_json import MAX_DEPTH
+from server.api.strict_json import MAX_DEPTH, MAX_KEYS
 from server.api.v1.bodies import MAX_IDS, MAX_MESSAGES, MAX_TOLD
 from server.config import Settings
 from server.jobs.desk import MAX_WAITING as MAX_WAITING_JOBS
@@ -37,6 +37,7 @@ CONSTANT = {
     "max_description_characters": metadata.MAX_DESCRIPTION_CHARACTERS,
     "max_metrics": metadata.MAX_METRICS,
     "max_json_depth": MAX_DEPTH,
+    "max_json_keys": MAX_KEYS,
     "max_page": MAX_PAGE,
     "max_nearest": MAX_NEAREST,
     "max_jobs": MAX_JOBS,

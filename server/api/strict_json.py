@@ -10,6 +10,8 @@ from typing import Any
 from server.errors import Invalid
 
 MAX_DEPTH = 32
+MAX_KEYS = 2**15
+"""Of all objects of a body: each unknown one costs far more than it takes to send, and is looked at on the loop."""
 
 
 def loads(body: bytes) -> Any:
@@ -21,18 +23,27 @@ def loads(body: bytes) -> Any:
     if text.startswith("\ufeff"):
         raise Invalid("invalid_json", "the body starts with a byte order mark")
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse)
+        value = json.loads(text, object_pairs_hook=_Objects().read, parse_float=_finite, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise Invalid("invalid_json", "the body is not JSON, or nests too deep") from None
     _check(value)
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Invalid("invalid_json", "an object holds the same key twice")
-    return found
+class _Objects:
+    """Of one body."""
+
+    def __init__(self) -> None:
+        self._keys = 0
+
+    def read(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        self._keys += len(pairs)
+        if self._keys > MAX_KEYS:
+            raise Invalid("invalid_json", f"the body's objects hold more than {MAX_KEYS} keys")
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise Invalid("invalid_json", "an object holds the same key twice")
+        return found
 
 
 def _finite(number: str) -> float:

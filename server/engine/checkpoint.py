@@ -4,7 +4,6 @@ Only safetensors weights, never code from a checkpoint. Knows files and configs;
 """
 # ruff: noqa: N818 - what happened reads better than SomethingError
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ import torch
 from huggingface_hub import snapshot_download
 from transformers import GenerationConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from prompt_store.base import INDEX, config_of, json_of, shards, tensors_of
 
 _FILES = ["*.safetensors", "*.json", "tokenizer.model", "*.txt"]
 
@@ -62,21 +63,30 @@ def check_directory(path: Path) -> dict[str, Any]:
     config_file = path / "config.json"
     if not config_file.is_file():
         raise BadBase(f"{config_file} is missing: not a model directory")
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    if "auto_map" in config:
-        raise BadBase(f"{config_file} wants code of its own (auto_map): never run")
+    config = config_of(path)
+    for name in ("config.json", "tokenizer_config.json"):
+        if (path / name).is_file() and "auto_map" in json_of(path / name):
+            raise BadBase(f"{path / name} wants code of its own (auto_map): never run")
     if config.get("is_encoder_decoder"):
         raise BadBase(f"{config.get('model_type')} is an encoder-decoder; decoder-only bases are served")
     if config.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise BadBase(f"model_type {config.get('model_type')} is no causal language model that transformers knows")
     if not any(path.glob("*.safetensors")):
         raise BadBase(f"{path} holds no *.safetensors weights (pickled weights are never read)")
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        for shard in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())):
-            if not (path / shard).is_file():
-                raise BadBase(f"{path / shard} is missing, {index.name} names it")
-    return dict(config)
+    for shard in shards(path):
+        if not shard.is_file():
+            raise BadBase(f"{shard} is missing{f', {INDEX} names it' if (path / INDEX).exists() else ''}")
+    if (path / INDEX).exists():
+        _check_index(path)
+    return config
+
+
+def _check_index(path: Path) -> None:
+    """Every tensor stands in the shard that the index says: transformers believes neither, and would not miss it."""
+    held = {shard.name: tensors_of(shard) for shard in shards(path)}
+    for name, shard in json_of(path / INDEX)["weight_map"].items():
+        if name not in held[Path(str(shard)).name]:
+            raise BadBase(f"{path / INDEX} names a tensor that {shard} lacks: {name}")
 
 
 def shape_of(config: PreTrainedConfig) -> Shape:
@@ -138,11 +148,5 @@ def eos_ids(path: Path, config: PreTrainedConfig) -> frozenset[int]:
 
 def parameters_in(path: Path) -> int:
     """Number of weights, from the safetensors headers alone."""
-    total = 0
-    for file in path.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                total += torch.Size(entry["shape"]).numel()
-    return total
+    shapes = (shape for shard in shards(path) for shape in tensors_of(shard).values())
+    return sum(torch.Size(shape).numel() for shape in shapes)

@@ -125,7 +125,7 @@ class BaseModel:
                 path, config=config, dtype=chosen, use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise BadBase(f"{path}: {error}") from error
+            raise BadBase(f"{path}: config.json and weights give no model: {error}") from error
         model, told = found
         check_whole(path, told)
         for parameter in model.parameters():  # a copy: the file may be truncated while a mapping of it is read

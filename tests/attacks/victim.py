@@ -5,7 +5,7 @@ Knows nothing of what is sent to it.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +81,10 @@ def _prepared(http: httpx.Client) -> str:
 
 
 @contextmanager
-def process(base: Path, store: Path) -> Iterator[Victim]:
+def process(base: Path, store: Path, under: Sequence[str] = ()) -> Iterator[Victim]:
     """A real process: its memory is its own, and its log is what an operator would read."""
     variables = {"SOFTPROMPT_MAX_UPLOAD_BYTES": str(UPLOAD_LIMIT)}
-    with serving("--model", str(base), "--store", str(store), **variables) as (found, client):
+    with serving("--model", str(base), "--store", str(store), under=under, **variables) as (found, client):
         yield Victim(found.url, client, store, found.log, found.other, found.pid, _prepared(client))
 
 

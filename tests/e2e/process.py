@@ -94,16 +94,18 @@ class Process:
 
 
 @contextmanager
-def serving(*options: str, **variables: str) -> Iterator[tuple[Process, httpx.Client]]:
+def serving(*options: str, under: Sequence[str] = (), **variables: str) -> Iterator[tuple[Process, httpx.Client]]:
     """A ready server and a client, ended with SIGTERM and exit code 0."""
-    with secured(True, *options, **variables) as found:
+    with secured(True, *options, under=under, **variables) as found:
         yield found
 
 
 @contextmanager
-def secured(trust: ssl.SSLContext | bool, *options: str, **variables: str) -> Iterator[tuple[Process, httpx.Client]]:
+def secured(
+    trust: ssl.SSLContext | bool, *options: str, under: Sequence[str] = (), **variables: str
+) -> Iterator[tuple[Process, httpx.Client]]:
     """The same with a client that believes the certificates that `trust` does."""
-    process = Process(*options, **variables)
+    process = Process(*options, under=under, **variables)
     try:
         with process.wait_until_ready(trust) as client:
             yield process, client

@@ -6,8 +6,8 @@ from pathlib import Path
 from tests.checkout import functions, python_files, text
 
 FOLDER = Path("tests/faults")
-ROW = re.compile(r"^\| ([PWDCORTXNL]\d+) \| .* \| `test_([a-z]\d+)_` \|$", re.MULTILINE)
-IDS = re.compile(r"test_((?:[pwdcortxnl]\d+_)+)")
+ROW = re.compile(r"^\| ([PWDCORXNL]\d+) \| .* \| `test_([a-z]\d+)_` \|$", re.MULTILINE)
+IDS = re.compile(r"test_((?:[pwdcorxnl]\d+_)+)")
 
 
 def test_every_row_is_tried() -> None:

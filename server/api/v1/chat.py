@@ -2,7 +2,6 @@
 
 import secrets
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,12 +19,12 @@ from server.api.v1.completions import UNSET
 from server.api.v1.lacking import CHAT
 from server.api.v1.wire import REASONS, Envelope, chat_logprobs
 from server.api.wire import Json
+from server.chat import Chat, ChatError
 from server.errors import Invalid
 from server.generate import Choice, Item, Read
 from server.rendering import Exact
 from server.tokenizer import Tokenizer
 from server.writing import Piece
-from tuning.tokenizer import ChatError
 
 router = APIRouter(tags=["openai"])
 
@@ -41,7 +40,7 @@ router = APIRouter(tags=["openai"])
 async def chat(request: Request) -> Response:
     body = lenient(ChatBody, await read_question(request), CHAT)
     desk = desk_of(request)
-    prompt = await conversation(body.messages, desk.room.tokenizer)
+    prompt = await conversation(body.messages, desk.room.chat)
     envelope = Envelope("chat.completion", body.model, desk.room.running.engine.base.base.fingerprint, "chatcmpl")
     if body.stream:
         envelope = envelope.of("chat.completion.chunk")
@@ -61,13 +60,13 @@ def _logprobs(body: ChatBody) -> int | None:
     return (body.top_logprobs or 0) if body.logprobs else None
 
 
-async def conversation(messages: list[Message], tokenizer: Tokenizer, answer: bool = True) -> Exact:
+async def conversation(messages: list[Message], chat: Chat, answer: bool = True) -> Exact:
     """As the base's template writes it. Raises Invalid."""
     said = [
         {"role": one.role, "content": one.text, **({} if one.name is None else {"name": one.name})} for one in messages
     ]
     try:
-        return Exact(await run_sync(tokenizer.chat, said, answer), bos=False)
+        return Exact(await chat.render(said, answer), bos=False)
     except ChatError as error:
         raise Invalid("invalid_request", str(error), "messages") from None
 

@@ -88,7 +88,7 @@ async def tokenize(request: Request) -> Response:
     tokenizer = room.tokenizer
     await _found(body.model or BARE, room)
     if body.messages is not None:
-        exact = await conversation(body.messages, tokenizer, body.add_generation_prompt)
+        exact = await conversation(body.messages, room.chat, body.add_generation_prompt)
         text, bos = str(exact.prompt), bool(body.add_special_tokens)
     else:
         text, bos = body.prompt or "", body.add_special_tokens is not False

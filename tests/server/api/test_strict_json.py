@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.api.strict_json import MAX_DEPTH, loads
+from server.api.strict_json import MAX_DEPTH, MAX_KEYS, loads
 from server.errors import Invalid
 
 REFUSED: dict[str, bytes] = {
@@ -22,6 +22,7 @@ REFUSED: dict[str, bytes] = {
     "100,000 deep": b"[" * 100_000,
     "900 deep": b"[" * 900 + b"]" * 900,
     "just too deep": b"[" * (MAX_DEPTH + 1) + b"1" + b"]" * (MAX_DEPTH + 1),
+    "a key too many": b'{"a": [%s]}' % b",".join([b'{"a": 1}'] * MAX_KEYS),
     "a number of 100,000 digits": b'{"a": 1' + b"0" * 100_000 + b"}",
 }
 
@@ -48,4 +49,5 @@ def test_plain_json_is_taken() -> None:
         "b": 1500.0,
         "c": [None, True],
     }
+    assert len(loads(b'{"a": [%s]}' % b",".join([b'{"a": 1}'] * (MAX_KEYS - 1)))["a"]) == MAX_KEYS - 1
     assert loads(b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1)) is not None

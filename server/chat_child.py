@@ -1,0 +1,55 @@
+"""The program that renders chat templates: a line of JSON in, a line out, until its input ends.
+
+Run as a file, by `server.chat`; nothing of ours is imported. A template that takes too long is ended by the kernel, and
+this process with it; one that takes too much memory fails here.
+"""
+
+import json
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from transformers.utils.chat_template_utils import render_jinja_template
+
+MEMORY = 512 * 2**20
+"""Bytes that a conversation may take."""
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to a whole group: the end of the input is the end
+        signal.signal(number, signal.SIG_IGN)
+    _bound_memory()
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, asked["seconds"])  # of CPU: a busy machine ends no good template
+        said = _rendered(asked)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        sys.stdout.buffer.write(json.dumps(said).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _bound_memory() -> None:
+    """Beyond what is mapped now; where the system does not tell, only time is bounded."""
+    told = Path("/proc/self/statm")
+    if told.is_file():
+        mapped = int(told.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
+
+
+def _rendered(asked: dict[str, object]) -> str | None:
+    """None for a conversation that the template does not take, or makes too long a text of."""
+    try:
+        (text,), _ = render_jinja_template(
+            [asked["messages"]],  # type: ignore[list-item]  # JSON, as it came
+            chat_template=asked["template"],  # type: ignore[arg-type]
+            add_generation_prompt=asked["answer"],  # type: ignore[arg-type]
+            **asked["special"],  # type: ignore[arg-type]
+        )
+    except Exception:  # noqa: BLE001 - whatever a program of others raises
+        return None
+    return text if len(text) <= asked["characters"] else None  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    main()

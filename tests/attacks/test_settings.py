@@ -1,0 +1,77 @@
+"""Settings that are wrong: T09."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.attack import Attack
+from tests.attacks.test_bases import started
+from tests.e2e.process import COMMAND, serving
+
+KEY = "0123456789abcdef"
+STARTS = {"softprompt serve": [str(COMMAND), "serve"], "python -m server": [sys.executable, "-m", "server"]}
+WRONG: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "negative limits": (
+        {"MAX_BATCH": "-1", "KV_BUDGET": "-5", "RECEIVE_SECONDS": "-1", "PORT": "-1", "MAX_NORM": "-1"},
+        ("max_batch", "kv_budget", "receive_seconds", "port", "max_norm"),
+    ),
+    "no numbers": (
+        {"MAX_BATCH": "many", "KV_BUDGET": "much", "MAX_NORM": "nan"},
+        ("max_batch", "kv_budget", "max_norm"),
+    ),
+    "unknown": ({"KV_BUGDET": "1", "API_KEYS": KEY}, ("SOFTPROMPT_API_KEYS", "SOFTPROMPT_KV_BUGDET")),
+    "an empty key": ({"API_KEY": ""}, ("api_key",)),
+    "a short key": ({"API_KEY": "a" * 15, "ADMIN_KEY": f"{KEY},"}, ("admin_key", "api_key")),
+    "an open address": ({"HOST": "0.0.0.0"}, ("host",)),  # noqa: S104 - refused, that is the point
+    "an open address and more": ({"HOST": "::", "PORT": "70000"}, ("host", "port")),
+    "an open address and a bad key": ({"HOST": "::", "API_KEY": "short"}, ("api_key",)),
+    "the whole file system": ({"STORE": "/"}, ("store",)),
+    "the same, spelt otherwise": ({"STORE": "/tmp/../"}, ("store",)),  # noqa: S108 - refused
+    "no place": ({"STORE": ""}, ("store",)),
+    "a file as a store": ({"STORE": "/dev/null"}, ("store",)),
+    "below a file": ({"STORE": "/dev/null/store"}, ("store",)),
+    "no such kind of store": ({"STORE": "ftp://host/x"}, ("a store is",)),
+    "nowhere to write": ({"STORE": "/proc/softprompt"}, ("--store",)),
+    "no such file of keys": ({"API_KEY_FILE": "/nowhere/key", "DTYPE": "int4"}, ("api_key", "dtype")),
+    "tls without a certificate": ({"TLS_KEY": "/nowhere/key", "CORS_ORIGINS": "*"}, ("tls_key", "cors_origins")),
+}
+MOUNTED = 'mount -t tmpfs tmpfs "$0" && cd "$0" && mkdir l u w m && {} && exec "$@"'
+OVERLAY = "mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m"
+READ_ONLY = "mount --bind m m && mount -o remount,ro,bind m"
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_T09_settings_that_are_wrong(attack: Attack, name: str, base_folder: Path, tmp_path: Path) -> None:
+    """One line for each, all of them at once, nothing of the values, no traceback, exit code 2."""
+    given, names = WRONG[name]
+    variables = {f"SOFTPROMPT_{key}": value for key, value in given.items()}
+    for front, command in STARTS.items():
+        store = {"SOFTPROMPT_STORE": str(tmp_path / "store"), "SOFTPROMPT_MODEL": str(base_folder)}
+        ended = started(command, **{**store, **variables})
+        lines = ended.stderr.splitlines()
+        assert ended.returncode == 2, ended.stderr
+        told = sorted(line.removeprefix(f"{front}: ") for line in lines if line.startswith(f"{front}: "))
+        assert len(told) == len(names), ended.stderr
+        assert all(line.startswith(expected) for line, expected in zip(told, sorted(names), strict=True)), told
+        assert "Traceback" not in ended.stderr
+        assert "Value error" not in ended.stderr
+        assert KEY not in ended.stderr
+    if name == "nowhere to write":
+        _on_mounts(attack, base_folder, tmp_path)
+
+
+def _on_mounts(attack: Attack, base: Path, place: Path) -> None:
+    """A disk that is read-only is refused like other places; an overlay is served from, with a warning."""
+    mount = ("unshare", "--mount", "sh", "-c")
+    ended = started(
+        [*mount, MOUNTED.format(READ_ONLY), str(place), *STARTS["python -m server"]],
+        SOFTPROMPT_STORE=str(place / "m/store"), SOFTPROMPT_MODEL=str(base),
+    )  # fmt: skip
+    assert (ended.returncode, "store: " in ended.stderr, "cannot be written" in ended.stderr) == (2, True, True)
+    under = (*mount, MOUNTED.format(OVERLAY), str(place))
+    with serving("--model", str(base), "--store", str(place / "m/store"), under=under) as (process, client):
+        asked = {"inputs": "x", "parameters": {"max_new_tokens": 1}}
+        attack.right(client.post("/generate", json=asked))
+        warned = [line for line in process.log if "overlay" in line["event"]]
+    assert [line["level"] for line in warned] == ["warning"]
