@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -37,18 +38,18 @@ def _bound_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
 
 
-def _rendered(asked: dict[str, object]) -> str | None:
+def _rendered(asked: dict[str, Any]) -> str | None:
     """None for a conversation that the template does not take, or makes too long a text of."""
     try:
         (text,), _ = render_jinja_template(
-            [asked["messages"]],  # type: ignore[list-item]  # JSON, as it came
-            chat_template=asked["template"],  # type: ignore[arg-type]
-            add_generation_prompt=asked["answer"],  # type: ignore[arg-type]
-            **asked["special"],  # type: ignore[arg-type]
+            [asked["messages"]],
+            chat_template=asked["template"],
+            add_generation_prompt=asked["answer"],
+            **asked["special"],
         )
     except Exception:  # noqa: BLE001 - whatever a program of others raises
         return None
-    return text if len(text) <= asked["characters"] else None  # type: ignore[operator]
+    return str(text) if len(text) <= asked["characters"] else None
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.attacks.asking import question
 from tests.attacks.attack import Attack, Sent
 from tests.attacks.victim import Lines, Victim, inside
 from tests.models import save
-from tests.server.site import Site, until
+from tests.server.site import Site, connect, until
 from tests.server.site import site as running
 
 LONG = 60_000
@@ -111,20 +111,29 @@ def test_G42_a_client_that_leaves(
         body = {"model": "base", "prompt": "x", "max_tokens": ANSWER, "ignore_eos": True}
     for token in range(1, ANSWER):
         before, request_id = site.snapshot().counters.generated, attack.number()
-        address = httpx.URL(site.url)
-        with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+        with connect(site.url) as connection:
             connection.sendall(asking(route, body, request_id))
             gate.let(token)
-            until(lambda: site.snapshot().counters.generated - before == token, "it has its tokens")  # noqa: B023
+            _await_tokens(site, before + token)
             received = b""
             while route == "/generate_stream" and received.count(b"data: ") < token:
                 received += connection.recv(2**16)
             if ending == "RST":
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        until(lambda: any(line.get("request_id") == request_id for line in list(lines)), "the server knows")  # noqa: B023
-        (line,) = [line for line in lines if line.get("request_id") == request_id]
+        line = _line(lines, request_id)
         assert (line["status"], "") in attack.row.answers
         assert line["status"] == (200 if route == "/generate_stream" else 499)
         gate.let(1)
         until(lambda: site.snapshot().running == 0, "its slot is free after one pass")
         assert site.snapshot().counters.generated - before <= token + 1
+
+
+def _await_tokens(site: Site, count: int) -> None:
+    until(lambda: site.snapshot().counters.generated == count, "it has its tokens")
+
+
+def _line(lines: Lines, request_id: str) -> dict[str, Any]:
+    """The request's, once the server knows that it has ended."""
+    until(lambda: any(line.get("request_id") == request_id for line in list(lines)), "the server knows")
+    (line,) = [line for line in lines if line.get("request_id") == request_id]
+    return line
