@@ -13,8 +13,8 @@ from tests.attacks.attack import Attack
 from tests.attacks.victim import NEIGHBOUR, TARGET, Lines, Victim, inside
 from tests.server.site import until
 
-NAMES = ("no-such-task", "TARGET", "target ", "..", "../target", "a/b", "%2e%2e", "\0", "é", "x" * 129, "x" * 1024, "*")
-GARBAGE: tuple[Any, ...] = ("1", "latest", "", 0, -1, 1.5, 2**63, 1e30, True, [], {}, [1])
+NAMES = ("no-such-task", "TARGET", "target ", "..", "../target", "a/b", "%2e%2e", "\0", "é", "x" * 129, "x" * 1000, "*")
+GARBAGE: tuple[Any, ...] = ("1", "latest", "", 0, -1, 1.5, 10**8, 2**63, 1e30, True, [], {}, [1])
 MOST_PATIENCE = 5.0
 """Seconds for an answer that waits for at most one."""
 
@@ -70,7 +70,7 @@ def test_G34_a_task_deleted_a_moment_ago(attack: Attack) -> None:
 
 def test_G36_a_version_that_is_not_there(attack: Attack) -> None:
     """404 for a number that nobody has published; 400 for what is no number of a version."""
-    unknown = [with_fields(route, version=version) for route in OURS for version in (2, 99, 2**31 - 1)]
+    unknown = [with_fields(route, version=version) for route in OURS for version in (2, 99, 99_999_999)]
     attack.all_refused(404, "version_not_found", unknown)
     cases = [
         with_fields(route, **{name: one}) for route in OURS for name in ("version", "min_version") for one in GARBAGE
