@@ -56,12 +56,18 @@ def lenient(model: type[Model], value: Any, lacking: Mapping[str, Lacking]) -> M
         return validated(model, value)
     given = {name: _without_nulls(one) for name, one in value.items() if one is not None}
     for name, lack in lacking.items():
-        if given.pop(name, None) not in (None, *NEUTRAL, *lack.neutral):
+        if not _asks_for_nothing(given.pop(name, None), lack):
             raise Invalid("unknown_field", f"this server has no such field: {lack.instead}", name)
     for name in given.keys() - model.model_fields.keys():
         del given[name]
         _say(name)
     return validated(model, given)
+
+
+def _asks_for_nothing(value: Any, lack: Lacking) -> bool:
+    """0 is not False, though Python says that they are equal: `prompt_logprobs: 0` asks for something."""
+    neutral = (None, *NEUTRAL, *lack.neutral)
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)
 
 
 def _without_nulls(value: Any) -> Any:
