@@ -101,6 +101,8 @@ def test_G05_an_unknown_field(attack: Attack, field: str, meant: str) -> None:
     many = {"requests": [{"inputs": "x"}, {"inputs": "x", field: 5}]}
     (error,) = attack.all_refused(400, "unknown_field", [("/generate", many)])
     assert error["param"] == "requests[1]"
+    if field != "max_tokens":
+        return
     crowd = {f"{field}{number}": 1 for number in range(100_000)}
     attack.all_refused(400, "invalid_json", [(route, {**question(route), **crowd}) for route in ROUTES])
 
