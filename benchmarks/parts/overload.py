@@ -1,4 +1,4 @@
-"""Ten times more than the server can do: what it still does, how soon the rest is told, and what a quiet key feels of it.
+"""Ten times more than the server can do: what it still does, how soon the rest is told, what a quiet key feels.
 
 A real `softprompt serve` of the embedded base on loopback, three keys. The clients share the machine with it. First as
 many requests are kept in flight as make it busiest; then so many times that rate comes, whether anything is answered or
@@ -149,7 +149,13 @@ def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:
         for name in FLOODS
     )
     return [
-        charted("output tokens/s", "", goodput, ratio="over the busiest", reference=lambda *_: ("at the busiest", "tokens/s")),
+        charted(
+            "output tokens/s",
+            "",
+            goodput,
+            ratio="over the busiest",
+            reference=lambda *_: ("at the busiest", "tokens/s"),
+        ),
         charted("milliseconds to a refusal", "of all refusals", refused, best=min),
         charted(
             "milliseconds to a quiet key's answer",
