@@ -131,7 +131,7 @@ def _busy(full: QueueFull, caller: Hashable) -> Fault:
     """Who has no key may be anybody: to all of them together the server is full."""
     fault: Fault = Unavailable("queue_full", "too many requests are waiting")
     if isinstance(full, OwnerFull) and caller is not None:
-        fault = TooMany("too_many_requests", "too many requests of this key are waiting; others still find room")
+        fault = TooMany("too_many_requests", "too many requests of this key, or of it for this task, are waiting")
     fault.headers["Retry-After"] = str(full.seconds)
     return fault
 

@@ -72,7 +72,7 @@ class Admission:
             owner = self._owners.get(first.owner, Load())
             group = self._groups.get((first.owner, first.group), Load())
             if not _below(group, self._most - self._all - owner):
-                raise QueueFull(self._patience())
+                raise OwnerFull(self._patience())
             self._inside.update(requests)
             self._change(first, size)
 

@@ -162,7 +162,7 @@ class QueueFull(Exception):
 
 
 class OwnerFull(QueueFull):
-    """The same for this owner alone: others still find room."""
+    """The same for this owner, or this group of it, alone: others still find room."""
 
 
 class Closed(Exception):

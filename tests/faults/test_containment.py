@@ -176,24 +176,16 @@ def test_l7_a_soft_prompt_gone_bad_in_memory_fails_its_own_requests(exact: Site,
 def test_l7_a_poisoned_file_put_into_the_store_fails_its_own_requests(exact: Site, kind: Kind) -> None:
     """Past the upload's checks, finite as it is read, and no number in the pass."""
     wanted = [asked(exact, [one])[0] for one in NEIGHBOURS]
-    sick = request(bad_file(exact, kind, f"stored-{kind}"), "x " * 40)
+    sick = request(poison.bad_file(exact, kind, f"stored-{kind}"), "x " * 40)
     assert asked(exact, [sick, *NEIGHBOURS, sick]) == ["non_finite_output", *wanted, "non_finite_output"]
     assert asked(exact, NEIGHBOURS) == wanted
-
-
-def bad_file(site: Site, kind: Kind, task: str) -> str:
-    values = poison.tensors(kind)
-    for array in values.values():
-        poison.POISONS["1e38"](array)
-    poison.put_into_files(Path(site.desk.settings.store), task, kind, poison.file_of(kind, values))
-    return task
 
 
 def test_l8_a_poisoned_task_that_is_hammered_is_refused_before_any_work(base_folder: Path, tmp_path: Path) -> None:
     """A hundred times beside others: three are run, the rest told when to come again; a new version is free at once."""
     with running(base_folder, tmp_path, max_norm=1e300, quarantine_seconds=3600) as site:
         site.publish("sound", "{text}", soft=4)
-        bad_file(site, "prefix", "sick")
+        poison.bad_file(site, "prefix", "sick")
         digest = site.http.get("/tasks/sick").json()["digest"]
         wanted = [ask(site.url, inputs, 12).json()["generated_text"] for inputs in PLACES]
         spent: list[bool] = []
@@ -220,7 +212,7 @@ def test_l8_a_poisoned_task_that_is_hammered_is_refused_before_any_work(base_fol
 def test_l8_many_at_the_same_time_cost_no_more_than_themselves(base_folder: Path, tmp_path: Path) -> None:
     """A hundred at once are each in one pass at most; who comes then is refused, until one tries it again."""
     with running(base_folder, tmp_path, max_norm=1e300, quarantine_seconds=1.0) as site:
-        bad_file(site, "adapter", "sick")
+        poison.bad_file(site, "adapter", "sick")
         digest = site.http.get("/tasks/sick").json()["digest"]
         spent: list[bool] = []
         failing(engine_of(site), lambda step: spent.append(any(s.digest == digest for s in step.sequences())))

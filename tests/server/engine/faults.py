@@ -29,7 +29,7 @@ class Breaking(TorchDispatchMode):
     """Raises `error` in place of operator number `at`, counting those that allocate only where `allocating`."""
 
     def __init__(self, at: int, error: Exception, *, allocating: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._left = at
         self._error = error
         self._allocating = allocating
