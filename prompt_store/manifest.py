@@ -40,6 +40,8 @@ def read(data: bytes, name: str, version: int) -> Task:
         fields = json.loads(data)
     except (ValueError, RecursionError):
         raise Corrupt("a manifest is not JSON") from None
+    if isinstance(fields, dict) and "format" in fields and fields["format"] != FORMAT:
+        raise Corrupt("a manifest is of another format than this server reads: a newer one wrote it")
     if not isinstance(fields, dict) or fields.keys() != KEYS:
         raise Corrupt("a manifest lacks keys, or a newer server wrote it")
     checksum = fields.pop("checksum")
@@ -47,7 +49,7 @@ def read(data: bytes, name: str, version: int) -> Task:
         whole = checksum == _checksum(fields)
     except (ValueError, RecursionError):  # numbers and characters that no manifest of ours has
         whole = False
-    if not whole or fields["format"] != FORMAT:
+    if not whole:
         raise Corrupt("a manifest does not match its checksum")
     if fields["task"] != name or fields["version"] != version or fields["event"] not in get_args(Event):
         raise Corrupt("a manifest belongs to another task or version")

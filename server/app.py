@@ -20,6 +20,7 @@ from server.api import errors, files, generate, ops, tasks
 from server.api import jobs as jobs_api
 from server.api.auth import Keys, authorize
 from server.api.guard import Guard
+from server.api.leaving import Answering, admit
 from server.api.queries import check_query
 from server.api.v1 import chat, completions, models
 from server.chat import Chat
@@ -34,6 +35,7 @@ from server.heap import give_back
 from server.jobs.desk import Jobs, NoJobs
 from server.jobs.disk import InUseError
 from server.jobs.learner import learner
+from server.lifecycle import Lifecycle
 from server.lookup import Tasks
 from server.metrics import Meter
 from server.page import routes as page
@@ -59,13 +61,6 @@ ROUTERS: Sequence[APIRouter] = (
 RETRY_SECONDS = 1.0
 SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI's own spans, where a version has them, tell paths and queries, which are input; ours tell neither."""
-
-
-@dataclass(slots=True)
-class Lifecycle:
-    """`draining`: what runs may finish, and new requests had better go elsewhere."""
-
-    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +91,7 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
         about = {"version": ops.VERSION, "model": base.base.name, "fingerprint": base.base.fingerprint}
         meter = Meter(engine.snapshot, about, settings.metrics_tasks)
         meter.watch_store(lambda: reach.down_seconds > 0)
+        meter.watch_engine(lambda: engine.pulse.silent_seconds)
         await _probe(chat)
         tasks = Tasks(reach, engine, tokenizer, settings, meter)
         room = Room(tasks, Running(engine, tasks.quarantine), tokenizer, meter, chat)
@@ -267,7 +263,7 @@ def build(up: Started, lifecycle: Lifecycle, trace: Trace = untraced) -> ASGIApp
         openapi_url=None,
         redirect_slashes=False,
         telemetry=SILENT,
-        dependencies=[Depends(authorize), Depends(check_query)],
+        dependencies=[Depends(authorize), Depends(admit), Depends(check_query)],
     )
     desk = up.desk
     app.state.desk = desk
@@ -279,7 +275,7 @@ def build(up: Started, lifecycle: Lifecycle, trace: Trace = untraced) -> ASGIApp
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    return Guard(app, desk.settings, desk.room.meter, trace)
+    return Guard(Answering(app, lifecycle), desk.settings, desk.room.meter, trace)
 
 
 def routes() -> list[APIRoute]:

@@ -177,6 +177,8 @@ class Settings(BaseSettings):
     store_seconds: float = Field(default=30.0, gt=0, le=3600)
     """For a change of the store, after which the client is told that the outcome is unknown."""
     drain_seconds: float = Field(default=30.0, gt=0, le=3600)
+    stall_seconds: float = Field(default=10.0, gt=0, le=3600)
+    """For one pass of the engine, after which the server counts as not ready."""
     bucket_seconds: float = Field(default=10.0, ge=0.1, le=300)
     """For one request to a bucket; a write that gets no answer ends after three times that."""
     staleness_seconds: float = Field(default=300.0, ge=0, le=86_400)

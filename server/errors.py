@@ -205,7 +205,7 @@ RULES: Mapping[type[Fault], Rule] = {
     TooMany: _rule(429, "rate_limit_error", "too_many_requests", again=True),
     Unavailable: _rule(
         503, "unavailable_error", "queue_full", "queue_timeout", "bodies_full", "draining",
-        "store_unavailable", "corrupt", "engine_failed",
+        "store_unavailable", "corrupt", "engine_failed", "engine_stalled",
         "wrong_base", "unsupported_kind", "non_finite_output", "outcome_unknown", "version_not_visible",
         "jobs_unavailable", "out_of_memory", "quarantined", again=True,
     ),

@@ -123,6 +123,11 @@ class Meter:
         told = "1 where the store can be reached, else 0"
         Gauge("softprompt_store_up", told, registry=self._registry).set_function(lambda: float(not down()))
 
+    def watch_engine(self, silent: Callable[[], float]) -> None:
+        """`silent`, asked at each scrape."""
+        told = "How long the pass takes that the engine is in; 0 where it has nothing to do"
+        Gauge("softprompt_engine_silent_seconds", told, registry=self._registry).set_function(silent)
+
     def answered(self, method: str, route: str, status: int) -> None:
         self._http.labels(method, route, str(status)).inc()
 

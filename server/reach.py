@@ -58,6 +58,11 @@ class Reach:
         """For how long it has been down; 0 where it is not."""
         return 0.0 if self._down_since is None else time.monotonic() - self._down_since
 
+    @property
+    def changing(self) -> bool:
+        """Whether something is being changed, or waits to be, even where nobody waits for it any more."""
+        return self._changes.borrowed_tokens > 0
+
     async def ask(self, function: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> T:
         """What a method of the store gives. Raises StoreUnavailable, without asking as long as the store is down."""
         return await self._run(partial(function, *arguments, **options), self._reads)

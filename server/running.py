@@ -71,7 +71,20 @@ class Running:
     def __init__(self, engine: Engine, quarantine: Quarantine) -> None:
         self.engine = engine
         self._quarantine = quarantine
+        self.ended = asyncio.wrap_future(engine.pulse.ended)
+        """Done when the engine's thread has come to its end, asked for or not."""
         self._mailbox = Mailbox(asyncio.get_running_loop())
+        self._hearing: set[asyncio.Queue[Heard]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an engine that lives has something to do."""
+        return self.engine.healthy and not self.ended.done() and not self.engine.idle(0)
+
+    def leave(self) -> None:
+        """Whoever still waits is told that the server leaves, in however long a pass the engine is."""
+        for queue in self._hearing:
+            queue.put_nowait(Heard(0, Failed("draining", "the server is shutting down")))
 
     @asynccontextmanager
     async def events(self, requests: Sequence[Request], *, canary: bool = False) -> AsyncIterator[AsyncIterator[Heard]]:
@@ -88,9 +101,11 @@ class Running:
         with self._quarantine.trial(None if prompt is None else prompt.digest, anyway=canary) as trial:
             with _refusals(self.engine, requests[0].owner):
                 self.engine.submit_all(list(zip(requests, sinks, strict=True)))
+            self._hearing.add(queue)
             try:
                 yield self._hear(queue, requests, open_ids, trial)
             finally:
+                self._hearing.discard(queue)
                 for request_id in open_ids:
                     self.engine.cancel(request_id)
 

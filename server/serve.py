@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,78 +18,92 @@ from server.account import Trace, untraced
 from server.advisories import outdated
 from server.api.ops import VERSION
 from server.api.protocol import protocol
-from server.app import Lifecycle, Started, build, started
+from server.app import Started, build, started
 from server.config import OTLP_HTTP, BadSettings, Settings, otlp_protocol, read
 from server.engine.checkpoint import BadBase
 from server.heap import share_one
+from server.leaving import FLUSH_SECONDS, Leaving
 from server.telemetry import configure, logger
 from server.tls import Tls, tls
 
 Announce = Callable[[Settings, Started], None]
-HANGING_SECONDS = 1.0
-LAST_WORDS_SECONDS = 5
-"""After the engine's deadline: time for what it cut off to be told so, before connections are closed."""
+POLITE_SECONDS = 0.25
+"""For clients that have read everything to close their side too."""
 
 
 class Process(uvicorn.Server):
-    """uvicorn's server with our signals: it ends with exit code 0, and readiness goes first.
+    """uvicorn's server with an end of ours: readiness goes first, the socket stays open as long as anything runs."""
 
-    A second signal does not wait for what still runs.
-    """
-
-    def __init__(self, config: uvicorn.Config, up: Started, lifecycle: Lifecycle) -> None:
+    def __init__(self, config: uvicorn.Config, up: Started, leaving: Leaving) -> None:
         super().__init__(config)
         self._up = up
-        self._lifecycle = lifecycle
+        self._leaving = leaving
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        handled = (signal.SIGTERM, signal.SIGINT)
-        for number in handled:
-            loop.add_signal_handler(number, self.leave)
-        try:
-            yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
-
-    def leave(self) -> None:
-        desk = self._up.desk
-        patience = desk.settings.drain_seconds
-        if self._lifecycle.draining:
-            self.force_exit = True
-            patience = 0.0
-        self._lifecycle.draining = True
-        self.should_exit = True
-        self._up.jobs.leave()
-        desk.room.running.engine.drain(patience)
-        desk.room.tasks.reach.leave(patience)
-        logger().info("draining")
+        yield  # they are ours, from before there was anything to serve
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._leaving.serving = True
         for server in self.servers:
             for listening in server.sockets:
                 host, port = listening.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
                 logger().info("ready", url=f"{self._up.desk.settings.scheme}://{shown}:{port}")
 
+    async def main_loop(self) -> None:
+        ending = asyncio.create_task(self._ending())
+        await super().main_loop()
+        await ending
 
-def run(settings: Settings, announce: Announce) -> None:
-    """Until a signal, in a process of its own. Raises what `started` does, and OSError where the address is taken.
+    async def _ending(self) -> None:
+        """Until somebody asks for the end or the engine comes to its own, and nothing runs any more."""
+        try:
+            asked = asyncio.create_task(self._leaving.asked.wait())
+            ended: set[asyncio.Future[Any]] = {asked, self._up.desk.room.running.ended}
+            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                self._leaving.failed()
+            await self._leaving.drained(self._up)
+        finally:
+            self.should_exit = True
 
-    A thread that hangs in the store cannot be called back, and Python would wait for it: the process goes without it.
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Nobody is let in any more; who was answered may read the answer to its end, in time."""
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        connections = self.server_state.connections
+        for connection in list(connections):
+            connection.shutdown()
+        polite = time.monotonic() + POLITE_SECONDS
+
+        def read() -> bool:
+            return not any(_unread(one.transport, time.monotonic() < polite) for one in connections)
+
+        await self._leaving.until(read, FLUSH_SECONDS)
+        for connection in list(connections):
+            connection.transport.abort()
+
+
+def _unread(transport: asyncio.Transport, polite: bool) -> bool:
+    """Whether the client has still to take something, or, to be `polite`, the end of the connection (TLS has one)."""
+    return polite or transport.get_write_buffer_size() > 0
+
+
+def run(settings: Settings, announce: Announce) -> NoReturn:
+    """Until the end of the process, with its exit code: 0 where somebody asked for it.
+
+    Raises what `started` does, and OSError where the address is taken. What is to be kept is kept by then. Python's
+    own end would wait for threads that hang in the store, and takes torch apart piece by piece: it is left out.
     """
-    asyncio.run(serve(settings, announce))
-    hanging = [thread for thread in threading.enumerate() if not (thread.daemon or thread is threading.main_thread())]
-    end = time.monotonic() + HANGING_SECONDS
-    for thread in hanging:
-        thread.join(max(0.0, end - time.monotonic()))
-    if any(thread.is_alive() for thread in hanging):
-        logger().warning("something that the store was asked is left behind")
-        sys.stdout.flush()
-        os._exit(0)
+    code = asyncio.run(serve(settings, announce))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def start(given: Mapping[str, Any], announce: Announce) -> list[str]:
@@ -109,23 +121,24 @@ def start(given: Mapping[str, Any], announce: Announce) -> list[str]:
     return []
 
 
-async def serve(settings: Settings, announce: Announce) -> None:
-    """Until a signal. Raises as `run` does."""
+async def serve(settings: Settings, announce: Announce) -> int:
+    """The exit code, in the end. Raises as `run` does."""
     configure()
     _warn()
     share_one()
     disable_progress_bar()
-    with bound(settings) as listening:
+    leaving = Leaving(settings.drain_seconds)
+    with bound(settings) as listening, leaving.signals():
         secured = tls(settings)
         if secured is not None:
             _tell(secured)
         async with started(settings) as up:
             announce(settings, up)
-            lifecycle = Lifecycle()
             with traced(up) as trace:
-                config = configuration(build(up, lifecycle, trace), settings, secured)
-                await Process(config, up, lifecycle).serve([listening])
-    logger().info("stopped")
+                config = configuration(build(up, leaving.lifecycle, trace), settings, secured)
+                await Process(config, up, leaving).serve([listening])
+        logger().info("stopped")
+    return leaving.code
 
 
 @contextlib.contextmanager
@@ -177,7 +190,6 @@ def configuration(app: ASGIApp, settings: Settings, secured: Tls | None = None) 
         proxy_headers=False,
         ssl_context_factory=None if secured is None else lambda *_: secured.context,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=round(settings.drain_seconds) + LAST_WORDS_SECONDS,
     )
 
 

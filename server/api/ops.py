@@ -17,6 +17,7 @@ from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.limits import limits
 from server.api.openapi import document
+from server.engine.engine import Engine
 from server.errors import Unavailable
 from server.lookup import refusal
 
@@ -27,10 +28,16 @@ DEGRADED = {"status": "degraded"}
 """The store is down: what is known is served, nothing is published."""
 
 
+DEAD_AFTER = 6
+"""Times `stall_seconds`: a pass that takes so long is not slow, and only a restart helps."""
+
+
 def check_alive(request: Request) -> None:
-    """Raises Unavailable once the engine's thread has given up: only a restart helps."""
-    if not desk_of(request).room.running.engine.healthy:
+    """Raises Unavailable once the engine's thread has given up or has been in one pass for very long."""
+    engine = desk_of(request).room.running.engine
+    if not engine.healthy:
         raise Unavailable("engine_failed", "the engine has stopped")
+    _check_goes_on(engine, DEAD_AFTER * request.app.state.settings.stall_seconds)
 
 
 def check_ready(request: Request) -> None:
@@ -38,11 +45,18 @@ def check_ready(request: Request) -> None:
     check_alive(request)
     if request.app.state.lifecycle.draining:
         raise Unavailable("draining", "the server is shutting down")
-    reach = desk_of(request).room.tasks.reach
+    desk = desk_of(request)
+    _check_goes_on(desk.room.running.engine, desk.settings.stall_seconds)
+    reach = desk.room.tasks.reach
     if not reach.reached:
         raise Unavailable("store_unavailable", "the store has not been reached yet")
-    if reach.down_seconds > request.app.state.settings.staleness_seconds:
+    if reach.down_seconds > desk.settings.staleness_seconds:
         raise Unavailable("store_unavailable", "the store has been out of reach for too long")
+
+
+def _check_goes_on(engine: Engine, seconds: float) -> None:
+    if engine.pulse.silent_seconds > seconds:
+        raise Unavailable("engine_stalled", f"the engine has been in one pass for more than {seconds:g} seconds")
 
 
 @router.get("/livez", summary="Is the process worth keeping?", response_model=Health, responses=documented())

@@ -27,6 +27,11 @@ async def in_time(change: Coroutine[Any, Any, T], op_id: str, seconds: float, le
     return going.result()
 
 
+def going_on() -> bool:
+    """Whether a change is under way, even if nobody waits for it any more."""
+    return bool(_going_on)
+
+
 def _ended(going: "asyncio.Task[Any]") -> None:
     _going_on.discard(going)
     if not going.cancelled():

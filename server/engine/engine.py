@@ -21,6 +21,7 @@ from server.engine.kv import KVCache
 from server.engine.loading import Loader
 from server.engine.model import BaseModel
 from server.engine.progress import Progress
+from server.engine.pulse import Pulse
 from server.engine.queues import Queues
 from server.engine.request import Closed, Failed, Prompt, Request, Sink
 from server.engine.residency import Residency, Unloadable
@@ -82,6 +83,7 @@ class Engine:
         self._closing: float | None = None
         self._crashes = 0
         self.healthy = True
+        self.pulse = Pulse()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
@@ -129,6 +131,7 @@ class Engine:
             self._check_open()
             self._admission.enter([request for request, _ in requests])
             self._inbox.extend(partial(self._accept, request, sink) for request, sink in requests)
+            self.pulse.asked()
             self._wake.notify()
 
     def _check_size(self, request: Request) -> None:
@@ -190,6 +193,7 @@ class Engine:
     def _tell(self, command: Callable[[], None]) -> None:
         with self._wake:
             self._inbox.append(command)
+            self.pulse.asked()
             self._wake.notify()
 
     def _load(self, prompt: Prompt) -> None:
@@ -228,7 +232,10 @@ class Engine:
             self.healthy = False  # at once: nothing of what follows may pass for an answer
             log.exception("the engine has crashed")
         finally:
-            self._stop()
+            try:
+                self._stop()
+            finally:
+                self.pulse.ended.set_result(None)
 
     def _wait(self) -> bool:
         """Until there is something to do; obeys the inbox. False when the engine is to stop."""
@@ -237,8 +244,10 @@ class Engine:
                 if self._closing is not None:
                     return False
                 self._idle.set()
+                self.pulse.rests()
                 self._wake.wait()
             self._idle.clear()
+            self.pulse.beats()
         self._obey()
         return self.healthy
 
@@ -263,6 +272,7 @@ class Engine:
     def _stop(self) -> None:
         """The last word: nothing more is accepted, and whatever is left gets its terminal event."""
         with self._wake:
+            self.pulse.rests()
             self.healthy = self.healthy and self._closing is not None  # an end that nobody asked for
             self._closing = self._closing or 0.0
         event = _DRAINING if self.healthy else _STOPPED

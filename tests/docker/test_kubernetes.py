@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from docker.replay import parse
 from server.app import routes
 from server.config import MIN_KEY, Settings
-from server.serve import LAST_WORDS_SECONDS
-from server.tracing import LAST_SPANS_SECONDS
+from server.leaving import LATEST_SECONDS
 from tests.checkout import ROOT
 
 FOLDER = ROOT / "docker" / "kubernetes"
@@ -101,11 +100,19 @@ def test_probes_ask_open_routes_on_the_port_of_the_image(container: dict[str, An
 
 
 def test_the_end_has_the_time_that_it_takes(pod: dict[str, Any], container: dict[str, Any]) -> None:
-    """Until the service has forgotten it, while it drains, and for its last words: then it may be killed."""
+    """Until the service has forgotten it, and while it drains: then it may be killed. The default has that time too."""
     (drain,) = [float(one["value"]) for one in container["env"] if one["name"] == "SOFTPROMPT_DRAIN_SECONDS"]
     before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert before >= container["readinessProbe"]["periodSeconds"]
-    assert pod["terminationGracePeriodSeconds"] >= before + drain + LAST_WORDS_SECONDS + LAST_SPANS_SECONDS
+    default = Settings.model_fields["drain_seconds"].default
+    assert pod["terminationGracePeriodSeconds"] > before + max(drain, default) + LATEST_SECONDS
+
+
+def test_a_server_that_answers_late_is_not_restarted_for_it(container: dict[str, Any]) -> None:
+    """Readiness goes before liveness, and what recovers by itself gets the time to."""
+    ready, live = container["readinessProbe"], container["livenessProbe"]
+    assert ready["periodSeconds"] * ready["failureThreshold"] < live["periodSeconds"] * live["failureThreshold"]
+    assert live["failureThreshold"] >= 3
 
 
 def test_a_container_may_do_no_more_than_it_does(pod: dict[str, Any], container: dict[str, Any]) -> None:

@@ -87,9 +87,12 @@ def test_p8_kills_of_a_server_under_load_lose_nothing() -> None:
     assert not [outcome for outcome in outcomes if outcome.lost]
 
 
-@pytest.mark.parametrize("step", ["fsync:signal=TERM:when=1", "link:signal=TERM:when=2"])
+@pytest.mark.parametrize(
+    "step",
+    ["fsync:signal=TERM:when=1", "fsync:signal=TERM:when=3", "link:signal=TERM:when=1", "link:signal=TERM:when=2"],
+)
 def test_x3_an_upload_during_which_the_server_is_told_to_end(base_folder: Path, store: Path, step: str) -> None:
-    """SIGTERM at the flush of its file or at the link of its manifest: it is finished and answered, or never was."""
+    """SIGTERM at a flush or a link, of its file or of its manifest: it is finished and answered, or never was."""
     tool("strace")
     with traced(base_folder, store, store.with_name("trace"), step) as (process, client):
         try:

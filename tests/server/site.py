@@ -21,10 +21,11 @@ from starlette.types import ASGIApp
 
 from prompt_store.metadata import Base, Metadata
 from prompt_store.prompt import PromptFile, SoftPrompt, Tensor, build
-from server.app import Lifecycle, started
 from server.app import build as application
+from server.app import started
 from server.config import Settings
 from server.engine.settings import Snapshot
+from server.lifecycle import Lifecycle
 from server.publish import Desk
 from server.serve import bound, configuration
 from tests.models import rows
