@@ -232,10 +232,8 @@ class Engine:
             self.healthy = False  # at once: nothing of what follows may pass for an answer
             log.exception("the engine has crashed")
         finally:
-            try:
-                self._stop()
-            finally:
-                self.pulse.ended.set_result(None)
+            self._stop()
+            self.pulse.ends()
 
     def _wait(self) -> bool:
         """Until there is something to do; obeys the inbox. False when the engine is to stop."""
@@ -272,7 +270,6 @@ class Engine:
     def _stop(self) -> None:
         """The last word: nothing more is accepted, and whatever is left gets its terminal event."""
         with self._wake:
-            self.pulse.rests()
             self.healthy = self.healthy and self._closing is not None  # an end that nobody asked for
             self._closing = self._closing or 0.0
         event = _DRAINING if self.healthy else _STOPPED

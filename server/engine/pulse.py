@@ -30,3 +30,8 @@ class Pulse:
     def rests(self) -> None:
         """There is nothing to do."""
         self._round = None
+
+    def ends(self) -> None:
+        """The thread's last word."""
+        self.rests()
+        self.ended.set_result(None)
