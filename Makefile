@@ -8,6 +8,7 @@
 #   make demos  make demo-scores    learn the demo tasks into build/demos; score them over HTTP    DATA MODEL
 #   make bases                      train two smaller bases of the same family into build/bases   DATA TOKENS
 #   make experiments                the source text's results: prints its estimate, goes on where it was  DATA ARGS="--only methods"
+#   make fuzz                       requests that are nearly good, on real servers, an hour (tests/fuzz/README.md)   ARGS="--minutes 10"
 #   make fuzz-engine                random traces on the engine against transformers alone         ARGS="--minutes 10 --seed 1"
 #   make fuzz-header                the header parser against the safetensors library, coverage-guided (Linux)   ARGS="--minutes 10"
 #   make faults                     kills, power cuts and failing calls, the long version (tests/faults/README.md)  ARGS="--only xfs"
@@ -55,7 +56,7 @@ SOURCES := hatch_build.py requirements server prompt_store tuning cli softprompt
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz-engine fuzz-header faults bench clients replay ci-deps constraints sbom bans clean distclean
+.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz fuzz-engine fuzz-header faults bench clients replay ci-deps constraints sbom bans clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -138,6 +139,9 @@ demos: $(VENV)/stamp-install
 
 demo-scores: $(VENV)/stamp-install
 	$(BIN)/python -m demos score --data "$(DATA)" $(ARGS)
+
+fuzz: $(VENV)/stamp-dev kernels
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 fuzz-engine: $(VENV)/stamp-dev
 	$(BIN)/python -m tests.server.engine.fuzz $(ARGS)

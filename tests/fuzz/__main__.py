@@ -1,0 +1,86 @@
+"""`make fuzz`: an hour of each way to be asked badly, on real servers. Writes results/, ends with 1 on a violation.
+
+`--case` draws one case again that a run has found. Ctrl-C ends the run; what was counted is written.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.machine import machine
+from tests.fuzz import bodies, templates, traces, wire
+from tests.fuzz.cases import cases
+from tests.fuzz.findings import Findings, write
+from tests.fuzz.subject import subject
+
+RESULTS = Path(__file__).parent / "results"
+PROBE_SECONDS = 1.0
+Run = Callable[[Findings, Mapping[str, str], Iterator[str], float], None]
+
+
+def alone(fuzz: Callable[..., None]) -> Run:
+    """On one server, which is as it was in the end."""
+
+    def run(findings: Findings, variables: Mapping[str, str], names: Iterator[str], patience: float) -> None:
+        with subject(findings, variables, patience) as found:
+            fuzz(found, findings, names)
+            found.settle("end")
+
+    return run
+
+
+PARTS: Mapping[str, tuple[Run, float]] = {
+    wire.PART: (alone(wire.fuzz), 0.3),
+    bodies.PART: (alone(bodies.fuzz), 0.25),
+    templates.PART: (alone(templates.fuzz), 0.1),
+    traces.PART: (traces.run, 0.35),
+}
+"""Each with its share of the time."""
+
+
+def played(part: str, variables: Mapping[str, str], names: Iterator[str], patience: float = PROBE_SECONDS) -> Findings:
+    """Whatever ends a part early is told as a violation too."""
+    findings, began = Findings(part), time.monotonic()
+    try:
+        PARTS[part][0](findings, variables, names, patience)
+    except Exception as error:  # noqa: BLE001 - the other parts go on, and what was found is written
+        findings.claim(False, "end", f"{type(error).__name__}: {error}"[:2000])
+    findings.most("seconds", time.monotonic() - began)
+    return findings
+
+
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60, help="of all parts together")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS])
+    parser.add_argument("--case", help="one case of the one part that --only names")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="variables of the server")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for fuzz.json and fuzz.md")
+    given = parser.parse_args(words)
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    variables = dict(pair.split("=", 1) for pair in given.set)
+    shares, console, found = sum(PARTS[part][1] for part in given.only), Console(stderr=True), []
+    for part in given.only:
+        seconds = 60 * given.minutes * PARTS[part][1] / shares
+        console.print(f"{part}: {seconds:.0f} seconds")
+        names = iter([given.case]) if given.case else cases(str(given.seed), seconds, stop)
+        found.append(played(part, variables, names))
+        console.print(f"{part}: {len(found[-1].violations)} violations")
+        if stop.is_set():
+            break
+    here = machine(1, words, program="tests.fuzz")
+    where = {name: here[name] for name in ("cpu", "cores", "python", "commit", "command")}
+    sys.stdout.write(write(given.out, where, found))
+    return int(any(one.violations for one in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
