@@ -17,18 +17,17 @@ from benchmarks.machine import machine
 from tests.fuzz import bodies, templates, traces, wire
 from tests.fuzz.cases import cases
 from tests.fuzz.findings import Findings, write
-from tests.fuzz.subject import subject
+from tests.fuzz.subject import Pace, subject
 
 RESULTS = Path(__file__).parent / "results"
-PROBE_SECONDS = 1.0
-Run = Callable[[Findings, Mapping[str, str], Iterator[str], float], None]
+Run = Callable[[Findings, Mapping[str, str], Iterator[str], Pace], None]
 
 
 def alone(fuzz: Callable[..., None]) -> Run:
     """On one server, which is as it was in the end."""
 
-    def run(findings: Findings, variables: Mapping[str, str], names: Iterator[str], patience: float) -> None:
-        with subject(findings, variables, patience) as found:
+    def run(findings: Findings, variables: Mapping[str, str], names: Iterator[str], pace: Pace) -> None:
+        with subject(findings, variables, pace) as found:
             fuzz(found, findings, names)
             found.settle("end")
 
@@ -44,11 +43,11 @@ PARTS: Mapping[str, tuple[Run, float]] = {
 """Each with its share of the time."""
 
 
-def played(part: str, variables: Mapping[str, str], names: Iterator[str], patience: float = PROBE_SECONDS) -> Findings:
+def played(part: str, variables: Mapping[str, str], names: Iterator[str], pace: Pace) -> Findings:
     """Whatever ends a part early is told as a violation too."""
     findings, began = Findings(part), time.monotonic()
     try:
-        PARTS[part][0](findings, variables, names, patience)
+        PARTS[part][0](findings, variables, names, pace)
     except Exception as error:  # noqa: BLE001 - the other parts go on, and what was found is written
         findings.claim(False, "end", f"{type(error).__name__}: {error}"[:2000])
     findings.most("seconds", time.monotonic() - began)
@@ -65,20 +64,22 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for fuzz.json and fuzz.md")
     given = parser.parse_args(words)
     stop = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     variables = dict(pair.split("=", 1) for pair in given.set)
-    shares, console, found = sum(PARTS[part][1] for part in given.only), Console(stderr=True), []
+    here = machine(1, words, program="tests.fuzz")
+    where = {name: here[name] for name in ("cpu", "cores", "python", "commit", "command")}
+    shares, console, found, page = sum(PARTS[part][1] for part in given.only), Console(stderr=True), [], ""
     for part in given.only:
         seconds = 60 * given.minutes * PARTS[part][1] / shares
         console.print(f"{part}: {seconds:.0f} seconds")
         names = iter([given.case]) if given.case else cases(str(given.seed), seconds, stop)
-        found.append(played(part, variables, names))
-        console.print(f"{part}: {len(found[-1].violations)} violations")
+        found.append(played(part, variables, names, Pace()))
+        console.print(f"{part}: {found[-1].counts['violations']} violations")
+        page = write(given.out, where, found)
         if stop.is_set():
             break
-    here = machine(1, words, program="tests.fuzz")
-    where = {name: here[name] for name in ("cpu", "cores", "python", "commit", "command")}
-    sys.stdout.write(write(given.out, where, found))
+    sys.stdout.write(page)
     return int(any(one.violations for one in found))
 
 

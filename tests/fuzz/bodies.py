@@ -213,11 +213,9 @@ def _form(draw: Random, mark: str) -> tuple[bytes, str]:
 def fuzz(subject: Subject, findings: Findings, names: Iterator[str]) -> None:
     """Some clients at a time."""
     bodies = Bodies(subject, findings)
-    for number in range(40):
-        bodies.case(f"warm-{number}")
-    subject.warmed()
     with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(bodies.case, [f"warm-{number}" for number in range(40)]))
+        subject.warmed()
         for batch in some(names, 20 * AT_ONCE):
-            for done in [pool.submit(bodies.case, name) for name in batch]:
-                done.result()
+            list(pool.map(bodies.case, batch))
             subject.look(batch[-1])

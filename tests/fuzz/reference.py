@@ -174,7 +174,7 @@ class _Run:
                 if at % 2 == 0:
                     plain += piece
                 else:
-                    found += [*self._plain(plain), self._tokenizer.token_to_id(piece)]
+                    found += [*self._plain(plain), int(self._tokenizer.token_to_id(piece) or 0)]
                     plain = ""
         return found + self._plain(plain)
 

@@ -45,6 +45,14 @@ SETTLED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """`probe`: seconds for /livez. `lingers`: there is time to wait for connections that are left open."""
+
+    probe: float = 1.0
+    lingers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """What a process holds: bytes of memory, descriptors, threads."""
 
@@ -56,11 +64,11 @@ class Held:
 class Subject:
     """A ready server. `look` and `settle` are for one thread; a prober asks `/livez` on its own."""
 
-    def __init__(self, process: Process, http: httpx.Client, findings: Findings, patience: float) -> None:
+    def __init__(self, process: Process, http: httpx.Client, findings: Findings, pace: Pace) -> None:
         self.process = process
         self.http = http
         self.url = process.url
-        self._patience = patience
+        self.pace = pace
         self._findings = findings
         self._seen = psutil.Process(process.pid)
         self._stop = threading.Event()
@@ -123,7 +131,7 @@ class Subject:
         while not self._stop.wait(PROBE_SECONDS):
             began, waited = time.monotonic(), self._waited()
             try:
-                answer = httpx.get(f"{self.url}/livez", timeout=10 * self._patience, trust_env=False)
+                answer = httpx.get(f"{self.url}/livez", timeout=10 * self.pace.probe, trust_env=False)
                 said = f"{answer.status_code}"
             except httpx.HTTPError as error:
                 said = type(error).__name__
@@ -131,7 +139,7 @@ class Subject:
             self._findings.count("probes")
             self._findings.most("slowest probe, seconds", took)
             self._findings.most("slowest probe, less what a busy machine kept it, seconds", max(0.0, took - busy))
-            good = said == "200" and took - busy <= self._patience
+            good = said == "200" and took - busy <= self.pace.probe
             self._findings.claim(
                 good, "probe", f"/livez: {said} in {took:.2f} s, {busy:.2f} of them for want of a processor"
             )
@@ -147,8 +155,8 @@ class Subject:
 
 
 @contextmanager
-def subject(findings: Findings, variables: Mapping[str, str], patience: float) -> Iterator[Subject]:
-    """A server on a small random base, with a store and jobs of its own, probed. `patience`: seconds for /livez."""
+def subject(findings: Findings, variables: Mapping[str, str], pace: Pace) -> Iterator[Subject]:
+    """A server on a small random base, with a store and jobs of its own, probed."""
     with (
         tempfile.TemporaryDirectory() as base,
         tempfile.TemporaryDirectory(dir=MEMORY) as store,
@@ -158,7 +166,7 @@ def subject(findings: Findings, variables: Mapping[str, str], patience: float) -
         with deaf_to_interrupts():
             options = ("--model", str(save(Path(base))), "--store", f"{store}/store")
             process, http = stack.enter_context(serving(*options, **own))
-        found = Subject(process, http, findings, patience)
+        found = Subject(process, http, findings, pace)
         with found.probed():
             yield found
 

@@ -24,7 +24,7 @@ from tests.fuzz.findings import Findings
 from tests.fuzz.ledger import Ledger
 from tests.fuzz.makings import Made, made
 from tests.fuzz.solo import Solo
-from tests.fuzz.subject import Subject, deaf_to_interrupts, subject
+from tests.fuzz.subject import Pace, Subject, deaf_to_interrupts, subject
 
 PART = "traces"
 CLIENTS, ACTIONS = 4, 12
@@ -132,7 +132,7 @@ class Stage:
                 return
 
 
-def run(findings: Findings, variables: Mapping[str, str], names: Iterator[str], patience: float) -> None:
+def run(findings: Findings, variables: Mapping[str, str], names: Iterator[str], pace: Pace) -> None:
     """Deterministic servers and others in turn."""
     torch.set_num_threads(1)
     disable_progress_bar()
@@ -142,7 +142,7 @@ def run(findings: Findings, variables: Mapping[str, str], names: Iterator[str], 
             return
         with ExitStack() as stack:
             own = {**variables, **(DETERMINISTIC if deterministic else {})}
-            crowd = stack.enter_context(subject(findings, {**ROOM, **own}, patience))
+            crowd = stack.enter_context(subject(findings, {**ROOM, **own}, pace))
             base, store = (Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY))) for _ in range(2))
             with deaf_to_interrupts():
                 options = ("--model", str(models.save(base)), "--store", str(store))

@@ -28,25 +28,24 @@ LATE_SECONDS = RECEIVE_SECONDS + 9.0
 KEPT_SECONDS = 30.0
 """That uvicorn keeps a connection after an answer."""
 MOST_KEPT = 40
+STRAGGLERS = (b"", b"\r\n", b"x", b"GET /")
+"""What still comes on a connection that is then left open."""
 KINDS, WEIGHTS = ("exact", "mutated", "smuggled", "stranger"), (5, 6, 1, 2)
 ENDINGS = ("half", "half", "half", "wait", "abort", "close", "keep")
 DELETES = b"DELETE /tasks/canary HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 
 
 class Wire:
-    """Of one server. `kept` are connections left open on purpose, each with the case and the moment it fell silent."""
+    """Of one server. `kept` are connections left open on purpose: the case, the moment it fell silent, what it said."""
 
     def __init__(self, subject: Subject, findings: Findings) -> None:
         self._subject = subject
         self._findings = findings
-        self._kept: list[tuple[Line, str, float]] = []
+        self._kept: list[tuple[Line, str, float, bytes]] = []
 
     def prepare(self) -> None:
         for name in ("t", "canary"):
             published(self._subject.http, name, template="{text}" if name == "canary" else "{input}")
-        for number in range(60):
-            self.case(f"warm-{number}")
-        self._subject.warmed()
 
     def case(self, name: str) -> None:
         draw = Random(name)
@@ -70,18 +69,21 @@ class Wire:
             return
         line.send(pieces, pauses)
         methods = [request.method for request in asked] if kind == "exact" else []
-        self._end(line, name, ending, methods)
+        self._end(line, name, ending, methods, data)
         if ending not in {"abort", "keep"}:
             self._judge(line, name, data, asked if kind == "exact" else [], whole=ending == "read")
         if kind == "smuggled" and ending in {"half", "wait"}:
             self._judge_smuggled(line, name, data)
 
-    def _end(self, line: Line, name: str, ending: str, methods: list[str]) -> None:
+    def _end(self, line: Line, name: str, ending: str, methods: list[str], data: bytes) -> None:
         if ending == "abort":
             line.abort()
             return
-        if ending == "keep" and len(self._kept) < MOST_KEPT:
-            self._kept.append((line, name, time.monotonic()))
+        if ending == "keep" and len(self._kept) < MOST_KEPT and self._subject.pace.lingers:
+            line.read_until(1, methods, LATE_SECONDS)
+            straggler = Random(name).choice(STRAGGLERS)
+            line.send([straggler], [0.0])
+            self._kept.append((line, name, time.monotonic(), data + straggler))
             return
         if ending == "close":
             line.close()
@@ -90,10 +92,11 @@ class Wire:
             line.read_until(len(methods), methods, ANSWER_SECONDS)
         elif ending == "wait":
             line.read_until(1, methods, LATE_SECONDS)
-            self._findings.claim(bool(line.received) or line.ended, name, "neither answered nor closed at the deadline")
+            said = bool(line.received) or line.ended
+            self._findings.claim(said, name, "neither answered nor closed at the deadline", data)
         line.half_close()
         line.read_until(0, methods, ENDS_SECONDS)
-        self._findings.claim(line.ended, name, "the connection does not end after ours has")
+        self._findings.claim(line.ended, name, "the connection does not end after ours has", data)
         line.close()
 
     def _judge(self, line: Line, name: str, data: bytes, asked: list[Request], *, whole: bool) -> None:
@@ -127,16 +130,17 @@ class Wire:
             told = [answer.status for answer in answers]
             self._findings.claim(told in ([400], [408], []), name, f"an ambiguous body is answered {told}", data)
 
-    def kept(self, *, all_of_them: bool = False) -> None:
-        """Connections that were left open have ended by themselves; the young ones are asked later."""
+    def kept(self, seconds: float) -> None:
+        """Connections that were left open for so long end by themselves; younger ones are asked later."""
         for entry in [*self._kept]:
-            line, name, since = entry
-            left = since + KEPT_SECONDS + LATE_SECONDS - time.monotonic()
-            if left > 0 and not all_of_them:
+            line, name, since, data = entry
+            if time.monotonic() - since < seconds:
                 continue
-            line.read_until(0, [], max(left, 0.1))
+            line.read_until(0, [], max(0.1, since + KEPT_SECONDS + LATE_SECONDS - time.monotonic()))
             self._findings.count("connections left open")
-            self._findings.claim(line.ended, name, f"left open, it is so after {time.monotonic() - since:.0f} seconds")
+            self._findings.claim(
+                line.ended, name, f"left open, it is so after {time.monotonic() - since:.0f} seconds", data
+            )
             line.close()
             self._kept.remove(entry)
 
@@ -144,21 +148,17 @@ class Wire:
         answer = self._subject.http.get("/tasks/canary")
         self._findings.claim(answer.status_code == 200, case, "a request inside of a body was obeyed")
 
-    def drop_kept(self) -> None:
-        for line, _, _ in self._kept:
-            line.close()
-        self._kept.clear()
-
 
 def fuzz(subject: Subject, findings: Findings, names: Iterator[str]) -> None:
     """Some connections at a time."""
-    wire, began = Wire(subject, findings), time.monotonic()
+    wire = Wire(subject, findings)
     wire.prepare()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for batch in some(names, 20 * AT_ONCE):
-            for done in [pool.submit(wire.case, name) for name in batch]:
-                done.result()
-            wire.kept()
+        list(pool.map(wire.case, [f"warm-{number}" for number in range(60)]))
+        subject.warmed()
+        for batch in some(names, 10 * AT_ONCE):
+            list(pool.map(wire.case, batch))
+            wire.kept(KEPT_SECONDS + LATE_SECONDS)
             wire.canary(batch[-1])
             subject.look(batch[-1])
-    wire.kept(all_of_them=True) if time.monotonic() - began > 2 * KEPT_SECONDS else wire.drop_kept()
+    wire.kept(0.0)
