@@ -23,7 +23,7 @@ PART = "bodies"
 AT_ONCE = 4
 ANSWER_SECONDS = 60.0
 """For 256 generations of a base that is small, on a busy machine."""
-KNOWN = {"task": ("t", "t", "two", "made", "none", "base"), "file": ("file-0",), "job": ("ftjob-0",)}
+KNOWN = {"task": ("t", "t", "two", "made", "nobody", "base"), "file": ("file-0",), "job": ("ftjob-0",)}
 """What stands in a path's places."""
 ASK = {"task": "two", "inputs": {"first": "play", "second": "jazz"}, "parameters": {"max_new_tokens": 3, "n": 2}}
 SAMPLED = {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.1, "seed": 7}
@@ -120,7 +120,7 @@ class Bodies:
         bodies = route.bodies or ({},)
         body = changed(draw.choice(bodies), draw, mark)
         path = route.path.format_map({place: draw.choice(known) for place, known in KNOWN.items()})
-        if route.path == "/tasks/{task}" and path != "/tasks/none":
+        if route.path == "/tasks/{task}" and path != "/tasks/nobody":
             path = "/tasks/made"  # those that others are asked about stay as they are
         kind = (
             "application/json" if draw.random() < 0.97 else draw.choice(("text/plain", "application/json; charset=x"))
