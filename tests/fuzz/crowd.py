@@ -31,8 +31,8 @@ EVENTS = (
     "batch",
 )
 WEIGHTS = (8, 5, 3, 3, 2, 2, 1, 4, 2, 1, 1)
-NOT_NOW = {503}
-"""An answer that the server is busy, or that a version is leaving."""
+NOT_NOW = {"queue_full", "queue_timeout", "bodies_full", "too_many_requests"}
+"""Codes of 429 and 503: so many ask that some are told to come later."""
 SECONDS = 120.0
 
 
@@ -206,9 +206,10 @@ class Client:
     def _expected(self, answer: httpx.Response, statuses: set[int], what: str) -> bool:
         """Whether it says something; that a queue is full, or a version is not there yet, says nothing."""
         self.findings.count(f"status {answer.status_code}")
-        if answer.status_code in NOT_NOW:
+        if answer.status_code in {429, 503}:
             code = answer.json()["error"]["code"]
-            return self.claim(code == "queue_full", f"{what}: 503 {code}") and False
+            self.claim(code in NOT_NOW, f"{what}: {answer.status_code} {code}")
+            return False
         return self.claim(answer.status_code in statuses, f"{what}: {answer.status_code} {answer.text[:300]}")
 
     def claim(self, holds: bool, what: str) -> bool:

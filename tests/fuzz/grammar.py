@@ -14,8 +14,8 @@ from tests.fuzz.subject import BODY_BYTES
 
 ANY = frozenset({rule.status for rule in RULES.values()} - {500} | {200, 201, 204})
 """What anything at all may be answered."""
-GOOD = frozenset({200, 503})
-"""503: the queue may be full."""
+GOOD = frozenset({200, 429, 503})
+"""429 and 503: there may be too many who wait."""
 SENTENCE = "play some jazz"
 
 
