@@ -12,6 +12,7 @@
 #   make fuzz-engine                random traces on the engine against transformers alone         ARGS="--minutes 10 --seed 1"
 #   make fuzz-header                the header parser against the safetensors library, coverage-guided (Linux)   ARGS="--minutes 10"
 #   make faults                     kills, power cuts and failing calls, the long version (tests/faults/README.md)  ARGS="--only xfs"
+#   make soak                       a hundred thousand requests, and whether the server stays as it is; goes on where it was  ARGS="--minutes 90"
 #   make bench                      the benchmark: the engine and its peers, or another question  PART (benchmarks/README.md)
 #   make clients                    programs of others against the server: ARGS="--only lm-eval" (docs/clients.md)
 #   make replay                     build and start the Docker image without a Docker daemon (Linux, as root)
@@ -56,7 +57,7 @@ SOURCES := hatch_build.py requirements server prompt_store tuning cli softprompt
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
-.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz fuzz-engine fuzz-header faults bench clients replay ci-deps constraints sbom bans clean distclean
+.PHONY: help install kernels serve test check format format-check lint types contracts base base-card bases demos demo-scores experiments fuzz fuzz-engine fuzz-header faults soak bench clients replay ci-deps constraints sbom bans clean distclean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -158,6 +159,10 @@ fuzz-header: build/fuzz-header/stamp
 # Some twenty minutes; power cuts want Linux and root, as they mount file systems of their own.
 faults: $(VENV)/stamp-dev
 	$(BIN)/python -m tests.faults $(ARGS)
+
+# 90 minutes at most; the same command goes on where a killed or ended run stopped.
+soak: $(VENV)/stamp-dev kernels
+	$(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks $(PART) $(ARGS)

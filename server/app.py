@@ -92,6 +92,7 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
         meter = Meter(engine.snapshot, about, settings.metrics_tasks)
         meter.watch_store(lambda: reach.down_seconds > 0)
         meter.watch_engine(lambda: engine.pulse.silent_seconds)
+        meter.watch_loop(lambda: len(asyncio.all_tasks()))  # scraped in the loop
         await _probe(chat)
         tasks = Tasks(reach, engine, tokenizer, settings, meter)
         room = Room(tasks, Running(engine, tasks.quarantine), tokenizer, meter, chat)

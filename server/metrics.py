@@ -118,6 +118,11 @@ class Meter:
     def went_back(self) -> None:
         self._back.inc()
 
+    def watch_loop(self, tasks: Callable[[], int]) -> None:
+        """`tasks`, asked at each scrape, says how many the event loop has: none of a request that is over."""
+        told = "Tasks of the event loop that have not ended"
+        Gauge("softprompt_event_loop_tasks", told, registry=self._registry).set_function(tasks)
+
     def watch_store(self, down: Callable[[], bool]) -> None:
         """`down`, asked at each scrape."""
         told = "1 where the store can be reached, else 0"

@@ -44,8 +44,8 @@ class Process:
         for reader in self._readers:
             reader.start()
 
-    def wait_until_ready(self, trust: ssl.SSLContext | bool = True) -> httpx.Client:
-        self.url = self._ready.get(timeout=PATIENCE)
+    def wait_until_ready(self, trust: ssl.SSLContext | bool = True, patience: float = PATIENCE) -> httpx.Client:
+        self.url = self._ready.get(timeout=patience)
         assert self.url, self.other
         return self.client(trust)
 

@@ -83,6 +83,17 @@ def test_who_leaves_is_counted_with_what_was_made_for_it(base_folder: Path) -> N
     assert of(found, "request_success_total", task="left", finished_reason="length") == 0
 
 
+def test_the_loop_keeps_no_task_of_what_is_over(site: Site) -> None:
+    """Of answers that were heard and of those that were left."""
+    before = of(scraped(site.http), "event_loop_tasks")
+    assert before >= 1
+    for _ in range(5):
+        site.generate("x", max_new_tokens=2)
+        with site.http.stream("POST", "/generate_stream", json={"inputs": "x"}) as answer:
+            next(answer.iter_lines())
+    until(lambda: of(scraped(site.http), "event_loop_tasks") <= before, "they have ended")
+
+
 def test_tasks_beyond_a_bound_share_a_label(base_folder: Path) -> None:
     """However many there are."""
     with running(base_folder, "memory://", metrics_tasks=2) as site:
