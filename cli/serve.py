@@ -64,11 +64,9 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
 def _start(given: dict[str, Any]) -> None:
     """The server with these settings over the environment's; what cannot be is said in a line each, exit code 2."""
     quietly()
-    wrong = start(given, announce)
-    for line in wrong:
+    for line in start(given, announce):
         typer.echo(f"softprompt serve: {line}", err=True)
-    if wrong:
-        raise typer.Exit(CANNOT_START)
+    raise typer.Exit(CANNOT_START)
 
 
 def _context(settings: Settings, longest: int) -> str:

@@ -57,7 +57,7 @@ def own_sums(there: Distribution) -> set[str]:
 def licence(there: Distribution) -> str:
     """As the package states it: an SPDX expression, else a short name, else its classifiers."""
     stated = there.metadata
-    short = stated.get("License-Expression") or stated.get("License") or ""
+    short = next((stated[name] for name in ("License-Expression", "License") if name in stated), "")
     if short.strip() and len(short) <= 100 and "\n" not in short:
         return short.strip()
     classified = [

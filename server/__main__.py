@@ -12,7 +12,6 @@ if __name__ == "__main__":
 
     if sys.argv[1:]:
         sys.exit("python -m server takes no options: set SOFTPROMPT_* variables, or say softprompt serve")
-    wrong = start({}, lambda _, __: None)
-    for line in wrong:
+    for line in start({}, lambda _, __: None):
         sys.stderr.write(f"python -m server: {line}\n")
-    sys.exit(CANNOT_START if wrong else 0)
+    sys.exit(CANNOT_START)

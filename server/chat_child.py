@@ -41,7 +41,7 @@ def _bound_memory() -> None:
 def _rendered(asked: dict[str, Any]) -> str | None:
     """None for a conversation that the template does not take, or makes too long a text of."""
     try:
-        texts, _ = render_jinja_template(
+        rendered: Any = render_jinja_template(
             [asked["messages"]],
             chat_template=asked["template"],
             add_generation_prompt=asked["answer"],
@@ -49,7 +49,7 @@ def _rendered(asked: dict[str, Any]) -> str | None:
         )
     except Exception:  # noqa: BLE001 - whatever a program of others raises
         return None
-    text = texts[0]
+    text = str(rendered[0][0])
     return text if len(text) <= asked["characters"] else None
 
 

@@ -118,7 +118,6 @@ def start(given: Mapping[str, Any], announce: Announce) -> list[str]:
         return [f"--store {settings.store}: {error}"]
     except (BadBase, BaseDamaged, OSError, ValueError) as error:
         return [" ".join(str(error).split())]
-    return []
 
 
 async def serve(settings: Settings, announce: Announce) -> int:

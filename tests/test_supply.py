@@ -105,8 +105,11 @@ def install(folder: Path, sums: str) -> subprocess.CompletedProcess[str]:
     """As `make` does, from `folder` alone and into a folder of its own."""
     lock = folder / "lock.txt"
     lock.write_text(f"tiny==1.0 --hash=sha256:{sums}\n", encoding="utf-8")
-    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", folder, "--target", folder / "target"]
-    return subprocess.run([*pip, *locked_flags(), "--requirement", lock], capture_output=True, text=True, check=False)
+    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(folder)]
+    pip += ["--target", str(folder / "target")]
+    return subprocess.run(
+        [*pip, *locked_flags(), "--requirement", str(lock)], capture_output=True, text=True, check=False
+    )
 
 
 def test_a_file_with_another_hash_is_not_installed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -203,8 +204,9 @@ def test_G13_more_than_the_context_with_what_is_to_come(attack: Attack, new: int
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate", "identity", "x", ""])
 def test_G38_an_encoding(attack: Attack, encoding: str) -> None:
     """Nothing is unpacked."""
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding, bytes)
-    cases = [(route, packed(json.dumps(question(route)).encode())) for route in ROUTES]
+    packed: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
+    pack = packed.get(encoding, bytes)
+    cases = [(route, pack(json.dumps(question(route)).encode())) for route in ROUTES]
     headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
     attack.all_refused(415, "unsupported_content_encoding", cases, headers=headers)
 

@@ -106,7 +106,7 @@ def test_G42_a_client_that_leaves(
 ) -> None:
     """After every token of an answer: the pass that runs is its last one, and the slot is free after it."""
     site, gate = gated
-    body = {"task": "base", "inputs": "x", "parameters": {"max_new_tokens": ANSWER, "ignore_eos": True}}
+    body: dict[str, Any] = {"task": "base", "inputs": "x", "parameters": {"max_new_tokens": ANSWER, "ignore_eos": True}}
     if route == "/v1/completions":
         body = {"model": "base", "prompt": "x", "max_tokens": ANSWER, "ignore_eos": True}
     for token in range(1, ANSWER):

@@ -75,7 +75,9 @@ async def _crowded(
     """What the crowd is answered, all of whom ask at once, and what the other key is meanwhile, one after the other."""
     address = httpx.URL(url)
     loop = asyncio.get_running_loop()
-    connections = [(await loop.create_connection(Connection, address.host, address.port))[1] for _ in range(TOGETHER)]
+    connections = [
+        (await loop.create_connection(Connection, address.host, address.port or 80))[1] for _ in range(TOGETHER)
+    ]
     quiet: list[httpx.Response] = []
     over = asyncio.Event()
 

@@ -180,7 +180,7 @@ def test_G26_a_seed(attack: Attack) -> None:
 
 def test_G30_a_stream(attack: Attack) -> None:
     """True or false, and no other word for it."""
-    values = ("yes", "true", "", 1, 0, 1.0, [], [True], {})
+    values: tuple[Any, ...] = ("yes", "true", "", 1, 0, 1.0, [], [True], {})
     routes = ("/generate", "/generate_stream", *OPENAI)
     cases = [with_fields(route, stream=value) for route in routes for value in values]
     attack.all_refused(400, "invalid_request", [*cases, with_fields("/generate", stream=None)])

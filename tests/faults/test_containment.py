@@ -150,7 +150,7 @@ def test_l7_logits_of_one_row_that_are_no_numbers_fail_one_request(exact: Site) 
                 logits[row] = torch.nan
         return plain(step, wanting, logits)
 
-    engine._runner._outcomes = outcomes  # type: ignore[method-assign]
+    engine._runner._outcomes = outcomes  # type: ignore[method-assign, assignment]
     try:
         answers = asked(exact, [*NEIGHBOURS[:3], request("sound-prefix", "sick", 40), *NEIGHBOURS[3:]])
     finally:
@@ -222,10 +222,8 @@ def test_l8_many_at_the_same_time_cost_no_more_than_themselves(base_folder: Path
         codes = {answer["error"]["code"] for responses in found for answer in responses}
         assert codes <= {"non_finite_output", "quarantined"}
         assert FAILURES <= sum(spent) <= 100
-        tried: list[str] = []
-        until(lambda: tried.append(_code(site)) or tried[-1] == "non_finite_output", "one tries it again")
+        until(lambda: _code(site) == "non_finite_output", "one tries it again")
         assert _code(site) == "quarantined"
-        assert "quarantined" in tried or len(tried) == 1
 
 
 def _code(site: Site) -> str:

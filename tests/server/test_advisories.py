@@ -45,7 +45,7 @@ def test_a_version_before_the_first_sound_one_is_told(advisory: tuple[str, str, 
 
 def test_the_doctor_fails_on_an_old_package(old: str, tmp_path: Path) -> None:
     """With the advisory, and what to install."""
-    command = [COMMAND, "doctor", "--json", "--model", str(tmp_path / "none"), "--store", str(tmp_path / "store")]
+    command = [str(COMMAND), "doctor", "--json", "--model", str(tmp_path / "none"), "--store", str(tmp_path / "store")]
     done = subprocess.run(
         command, cwd=tmp_path, env={**environment(""), "PYTHONPATH": old}, capture_output=True, text=True, check=False
     )
@@ -57,7 +57,7 @@ def test_the_doctor_fails_on_an_old_package(old: str, tmp_path: Path) -> None:
 
 def test_a_start_says_an_old_package_in_one_line(old: str, base_folder: Path, tmp_path: Path) -> None:
     """And serves all the same: an operator decides when to stop."""
-    command = [COMMAND, "serve", "--port", "0", "--model", base_folder, "--store", str(tmp_path / "store")]
+    command = [str(COMMAND), "serve", "--port", "0", "--model", str(base_folder), "--store", str(tmp_path / "store")]
     told = {
         **{k: v for k, v in os.environ.items() if not k.startswith("SOFTPROMPT_")},
         "PYTHONPATH": old,

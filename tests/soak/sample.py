@@ -46,7 +46,8 @@ def look(process: Process, http: httpx.Client, store: Path) -> Sample:
     """Bytes, and counts."""
     own = Path("/proc") / str(process.pid)
     status = dict(line.split(":", 1) for line in (own / "status").read_text().splitlines())
-    gauges = dict(found.groups() for line in http.get("/metrics").text.splitlines() if (found := GAUGE.match(line)))
+    told = http.get("/metrics").text.splitlines()
+    gauges = {found[1]: found[2] for line in told if (found := GAUGE.match(line))}
     files = [path for path in store.rglob("*") if path.is_file()]
     return {
         "memory": int(status["VmRSS"].split()[0]) * 1024,

@@ -159,7 +159,7 @@ def test_no_memory_for_a_soft_prompt_fails_its_own_requests_for_now(base: BaseMo
     requests = [request(prompt(3), 1), request(None, 2)]
     wanted = alone(base, requests)
     make = engine._residency._maker.make
-    engine._residency._maker.make = raising(no_memory())  # type: ignore[method-assign]
+    engine._residency._maker.make = raising(no_memory())  # type: ignore[method-assign, assignment]
     engine.start()
     engine.load(prompt(3))
     assert ends(submitted(engine, requests)) == ["out_of_memory", wanted[1]]
@@ -219,5 +219,5 @@ def test_who_copies_from_one_that_cannot_start_gets_it_from_where_that_one_would
 def _at_once(engine: Engine, requests: list[Request]) -> list["queue.SimpleQueue[Event]"]:
     """Accepted by the engine in one go: the first step that sees one sees all."""
     sinks = [queue.SimpleQueue[Event]() for _ in requests]
-    engine._tell(lambda: [engine.submit(one, sink) for one, sink in zip(requests, sinks, strict=True)])  # type: ignore[arg-type, return-value]
+    engine._tell(lambda: engine.submit_all(list(zip(requests, sinks, strict=True))))
     return sinks

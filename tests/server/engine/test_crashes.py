@@ -59,8 +59,8 @@ def test_a_lost_device_ends_everything_at_once(base: BaseModel) -> None:
     def lost(_: Step) -> Exception | None:
         if len(sizes) <= 4:
             return None
-        engine._runner.kv.copy_out = lambda *_: asked.append("a copy")  # type: ignore[method-assign, assignment, return-value]
-        engine._residency._maker.make = lambda *_: asked.append("a soft prompt")  # type: ignore[method-assign, assignment, return-value]
+        engine._runner.kv.copy_out = lambda *_: asked.append("a copy")  # type: ignore[method-assign, assignment]
+        engine._residency._maker.make = lambda *_: asked.append("a soft prompt")  # type: ignore[method-assign, assignment]
         engine.cancel(requests[0].id)
         engine.load(prompt(3))
         return LOST
@@ -79,7 +79,7 @@ def test_a_lost_device_ends_everything_at_once(base: BaseModel) -> None:
 @pytest.mark.parametrize("ahead", [True, False])
 def test_a_device_lost_over_a_soft_prompt_is_no_fault_of_the_soft_prompt(engine: Engine, *, ahead: bool) -> None:
     """Loaded ahead or by its request."""
-    engine._residency._maker.make = raising(LOST)  # type: ignore[method-assign]
+    engine._residency._maker.make = raising(LOST)  # type: ignore[method-assign, assignment]
     sinks = submitted(engine, [request(None, max_new_tokens=200)])
     if ahead:
         engine.load(prompt(3))
