@@ -15,6 +15,7 @@ import transformers
 
 from cli.finding import Finding
 from prompt_store.findings import size
+from server.api.door import OWN_FILES
 from server.config import Settings
 from server.engine.kv import KVCache
 from server.engine.model import BaseModel
@@ -32,8 +33,6 @@ FLAGS = {
 }
 """A CPU's flags that the server's speed hangs on."""
 ALLOCATORS = ("tcmalloc", "jemalloc", "mimalloc")
-OWN_FILES = 128
-"""Files that the server has open beside its clients' connections."""
 LEAST_ROOM = 2**30
 """Bytes free on a disk below which somebody should look."""
 

@@ -172,6 +172,9 @@ class Settings(BaseSettings):
     max_header_bytes: Bytes = 32 * 2**10
     max_headers: int = Field(default=100, ge=1)
     max_url_bytes: Bytes = 8 * 2**10
+    max_connections: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Open at once; None: ten thousand, or as many as the limit on open files leaves."""
+    http_parser: Literal["httptools", "h11"] = "httptools"
     receive_seconds: float = Field(default=30.0, gt=0, le=3600)
     write_seconds: float = Field(default=30.0, gt=0, le=3600)
     store_seconds: float = Field(default=30.0, gt=0, le=3600)

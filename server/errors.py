@@ -207,7 +207,7 @@ RULES: Mapping[type[Fault], Rule] = {
         503, "unavailable_error", "queue_full", "queue_timeout", "bodies_full", "draining",
         "store_unavailable", "corrupt", "engine_failed", "engine_stalled",
         "wrong_base", "unsupported_kind", "non_finite_output", "outcome_unknown", "version_not_visible",
-        "jobs_unavailable", "out_of_memory", "quarantined", again=True,
+        "jobs_unavailable", "out_of_memory", "quarantined", "too_many_connections", again=True,
     ),
     Full: _rule(507, "unavailable_error", "store_full"),
     Broken: _rule(500, "internal_error", "internal"),

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,8 +16,9 @@ from transformers.utils.logging import disable_progress_bar
 from prompt_store.errors import BaseDamaged, StoreError
 from server.account import Trace, untraced
 from server.advisories import outdated
+from server.api.door import Door
 from server.api.ops import VERSION
-from server.api.protocol import protocol
+from server.api.protocol import Edge, protocol
 from server.app import Started, build, started
 from server.config import OTLP_HTTP, BadSettings, Settings, otlp_protocol, read
 from server.engine.checkpoint import BadBase
@@ -31,11 +32,40 @@ POLITE_SECONDS = 0.25
 """For clients that have read everything to close their side too."""
 
 
-class Process(uvicorn.Server):
-    """uvicorn's server with an end of ours: readiness goes first, the socket stays open as long as anything runs."""
+class Listening(uvicorn.Server):
+    """uvicorn's server behind our door."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._doors: list[Door] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        for listening in sockets or []:
+            door = Door(listening, self._guest, self._settings, self.config.ssl)
+            door.open(self.config.backlog)
+            self._doors.append(door)
+
+    def _guest(self) -> asyncio.Protocol:
+        make = cast("type[Edge]", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def shut(self) -> None:
+        """Nobody is let in any more."""
+        for door in self._doors:
+            door.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.shut()
+        await super().shutdown(sockets)
+
+
+class Process(Listening):
+    """With an end of ours: readiness goes first, the socket stays open as long as anything runs."""
 
     def __init__(self, config: uvicorn.Config, up: Started, leaving: Leaving) -> None:
-        super().__init__(config)
+        super().__init__(config, up.desk.settings)
         self._up = up
         self._leaving = leaving
 
@@ -46,11 +76,10 @@ class Process(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._leaving.serving = True
-        for server in self.servers:
-            for listening in server.sockets:
-                host, port = listening.getsockname()[:2]
-                shown = f"[{host}]" if ":" in host else host
-                logger().info("ready", url=f"{self._up.desk.settings.scheme}://{shown}:{port}")
+        for listening in sockets or []:
+            host, port = listening.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            logger().info("ready", url=f"{self._up.desk.settings.scheme}://{shown}:{port}")
 
     async def main_loop(self) -> None:
         ending = asyncio.create_task(self._ending())
@@ -71,8 +100,7 @@ class Process(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Nobody is let in any more; who was answered may read the answer to its end, in time."""
-        for server in self.servers:
-            server.close()
+        self.shut()
         for listening in sockets or ():
             listening.close()
         connections = self.server_state.connections

@@ -17,7 +17,7 @@ from server.api.cors import CrossOrigin, forged
 from server.api.errors import fault_response
 from server.api.headers import with_safe_ones
 from server.config import Settings, is_loopback
-from server.errors import ExpectationFailed, Fault, Forbidden, HeadersTooLarge, Invalid, Unsupported, UrlTooLong
+from server.errors import ExpectationFailed, Fault, Forbidden, Invalid, Unsupported
 from server.metrics import Meter
 from server.telemetry import logger
 
@@ -82,16 +82,8 @@ class Guard:
         return _refuse if scope["method"] == "OPTIONS" else self._refusing
 
     def _fault(self, scope: Scope) -> Fault | None:
-        """The first thing wrong with the request line and the headers."""
-        settings = self._settings
-        headers = scope["headers"]
-        if len(scope["raw_path"]) + len(scope["query_string"]) > settings.max_url_bytes:
-            return UrlTooLong("url_too_long", f"a URL may have {settings.max_url_bytes} bytes")
-        size = sum(len(name) + len(value) for name, value in headers)
-        if len(headers) > settings.max_headers or size > settings.max_header_bytes:
-            limits = f"{settings.max_headers} headers of {settings.max_header_bytes} bytes together"
-            return HeadersTooLarge("headers_too_large", f"a request may have {limits}")
-        for name, value in headers:
+        """The first thing wrong with the headers; sizes and what is no HTTP were refused before."""
+        for name, value in scope["headers"]:
             if name == b"content-encoding":
                 return Unsupported("unsupported_content_encoding", "bodies are taken as they are, without an encoding")
             if name == b"expect" and value.lower() != b"100-continue":

@@ -3,6 +3,7 @@
 from prompt_store import metadata, template
 from prompt_store.container import HEADER_LIMIT
 from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
+from server.api.door import most
 from server.api.queries import MAX_NEAREST, MAX_PAGE
 from server.api.schemas import MAX_REQUESTS
 from server.api.strict_json import MAX_DEPTH, MAX_KEYS
@@ -58,4 +59,4 @@ FROM_SETTINGS = (
 
 def limits(settings: Settings) -> dict[str, int | float]:
     """What this server holds its clients to."""
-    return {**CONSTANT, **{name: getattr(settings, name) for name in FROM_SETTINGS}}
+    return {**CONSTANT, **{name: getattr(settings, name) for name in FROM_SETTINGS}, "max_connections": most(settings)}

@@ -1,94 +1,240 @@
-"""uvicorn's HTTP/1.1 parser with our answer to what is no HTTP, comes too slowly or is too much: an error object and a
-request id, then the end.
+"""One connection: our framing in front of uvicorn's parser, absolute deadlines, and our answer to what is no HTTP,
+comes too slowly or is too much: an error object and a request id, then the end.
 
-Knows bytes on a connection; what is HTTP goes to the guard.
+The same over httptools and over h11: a parser sees one request at a time, judged before. HTTP goes to the guard.
 """
 
 import asyncio
 import secrets
-from typing import Any
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.api import wire
+from server.api.door import Door
+from server.api.errors import RETRY_SECONDS
+from server.api.framing import Bounds, Framing, Piece
+from server.api.headers import with_safe_ones
+from server.api.idle import Rank
+from server.api.outgoing import LINGER_SECONDS, Outgoing
 from server.config import Settings
-from server.errors import Fault, HeadersTooLarge, Invalid, Late
+from server.errors import Fault, Invalid, Late, Unavailable
+from server.telemetry import logger
 
-REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
-SLACK_BYTES = 256 * 2**10
-"""What may arrive in one piece with a head: the first bytes of its body."""
+if TYPE_CHECKING:
+    Parser = HttpToolsProtocol  # and H11Protocol, which has the same surface
+else:
+    Parser = object
+
+HELD_BYTES = 64 * 2**10
+"""Of later requests, sent before an earlier one is answered; more is left with the kernel."""
+GRACE_SECONDS = 1.0
+"""A route that reads its body answers 408 by itself; this much later the connection does."""
 
 
-class Protocol(HttpToolsProtocol):
-    """One connection. `limits` bounds how long a request line and its headers may take, and how large they are."""
+class Stage(Enum):
+    """Of the request in hand: none, or its head is not whole; its body is not whole; it is being answered."""
+
+    HEAD = auto()
+    BODY = auto()
+    WHOLE = auto()
+
+
+class Edge(Parser):
+    """In front of a parser's protocol. `limits`: sizes and seconds."""
 
     limits: Settings
+    door: Door
+    surplus = False
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
+        limits = self.limits
+        self._framing = Framing(Bounds(limits.max_url_bytes, limits.max_header_bytes, limits.max_headers))
+        self._stage = Stage.HEAD
+        self._waits = False
+        self._begun = False
+        self._before: Any = None
+        self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._outgoing: Outgoing | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._await_head()
+        self._outgoing = Outgoing(transport, self.loop, self.limits.write_seconds, self._unread)
+        super().connection_made(self._outgoing)
+        if self.surplus:
+            self._refuse(Unavailable("too_many_connections", "the server has as many connections as it may"))
+        else:
+            self._within(self.limits.receive_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_is_here()
+        self._in_time()
+        self._out.lost()
+        self._unset_keepalive_if_required()
+        self.door.left(self)
         super().connection_lost(exc)
 
-    def on_message_begin(self) -> None:
-        if self._deadline is None:  # another request on a connection that was kept
-            self._await_head(begun=1)
-        super().on_message_begin()
+    def leave(self) -> bool:
+        """Ends at once; False where the connection has not begun."""
+        if self._outgoing is not None:
+            self._outgoing.abort()
+        return self._outgoing is not None
 
-    def on_headers_complete(self) -> None:
-        self._head_is_here()
-        super().on_headers_complete()
+    @property
+    def _out(self) -> Outgoing:
+        assert self._outgoing is not None, "the connection has not begun"  # noqa: S101 - asyncio's order of calls
+        return self._outgoing
+
+    def _unread(self) -> bool:
+        return self._refused or self._stage is Stage.BODY
 
     def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
-        super().data_received(data)
-        most = self.limits.max_header_bytes + self.limits.max_url_bytes + SLACK_BYTES
-        if self._deadline is not None and self._head_bytes > most:
-            self._refuse(HeadersTooLarge("headers_too_large", f"a request line and headers may have {most} bytes"))
+        if self._out.lingering:
+            self._out.throw_away(len(data))
+        elif not self._out.is_closing():
+            self._framing.take(data)
+            self._advance()
 
-    def _await_head(self, begun: int = 0) -> None:
-        self._head_bytes = begun
-        self._deadline = self.loop.call_later(self.limits.receive_seconds, self._late)
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that says no more has left, but for what it is being sent."""
+        return self._out.heard_all()
 
-    def _head_is_here(self) -> None:
+    def _advance(self) -> None:
+        """As far as what is here goes, and no further than the end of the request that is being answered."""
+        try:
+            while self._stage is not Stage.WHOLE and (piece := self._framing.piece()) is not None:
+                self._feed(piece)
+                if self._out.is_closing():
+                    return
+        except Fault as fault:
+            self._refuse(fault)
+            return
+        if self._stage is Stage.WHOLE and self._framing.held > HELD_BYTES:
+            self.flow.pause_reading()
+        elif self._stage is Stage.HEAD and self._framing.begun:
+            self._head_begun()
+
+    def _head_begun(self) -> None:
+        """A part of it is here. A new connection has been waited for since it came."""
+        self._unset_keepalive_if_required()
+        if not self._begun:
+            self._begun = True
+            self.door.idle.put(self, Rank.BEGUN)
+        if self._deadline is None:
+            self._within(self.limits.receive_seconds)
+
+    def _feed(self, piece: Piece) -> None:
+        if piece.begins:
+            self._in_time()
+            self.door.idle.take(self)
+            self._stage = Stage.BODY
+            self._waits = piece.waits
+            self._begun = False
+            self._before = self.cycle
+        if piece.ends:
+            self._in_time()
+            self._stage = Stage.WHOLE
+        elif piece.begins:
+            self._within(self.limits.receive_seconds + GRACE_SECONDS)
+        super().data_received(piece.data)
+        if piece.ends and not piece.begins and self.cycle.response_complete:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+            self._next()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._out.is_closing():
+            return
+        if self._stage is Stage.WHOLE:
+            self._next()
+            self._advance()
+        elif self._waits:  # whether the body still comes, nobody knows
+            self._out.close()
+        else:
+            self._within(LINGER_SECONDS)
+
+    def _next(self) -> None:
+        """The request is whole and answered."""
+        self._stage = Stage.HEAD
+        self._before = self.cycle
+        self.door.idle.put(self, Rank.KEPT)
+
+    def _within(self, seconds: float) -> None:
+        self._in_time()
+        self._deadline = self.loop.call_later(seconds, self._late)
+
+    def _in_time(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def _late(self) -> None:
-        """A connection on which nothing ever came is closed without a word."""
-        if self._head_bytes:
-            seconds = self.limits.receive_seconds
-            self._refuse(Late("body_timeout", f"the headers did not arrive within {seconds:g} seconds"))
+        """A connection on which nothing ever came is closed without a word, and one that has its answer."""
+        seconds = f"within {self.limits.receive_seconds:g} seconds"
+        if self._stage is Stage.BODY:
+            self._refuse(Late("body_timeout", f"the body did not arrive {seconds}"))
+        elif self._framing.begun:
+            self._refuse(Late("body_timeout", f"the headers did not arrive {seconds}"))
         else:
-            self.transport.close()
+            self._out.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._out.full()
+
+    def resume_writing(self) -> None:
+        if self._out.empty():
+            super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
         self._refuse(Invalid("invalid_request", "this is not HTTP/1.1"))
 
     def _refuse(self, fault: Fault) -> None:
-        self._head_is_here()
-        body = wire.dumps(wire.error(fault)).encode()
-        status = fault.rule.status
-        head = (
-            f"HTTP/1.1 {status} {REASONS[status]}",
-            "content-type: application/json",
-            f"content-length: {len(body)}",
-            f"x-request-id: {secrets.token_hex(16)}",
-            f"x-should-retry: {'true' if fault.rule.retryable else 'false'}",
-            "connection: close",
-        )
-        self.transport.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        """The last word on this connection, unless an answer has begun."""
+        self._in_time()
+        self._refused = True
+        cycle = None if self.cycle is self._before else self.cycle
+        if cycle is None or not cycle.response_started:
+            self.transport.write(self._last_word(fault))
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.transport.close()
 
+    def _last_word(self, fault: Fault) -> bytes:
+        body, status = wire.dumps(wire.error(fault)).encode(), fault.rule.status
+        named = secrets.token_hex(16)
+        logger().info("request", request_id=named, method="other", route="none", status=status, code=fault.code)
+        given = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "x-request-id": named,
+            "x-should-retry": "true" if fault.rule.retryable else "false",
+            "connection": "close",
+            **fault.headers,
+            **({"retry-after": RETRY_SECONDS} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}),
+        }
+        headers = with_safe_ones([(name.encode(), value.encode()) for name, value in given.items()], "http", "")
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(), *(b": ".join(pair) for pair in headers)]
+        return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
-def protocol(settings: Settings) -> type[Protocol]:
+
+class OverHttpTools(Edge, HttpToolsProtocol):
+    """A parser in C."""
+
+
+class OverH11(Edge, H11Protocol):  # type: ignore[misc]  # at run time it has no other base
+    """A parser in Python."""
+
+
+PARSERS: dict[str, type[Edge]] = {"httptools": OverHttpTools, "h11": OverH11}
+
+
+def protocol(settings: Settings) -> type[Edge]:
     """Of one server: uvicorn makes the connections itself, with arguments of its own."""
-    return type("Connection", (Protocol,), {"limits": settings})
+    return type("Connection", (PARSERS[settings.http_parser],), {"limits": settings})

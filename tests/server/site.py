@@ -27,7 +27,7 @@ from server.config import Settings
 from server.engine.settings import Snapshot
 from server.lifecycle import Lifecycle
 from server.publish import Desk
-from server.serve import bound, configuration
+from server.serve import Listening, bound, configuration
 from tests.models import rows
 
 PATIENCE = 30.0
@@ -101,11 +101,11 @@ def peft_file(array: np.ndarray[Any, Any]) -> bytes:
     return len(header).to_bytes(8, "little") + header + data
 
 
-class _Quiet(uvicorn.Server):
+class _Quiet(Listening):
     """Says when it listens; without signals: it is no process."""
 
-    def __init__(self, config: uvicorn.Config, listening: threading.Event) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, settings: Settings, listening: threading.Event) -> None:
+        super().__init__(config, settings)
         self._listening = listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -128,7 +128,7 @@ def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site
             async with started(chosen) as found:
                 lifecycle = Lifecycle()
                 app = application(found, lifecycle)
-                server = _Quiet(configuration(app, chosen), listening)
+                server = _Quiet(configuration(app, chosen), chosen, listening)
                 up.append((found.desk, lifecycle, app, server))
                 await server.serve([listener])
 
