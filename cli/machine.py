@@ -56,10 +56,10 @@ def machine() -> Iterator[Finding]:
 def limits(settings: Settings) -> Iterator[Finding]:
     """Open files, and room where the store and the jobs are."""
     wanted = settings.max_waiting + settings.max_batch + OWN_FILES
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = soft == resource.RLIM_INFINITY or soft >= wanted
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server raises the lower limit to it
+    enough = most == resource.RLIM_INFINITY or most >= wanted
     advice = None if enough else f"{wanted} let as many clients wait as --max-waiting allows: ulimit -n {wanted}"
-    yield Finding("open files", "no limit" if soft == resource.RLIM_INFINITY else f"at most {soft}", advice=advice)
+    yield Finding("open files", "no limit" if most == resource.RLIM_INFINITY else f"at most {most}", advice=advice)
     places = {"store": settings.store} if "://" not in settings.store else {}
     places |= {"jobs": settings.jobs} if settings.jobs else {}
     for name, place in places.items():

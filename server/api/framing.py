@@ -1,8 +1,8 @@
 """Where an HTTP/1.1 request begins and ends, or why it is none: decided here, in front of whichever parser.
 
 Pure: bytes go in as they come, pieces come out, written anew in the one way that parsers read alike. A piece holds
-nothing that was not judged, and how the bytes were split changes no verdict. Knows the meaning of those headers that say
-where a body ends, and of no other.
+nothing that was not judged, and how the bytes were split changes no verdict. Knows the meaning of the headers that
+say where a body ends, and of no other.
 """
 
 import re
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from server.errors import Fault, HeadersTooLarge, Invalid, MethodNotAllowed, UrlTooLong
 
-METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE")
-"""Those that a route may refuse with 405. CONNECT is refused here, others are no methods."""
+METHODS = frozenset(
+    b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH REPORT SEARCH UNLOCK".split()
+)
+"""Those that a route may refuse with 405, known to both parsers. CONNECT is refused here, others are no methods."""
 REQUEST_LINE = re.compile(rb"([A-Z]+) ([!-~]+) HTTP/1\.([01])")
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 ILLEGAL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]")
@@ -248,7 +250,7 @@ class Framing:
     def _long_line(self) -> Fault:
         """A URL too long, if that is what it is."""
         method, space, _ = self._buffer[:LINE_SLACK].partition(b" ")
-        return self._long_url() if space and method in METHODS else _no_http()
+        return self._long_url() if space and bytes(method) in METHODS else _no_http()
 
     def _long_url(self) -> Fault:
         return UrlTooLong("url_too_long", f"a URL may have {self._bounds.url} bytes")

@@ -10,9 +10,19 @@ import structlog
 from structlog.typing import EventDict
 
 from tests.attacks.attack import Attack
-from tests.attacks.table import rows
+from tests.attacks.edge import Edge
+from tests.attacks.table import Row, rows
 from tests.attacks.victim import DEADLINE, Lines, Victim, inside, process
 from tests.models import save
+from tests.server.api.walk import ADMIN_KEY, API_KEY
+from tests.server.site import Site, site
+
+
+def row_of(request: pytest.FixtureRequest) -> Row:
+    """test_U07_... is about U07."""
+    found = re.match(r"test_([A-Z]\d\d)_", request.node.originalname)
+    assert found is not None
+    return rows()[found[1]]
 
 
 @pytest.fixture(scope="package")
@@ -46,9 +56,7 @@ def victim(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture
 def attack(request: pytest.FixtureRequest, victim: Victim) -> Attack:
     """Of the row that the test's name says: test_U07_... is about U07."""
-    found = re.match(r"test_([A-Z]\d\d)_", request.node.originalname)
-    assert found is not None
-    return Attack(victim, rows()[found[1]])
+    return Attack(victim, row_of(request))
 
 
 @pytest.fixture(scope="package")
@@ -56,3 +64,31 @@ def hasty(base_folder: Path, tmp_path_factory: pytest.TempPathFactory, lines: Li
     """With a deadline that nobody has to wait for long."""
     with inside(base_folder, tmp_path_factory.mktemp("hasty"), lines, receive_seconds=DEADLINE) as found:
         yield found
+
+
+@pytest.fixture(scope="package", params=["httptools", "h11"])
+def guarded(request: pytest.FixtureRequest, base_folder: Path, lines: Lines) -> Iterator[Site]:
+    """A server whose deadlines nobody has to wait for long, over each parser."""
+    hasty = {"receive_seconds": DEADLINE, "write_seconds": DEADLINE}
+    with site(base_folder, "memory://", http_parser=request.param, **hasty) as found:
+        found.publish("known", "play {text}")
+        yield found
+
+
+@pytest.fixture
+def edge(request: pytest.FixtureRequest, guarded: Site, lines: Lines) -> Edge:
+    """Of the row that the test's name says."""
+    return Edge(guarded, lines, row_of(request))
+
+
+@pytest.fixture(scope="package")
+def closed_site(base_folder: Path, lines: Lines) -> Iterator[Site]:
+    """A server with keys."""
+    with site(base_folder, "memory://", api_key=API_KEY, admin_key=ADMIN_KEY) as found:
+        yield found
+
+
+@pytest.fixture
+def locked(request: pytest.FixtureRequest, closed_site: Site, lines: Lines) -> Edge:
+    """The same where keys are set."""
+    return Edge(closed_site, lines, row_of(request))

@@ -15,6 +15,7 @@ FOLDER = Path("tests/attacks")
 ROWS = {
     "U": set(range(1, 61)) - {13, 26, 32, 47},
     "G": set(range(1, 47)) - {14, 25, 45},
+    "H": set(range(1, 33)) - {13, 17, 26, 29},
     "T": set(range(1, 10)),
 }
 """Which there must be, by letter; another theme is another letter here, and rows in the README."""

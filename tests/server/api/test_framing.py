@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.api.framing import CHUNK_LINE_BYTES, SMALL_CHUNKS, Bounds, Framing
+from server.api.framing import CHUNK_LINE_BYTES, METHODS, SMALL_CHUNKS, Bounds, Framing
 from server.errors import Fault
 
 BOUNDS = Bounds(url=64, headers=256, lines=8)
@@ -75,8 +75,8 @@ def by_httptools(data: bytes) -> Read:
     parser = httptools.HttpRequestParser(found)
     parser.feed_data(data)
     found.method, found.version = parser.get_method(), parser.get_http_version()
-    url = httptools.parse_url(found.target)
-    assert found.target == url.path + (b"" if url.query is None else b"?" + url.query)
+    url, (path, _, query) = httptools.parse_url(found.target), found.target.partition(b"?")
+    assert (path, query) == (url.path, url.query or b"")
     return found
 
 
@@ -109,8 +109,9 @@ TARGETS = st.one_of(
     st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12).map(lambda text: "/" + text),
     st.integers(60, 66).map(lambda size: "/" * size),
 )
-METHODS = st.sampled_from(
-    ["GET", "POST", "PUT", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PATCH", "get", "PRI", "M-SEARCH"]
+NAMES = [method.decode() for method in METHODS]
+VERBS = st.sampled_from(
+    ["GET", "POST", "PUT", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PATCH", "get", "PRI", "M-SEARCH", *NAMES]
 )
 VERSIONS = st.sampled_from(["HTTP/1.1"] * 6 + ["HTTP/1.0", "HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "http/1.1", "HTTP/1.1 "])
 HEADERS = st.one_of(
@@ -149,7 +150,7 @@ def requests(draw: Any) -> bytes:
     text = ""
     for _ in range(draw(st.integers(1, 2))):
         text += draw(st.sampled_from([""] * 9 + ["\r\n", "\r\n\r\n"]))
-        line = " ".join([draw(METHODS), draw(TARGETS), draw(VERSIONS)])
+        line = " ".join([draw(VERBS), draw(TARGETS), draw(VERSIONS)])
         headers = [*draw(st.sampled_from([["Host: a"]] * 5 + [[]])), *draw(st.lists(HEADERS, max_size=4))]
         text += "".join(each + draw(ENDS) for each in [line, *headers, ""]) + draw(BODIES)
     data = bytearray(text.encode("latin-1", "replace"))

@@ -1,0 +1,76 @@
+"""How many come in, who makes room for them, and what the rest is told."""
+
+import resource
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from server.api.door import OWN_FILES, most
+from server.config import Settings
+from tests.server.site import Site, connect, read_answer, status
+from tests.server.site import site as running
+
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HALF = b"POST /render HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nContent-Type: application/json\r\n\r\n"
+
+
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+def test_the_idle_make_room_and_then_nobody_does(base_folder: Path, parser: str) -> None:
+    """Silent ones first, kept ones next, who is answered never; a newcomer without room is told 503 and when again."""
+    with running(base_folder, "memory://", http_parser=parser, max_connections=4) as site, ExitStack() as stack:
+        site.http.close()
+        kept, silent = (stack.enter_context(connect(site.url)) for _ in range(2))
+        kept.sendall(GET)
+        assert status(read_answer(kept)) == 200
+        busy = [stack.enter_context(connect(site.url)) for _ in range(2)]
+        for connection in busy:
+            connection.sendall(HALF)
+        assert ended(site, stack, HALF, silent)
+        assert ended(site, stack, HALF, kept)
+        with connect(site.url) as newcomer:
+            newcomer.sendall(GET)
+            answer = read_answer(newcomer)
+            assert newcomer.recv(1) == b""
+        assert status(answer) == 503
+        assert b"too_many_connections" in answer
+        assert b"retry-after: 1" in answer
+        busy[0].sendall(b"x" * 10)
+        assert status(read_answer(busy[0])) == 400
+        with connect(site.url) as newcomer:
+            newcomer.sendall(GET)
+            assert status(read_answer(newcomer)) == 200
+
+
+def ended(site: Site, stack: ExitStack, said: bytes, leaving: object) -> bool:
+    """Whether one more connection makes `leaving` end."""
+    newcomer = stack.enter_context(connect(site.url))
+    newcomer.sendall(said)
+    try:
+        return leaving.recv(1) == b""  # type: ignore[attr-defined]
+    except ConnectionError:
+        return True
+
+
+def test_the_limit_follows_the_system() -> None:
+    """As many as the descriptors leave room for; the soft limit is raised, no further than needed."""
+    code = (
+        "import resource, sys; from server.api.door import most; from server.config import Settings\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))\n"
+        "print(most(Settings(store='memory://', max_connections=int(sys.argv[3]) or None)),"
+        " resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    for given, told in {
+        (256, 256, 0): (256 - OWN_FILES, 256),
+        (256, 1024, 0): (1024 - OWN_FILES, 1024),
+        (256, 1024, 200): (200, 200 + OWN_FILES),
+        (1024, 1024, 10): (10, 1024),
+        (64, 64, 0): (1, 64),
+    }.items():
+        said = subprocess.run(
+            [sys.executable, "-c", code, *map(str, given)], capture_output=True, text=True, check=True
+        ).stdout
+        assert tuple(map(int, said.split())) == told
+    assert most(Settings(store="memory://")) <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_FILES

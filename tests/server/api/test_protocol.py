@@ -1,0 +1,178 @@
+"""One connection over each parser: answers in order, deadlines both ways, and a last word that arrives."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.api.outgoing import LINGER_SECONDS
+from tests.server.site import Site, connect, raw, read_answer, status
+from tests.server.site import site as running
+
+SECONDS = 1.0
+LATEST = 15.0
+"""Seconds after a deadline, on a busy machine."""
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture(scope="module", params=["httptools", "h11"])
+def hasty(request: pytest.FixtureRequest, base_folder: Path) -> Iterator[Site]:
+    with running(
+        base_folder, "memory://", http_parser=request.param, receive_seconds=SECONDS, write_seconds=SECONDS
+    ) as found:
+        yield found
+
+
+def post(path: str, body: bytes, *headers: str) -> bytes:
+    lines = (f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers)
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def connections(site: Site) -> int:
+    """Open to the server, as the kernel tells it, but for the client's own."""
+    port = int(site.url.rpartition(":")[2])
+    with Path("/proc/net/tcp").open() as table:
+        lines = [line.split() for line in table][1:]
+    local = f"{port:04X}"
+    return sum(line[1].endswith(":" + local) and line[3] in {"01", "08"} for line in lines)
+
+
+def answers(connection: socket.socket, count: int) -> bytes:
+    received = b""
+    while received.count(b"HTTP/1.1 ") < count or not received.endswith(b"}"):
+        piece = connection.recv(65536)
+        assert piece, received
+        received += piece
+    return received
+
+
+def test_requests_sent_at_once_are_answered_in_order(hasty: Site) -> None:
+    """However many, and with bodies: the second parser sees none before the one before it is answered."""
+    bodies = [json.dumps({"inputs": f"text {number}"}).encode() for number in range(20)]
+    with connect(hasty.url) as connection:
+        connection.sendall(b"".join(post("/render", body) for body in bodies) + GET)
+        received = answers(connection, 21)
+    places = [received.find(f'"text":"text {number}"'.encode()) for number in range(20)]
+    assert places == sorted(places)
+    assert places[0] > 0
+    assert received.endswith(b'{"status":"ok"}')
+
+
+def test_what_follows_a_good_request_is_judged_after_its_answer(hasty: Site) -> None:
+    """The good one has its answer, the bad one its own, and then it is over."""
+    with connect(hasty.url) as connection:
+        connection.sendall(GET + b"nonsense\r\n\r\n" + GET)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+    assert [line[:12] for line in received.split(b"\r\n") if line.startswith(b"HTTP")] == [
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 400",
+    ]
+
+
+def test_a_body_that_comes_after_its_answer_is_passed_over(hasty: Site) -> None:
+    """Within a moment; the connection is good for another request."""
+    body = b"x" * 1000
+    with connect(hasty.url) as connection:
+        head, _, rest = post("/nowhere", body).partition(b"\r\n\r\n")
+        connection.sendall(head + b"\r\n\r\n" + rest[:10])
+        assert status(read_answer(connection)) == 404
+        connection.sendall(rest[10:] + GET)
+        assert status(read_answer(connection)) == 200
+
+
+def test_a_body_that_never_comes_after_its_answer_ends_the_connection(hasty: Site) -> None:
+    """Soon, and at once where the client waited to be asked for it."""
+    for headers in ((), ("Expect: 100-continue",)):
+        with connect(hasty.url) as connection:
+            connection.sendall(post("/nowhere", b"xx", *headers)[:-1])
+            assert status(read_answer(connection)) == 404
+            began = time.monotonic()
+            assert connection.recv(1) == b""
+            assert time.monotonic() - began < LINGER_SECONDS + LATEST
+
+
+def test_a_refusal_reaches_who_is_still_sending(hasty: Site) -> None:
+    """Fifty megabytes behind a bad head: they are thrown away, and the error is read whole."""
+    with connect(hasty.url) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nA b\r\n\r\n")
+        for _ in range(50):
+            connection.sendall(bytes(2**20))
+        answer = read_answer(connection)
+    assert status(answer) == 400
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_request"
+
+
+def not_reading(site: Site, request: bytes) -> socket.socket:
+    """A client with the smallest window there is."""
+    host, port = site.url.removeprefix("http://").split(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    connection.settimeout(60)
+    connection.connect((host, int(port)))
+    connection.sendall(request)
+    return connection
+
+
+def taken(connection: socket.socket) -> int:
+    """Bytes that still come before the reset."""
+    count = 0
+    while True:
+        try:
+            piece = connection.recv(1 << 20)
+        except ConnectionError:
+            return count
+        assert piece, "it ended as if it were whole"
+        count += len(piece)
+
+
+@pytest.mark.parametrize("how", ["kept", "closed", "half-closed"])
+def test_who_does_not_read_an_answer_is_cut_off(hasty: Site, how: str) -> None:
+    """A large answer, whatever the client says of the connection: nothing of it is left."""
+    until_gone = connections(hasty)
+    closing = ("Connection: close",) if how == "closed" else ()
+    with not_reading(hasty, post("/tokenize", json.dumps({"prompt": "x " * 900_000}).encode(), *closing)) as connection:
+        if how == "half-closed":
+            connection.recv(1)
+            connection.shutdown(socket.SHUT_WR)
+        began = time.monotonic()
+        while connections(hasty) > until_gone:
+            assert time.monotonic() - began < 3 * SECONDS + LATEST
+        assert taken(connection) < 1_000_000
+
+
+def test_who_reads_slowly_but_reads_has_it_all(hasty: Site) -> None:
+    """Longer than `write_seconds` for the whole, never too slow for a part."""
+    request = post("/tokenize", json.dumps({"prompt": "x " * 900_000}).encode(), "Connection: close")
+    with not_reading(hasty, request) as connection:
+        received, began = b"", time.monotonic()
+        while piece := connection.recv(65536):
+            received += piece
+            while time.monotonic() - began < len(received) / 1_500_000:
+                pass
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert status(head) == 200
+    assert time.monotonic() - began > SECONDS
+    assert json.loads(body)["count"] > 900_000
+
+
+def test_a_kept_connection_is_kept(hasty: Site) -> None:
+    """Longer than the deadline for a head: it has not begun."""
+    with connect(hasty.url) as connection:
+        connection.sendall(GET)
+        assert status(read_answer(connection)) == 200
+        connection.settimeout(2 * SECONDS)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.sendall(GET)
+        assert status(read_answer(connection)) == 200
+
+
+def test_an_empty_line_before_a_request_is_forgiven(hasty: Site) -> None:
+    """One, as some clients send behind a body; not two."""
+    assert status(raw(hasty.url, b"\r\n" + GET)) == 200
+    assert status(raw(hasty.url, b"\r\n\r\n" + GET)) == 400
