@@ -26,6 +26,8 @@ TOLD_AT_ONCE = 16
 AT_ONCE = 32
 """Accepted in one turn of the loop."""
 AGAIN_SECONDS = 1.0
+UNSENT_BYTES = 128 * 2**10
+"""Of a connection, in the kernel; by default it takes megabytes, and whoever reads nothing is found out late."""
 LINE_SECONDS = 60.0
 """Between two lines of log that say the same."""
 
@@ -110,6 +112,7 @@ class Door:
             self._take_in(came)
 
     def _take_in(self, came: socket.socket) -> None:
+        self._bound(came)
         surplus = len(self._inside) >= self._most and not self._make_room()
         if surplus and len(self._inside) >= self._most + TOLD_AT_ONCE:
             came.close()
@@ -123,6 +126,15 @@ class Door:
         entering = self._loop.create_task(self._enter(protocol, guest, came))
         self._entering[guest] = entering
         entering.add_done_callback(lambda _: self._entering.pop(guest, None))
+
+    def _bound(self, came: socket.socket) -> None:
+        """What the kernel holds for a client that does not read, and for how long, also after the end."""
+        bounds = {"TCP_NOTSENT_LOWAT": UNSENT_BYTES, "TCP_USER_TIMEOUT": round(self._settings.write_seconds * 1000)}
+        for name, value in bounds.items():
+            option = getattr(socket, name, None)
+            if option is not None:
+                with contextlib.suppress(OSError):
+                    came.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def _make_room(self) -> bool:
         """Whether somebody who was idle has left."""

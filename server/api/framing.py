@@ -207,8 +207,12 @@ class Framing:
         """As much of what is left as is here."""
         if not self._buffer:
             return None
-        data = bytes(self._buffer[: self._left])
-        del self._buffer[: self._left]
+        if self._left >= len(self._buffer):
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        else:
+            data = bytes(self._buffer[: self._left])
+            del self._buffer[: self._left]
         self._left -= len(data)
         return data
 

@@ -117,7 +117,7 @@ def test_H31_a_page_of_another_origin(edge: Edge) -> None:
 @pytest.mark.parametrize(
     ("sent", "status", "code"),
     [
-        (request(b"/tasks/%1b[31mred%0a%7b%22event%22:1%7d"), 404, "not_found"),
+        (request(b"/tasks/%1b[31mred%0a%7b%22event%22:1%7d"), 404, "task_not_found"),
         (request(b'/nowhere"}{"event":"x'), 404, "not_found"),
         (request(b"/tasks/known\x1b[31m"), 400, "invalid_request"),
         (request(b"/livez", b"X-Request-ID: \x1b[2J"), 400, "invalid_request"),

@@ -10,6 +10,7 @@ import pytest
 
 from tests.attacks.edge import Edge, posted, put, request
 from tests.attacks.victim import Victim
+from tests.checkout import ROOT
 from tests.server.site import connect, read_answer, status
 from tests.tools import tool
 
@@ -82,7 +83,8 @@ def test_H16_names_without_end(edge: Edge) -> None:
 def test_H18_paths_that_some_take_for_others(edge: Edge) -> None:
     """No parameter, query, doubled or trailing slash leads to a task, and nobody is sent anywhere."""
     for target in (b"/tasks/known;jsessionid=1", b"/tasks/known/", b"/tasks//known", b"//tasks/known", b"//evil"):
-        answer = edge.refused(request(target), 404, "not_found", closes=False)
+        code = "task_not_found" if b";" in target else "not_found"
+        answer = edge.refused(request(target), 404, code, closes=False)
         assert "location" not in answer.headers
     edge.refused(request(b"/tasks/known?task=other"), 400, "unknown_field", closes=False)
 
@@ -115,7 +117,8 @@ def test_no_name_leaves_the_store(victim: Victim, tmp_path: Path) -> None:
     calls = re.sub(r"AT_FDCWD<[^>]*>", "", trace.read_text(errors="replace"))
     opened = [one or other for one, other in re.findall(r'"([^"]*)"|<(/[^>]*)>', calls)]
     assert [path for path in opened if path.startswith(str(victim.store))], "the trace sees nothing"
-    assert not [path for path in opened if path.startswith("/") and not path.startswith(str(victim.store))]
+    ours = (str(victim.store), str(ROOT / "server"))
+    assert not [path for path in opened if path.startswith("/") and not path.startswith(ours)]
     assert not [path for path in opened if ".." in path or "passwd" in path]
 
 
