@@ -5,6 +5,9 @@ slices, so that how much of it was taken can be seen. Knows no HTTP.
 """
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -105,7 +108,7 @@ class Outgoing(asyncio.Transport):
         if not (self._full or self._waiting or self._closing):
             return
         if self._gone() - self._sent_before < LEAST_RATE * self._seconds:
-            self._inner.abort()
+            self.abort()
         else:
             self._look_later()
 
@@ -130,7 +133,12 @@ class Outgoing(asyncio.Transport):
                 timer.cancel()
 
     def abort(self) -> None:
+        """A reset: what is cut off must not look whole, and the kernel keeps nothing of it."""
         self._closing = True
+        connection = self._inner.get_extra_info("socket")
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._inner.abort()
 
     def is_closing(self) -> bool:

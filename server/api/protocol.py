@@ -79,9 +79,13 @@ class Edge(Parser):
 
     def leave(self) -> bool:
         """Ends at once; False where the connection has not begun."""
-        if self._outgoing is not None:
+        if self._outgoing is None:
+            return False
+        if self._outgoing.get_write_buffer_size():
             self._outgoing.abort()
-        return self._outgoing is not None
+        else:
+            self._outgoing.close()
+        return True
 
     @property
     def _out(self) -> Outgoing:
