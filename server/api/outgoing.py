@@ -108,7 +108,7 @@ class Outgoing(asyncio.Transport):
         if not (self._full or self._waiting or self._closing):
             return
         if self._gone() - self._sent_before < LEAST_RATE * self._seconds:
-            self.abort()
+            self.cut()
         else:
             self._look_later()
 
@@ -133,6 +133,10 @@ class Outgoing(asyncio.Transport):
                 timer.cancel()
 
     def abort(self) -> None:
+        self._closing = True
+        self._inner.abort()
+
+    def cut(self) -> None:
         """A reset: what is cut off must not look whole, and the kernel keeps nothing of it."""
         self._closing = True
         connection = self._inner.get_extra_info("socket")

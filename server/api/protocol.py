@@ -82,7 +82,7 @@ class Edge(Parser):
         if self._outgoing is None:
             return False
         if self._outgoing.get_write_buffer_size():
-            self._outgoing.abort()
+            self._outgoing.cut()
         else:
             self._outgoing.close()
         return True
