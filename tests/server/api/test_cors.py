@@ -131,9 +131,7 @@ def test_a_listed_page_reads_answers_and_errors(listing: Site) -> None:
         (405, listing.http.post("/livez", headers=generate)),
         (400, listing.http.post("/generate", headers=generate, json={"inputs": 1})),
         (400, listing.http.get("/livez", headers={**stranger, "Host": "evil.example"})),
-        (414, listing.http.get("/livez?" + "a" * 9000, headers=stranger)),
         (415, listing.http.get("/livez", headers={**stranger, "Content-Encoding": "gzip"})),
-        (431, listing.http.get("/livez", headers={**stranger, **{f"x-{number}": "a" for number in range(100)}})),
     ]
     for status, answer in asked:
         assert answer.status_code == status
