@@ -15,8 +15,8 @@ from tests.e2e.process import Process, serving
 from tests.server.site import connect, read_answer, status, until
 
 SLOW = 500
-ROUNDS, REQUESTS = 4, 40
-RECEIVE_SECONDS, WRITE_SECONDS = 20, 3
+ROUNDS, REQUESTS = 6, 100
+RECEIVE_SECONDS, WRITE_SECONDS = 10, 3
 PATIENT = {"SOFTPROMPT_RECEIVE_SECONDS": str(RECEIVE_SECONDS), "SOFTPROMPT_WRITE_SECONDS": str(WRITE_SECONDS)}
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEAD = b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -97,6 +97,7 @@ def test_n2_five_hundred_slow_ones_slow_nobody_else(base_folder: Path, parser: s
         for _ in range(ROUNDS):
             quiet = waits(client, "POST", "/generate", [])
             with crowd(process.url, SLOW) as attacking:
+                waits(client, "GET", "/livez", attacking)  # they have come in, and been answered as far as they listen
                 attacked = waits(client, "POST", "/generate", attacking)
                 probes.append(p99(waits(client, "GET", "/livez", attacking)))
             ratios.append(p99(attacked) / p99(quiet))
@@ -130,9 +131,10 @@ def test_n3_more_connections_than_descriptors(base_folder: Path, tmp_path: Path)
                 assert httpx.get(f"{process.url}/livez", trust_env=False, timeout=60).status_code == 200
             assert files(process.pid) < LIMIT
         until(lambda: files(process.pid) < OWN_FILES, "the crowd has left")
+        other = len(process.other)
         _starve(process)
         assert process.log[-1]["event"] != "draining"
-        assert process.other == []
+        assert process.other[other:] == []
     finally:
         process.end()
 
