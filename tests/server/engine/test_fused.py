@@ -45,9 +45,10 @@ def able(dtype: torch.dtype = torch.float32) -> Kernels:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", sorted({*models.FAMILIES, *models.WIDE}))
 def test_families_of_llamas_shape_are_fused(family: str, dtype: str, tmp_path: Path) -> None:
-    """All their layers; every other family keeps its own."""
+    """All their layers, where linear layers can be packed; every other family keeps its own."""
     base = BaseModel.load(models.save(tmp_path / "base", family), device="cpu", dtype=dtype)
-    assert len(base.fused) == (base.shape.layers if family in FUSED else 0)
+    fused = family in FUSED and packing_works(base.dtype)
+    assert len(base.fused) == (base.shape.layers if fused else 0)
     assert BaseModel.load(tmp_path / "base", device="cpu", dtype=dtype, native=False).fused == []
     assert BaseModel.load(tmp_path / "base", device="cpu", dtype=dtype, packed=False).fused == []
 
@@ -139,6 +140,9 @@ def test_a_layer_that_hardly_speaks_is_heard(
     change: dict[str, Any], loudness: float, weights: str, dtype: str, tmp_path: Path
 ) -> None:
     """Another activation, or residuals scaled as Granite does, with weights as small as a fresh model's."""
+    found = able(getattr(torch, dtype))
+    if weights == "int8" and not found.int8:
+        pytest.skip("no AVX512-VNNI kernels here")
     size: dict[str, Any] = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3}
     shape = {**size, "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": loudness}
     torch.manual_seed(0)
@@ -149,7 +153,9 @@ def test_a_layer_that_hardly_speaks_is_heard(
     model.save_pretrained(tmp_path / "base")
     assert BaseModel.load(tmp_path / "base", device="cpu", dtype=dtype, weights=weights).fused == []
     LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(tmp_path / "plain")
-    assert len(BaseModel.load(tmp_path / "plain", device="cpu", dtype=dtype, weights=weights).fused) == 3
+    packs = weights == "int8" or packing_works(getattr(torch, dtype))
+    plain = BaseModel.load(tmp_path / "plain", device="cpu", dtype=dtype, weights=weights)
+    assert len(plain.fused) == (3 if packs else 0)
 
 
 def test_two_engines_on_one_base_take_turns(tmp_path: Path) -> None:
