@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from prompt_store.errors import BaseDamaged
+from server.app import load_base
+from server.config import Settings
+from server.engine.checkpoint import BadBase
 from tests.attacks.asking import OURS, question
 from tests.attacks.attack import Attack
 from tests.attacks.victim import Lines, inside
@@ -20,12 +24,23 @@ from tests.models import save
 from tests.server.site import peft_file
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-PATIENCE = 300
+PATIENCE = 120
+NOT_LOADED = (BadBase, BaseDamaged, OSError, ValueError)
+"""What `server.serve.start` says in a line, and no other exception."""
+STARTED = ("a byte too few", "a shard that is missing", "wider")
+"""Bases that are given to a process too: two starts each."""
 
 
-def refuses(folder: Path, *names: str) -> str:
-    """It does not start and says why in one line with these names, whichever way it is started."""
-    said = ""
+def refuses(folder: Path, *names: str) -> None:
+    """It is not loaded, and what is said of it has these names. What a process then does, `refuses_to_start` shows."""
+    settings = Settings(model=str(folder), store="memory://", threads=1)
+    with pytest.raises(NOT_LOADED) as told:
+        load_base(settings)
+    assert all(name in str(told.value) for name in names), told.value
+
+
+def refuses_to_start(folder: Path, *names: str) -> None:
+    """The process ends with 2 and says why in one line with these names, whichever way it is started."""
     for command in ([str(Path(sys.executable).parent / "softprompt"), "serve"], [sys.executable, "-m", "server"]):
         ended = started(command, SOFTPROMPT_MODEL=str(folder), SOFTPROMPT_STORE=str(folder.parent / "store"))
         said = ended.stderr
@@ -35,7 +50,6 @@ def refuses(folder: Path, *names: str) -> str:
         assert all(name in lines[0] for name in names), lines[0]
         assert "Traceback" not in said
         assert '"ready"' not in said + ended.stdout
-    return said
 
 
 def started(command: list[str], **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -155,7 +169,10 @@ DAMAGED: dict[str, Damage] = {
 def test_T05_a_damaged_base(name: str, tmp_path: Path) -> None:
     """No server; the message names the file."""
     folder = save(tmp_path / "base")
-    refuses(folder, *DAMAGED[name](folder))
+    names = DAMAGED[name](folder)
+    refuses(folder, *names)
+    if name in STARTED:
+        refuses_to_start(folder, *names)
 
 
 def changed(folder: Path, name: str = CONFIG, **values: Any) -> Path:
@@ -176,11 +193,15 @@ MISFITS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", MISFITS)
 def test_T06_a_base_that_does_not_fit_itself(name: str, tmp_path: Path) -> None:
     """Sizes of the config that are not the weights'; a tokenizer that knows more ids than there are rows."""
-    refuses(changed(save(tmp_path / "base"), **MISFITS[name]), CONFIG)
-    if name == "wider":
+    folder = changed(save(tmp_path / "base"), **MISFITS[name])
+    refuses(folder, CONFIG)
+    if name in STARTED:
+        refuses_to_start(folder, CONFIG)
         folder = save(tmp_path / "other")
         tokenizer = json.loads((folder / "tokenizer.json").read_text())
-        tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 384, "content": "<new>"})
+        first, rows = tokenizer["added_tokens"][0], len(tokenizer["model"]["vocab"])
+        more = [{**first, "id": number, "content": f"<new {number}>"} for number in range(rows, 385)]
+        tokenizer["added_tokens"] += more
         (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
         refuses(folder, "the tokenizer has 385 ids, the base 384 rows")
 
@@ -192,6 +213,7 @@ def test_T07_code_of_its_own(name: str, tmp_path: Path) -> None:
     (folder / "own.py").write_text(f"open({str(proof)!r}, 'w').close()\nclass Own: pass\n")
     classes = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own", "AutoTokenizer": ["own.Own", "own.Own"]}
     refuses(changed(folder, name, auto_map=classes), name, "auto_map")
+    refuses_to_start(folder, name, "auto_map")
     assert not proof.exists()
 
 
