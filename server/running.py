@@ -5,7 +5,7 @@ Knows events and no text. The engine puts events from its own thread; one wake-u
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
@@ -152,18 +152,18 @@ def _busy(full: QueueFull, caller: Hashable) -> Fault:
 
 
 def _fault_of(failed: Failed) -> Fault:
-    if failed.code == "timeout":
-        return Late("timeout", "timeout_ms has passed", "timeout_ms")
-    if failed.code in _UNAVAILABLE:
-        return Unavailable(*_UNAVAILABLE[failed.code])
+    told = _FAULTS.get(failed.code)
+    if told is not None:
+        return told()
     return Broken("internal", "the engine failed; the request id finds it in the server's log")
 
 
-_UNAVAILABLE: Mapping[str, tuple[str, str]] = {
-    "queue_timeout": ("queue_timeout", "the request waited for too long before its turn came"),
-    "non_finite": ("non_finite_output", "the forward pass gave non-finite logits for this request"),
-    "draining": ("draining", "the server is shutting down"),
-    "out_of_memory": ("out_of_memory", "the server has no memory to run this request in, for now"),
-    "engine_failed": ("engine_failed", "the engine has stopped"),
+_FAULTS: Mapping[str, Callable[[], Fault]] = {
+    "timeout": lambda: Late("timeout", "timeout_ms has passed", "timeout_ms"),
+    "queue_timeout": lambda: Unavailable("queue_timeout", "the request waited for too long before its turn came"),
+    "non_finite": lambda: Unavailable("non_finite_output", "the forward pass gave non-finite logits for this request"),
+    "draining": lambda: Unavailable("draining", "the server is shutting down"),
+    "out_of_memory": lambda: Unavailable("out_of_memory", "there is no memory to run this request in, for now"),
+    "engine_failed": lambda: Unavailable("engine_failed", "the engine has stopped"),
 }
 """What the engine says, as the client is told."""

@@ -34,7 +34,7 @@ class Answering:
     """Between the guard and the application: knows who is being answered, for the end to wait for, or to cut off."""
 
     def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
-        self._app = app
+        self.app = app
         self._lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +52,7 @@ class Answering:
         task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # uvicorn makes one a request
         self._lifecycle.running.add(task)
         try:
-            await self._app(scope, receive, answer)
+            await self.app(scope, receive, answer)
         except asyncio.CancelledError:
             if not self._lifecycle.over:
                 raise

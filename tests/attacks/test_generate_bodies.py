@@ -91,7 +91,7 @@ def test_G04_a_key_twice(attack: Attack, body: bytes) -> None:
         ("maxNewTokens", "max_new_tokens"),
         ("temprature", "temperature"),
         ("topk", "top_k"),
-        ("stop_sequences", "stop"),
+        ("stops", "stop"),
     ],
 )
 def test_G05_an_unknown_field(attack: Attack, field: str, meant: str) -> None:
@@ -185,12 +185,12 @@ def test_G12_more_than_the_context(attack: Attack, words: int) -> None:
     for error in attack.all_refused(400, "context_length_exceeded", cases):
         counted = "input " in error["message"] and " + soft prompt 4 + max_new_tokens " in error["message"]
         assert counted == (words == 400)
-        assert counted or f"an input of {5 * words}" in error["message"]
+        assert counted or error["message"].endswith(" characters has more than 256 tokens")
 
 
-@pytest.mark.parametrize("new", [246, 256, 4096, 2**20])
+@pytest.mark.parametrize("new", [247, 256, 4096, 2**20])
 def test_G13_more_than_the_context_with_what_is_to_come(attack: Attack, new: int) -> None:
-    """A text that fits, and more new ids than there is room for: 1 + 6 + 4 + 246 is one too many."""
+    """A text that fits, and more new ids than there is room for: 6 + 4 + 247 is one too many."""
     cases = [
         ("/generate", {**question("/generate", "words"), "parameters": {"max_new_tokens": new}}),
         ("/generate_stream", {**question("/generate", "words"), "parameters": {"max_new_tokens": new}}),
