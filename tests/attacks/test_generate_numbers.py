@@ -1,5 +1,6 @@
 """Questions whose numbers and lists are out of bounds: G16 to G24, G26, G30 and G31."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -165,7 +166,9 @@ def test_G24_what_ends_a_text(attack: Attack, stop: Any) -> None:
         "parameters": {"max_new_tokens": 24, "ignore_eos": True},
     }
     whole = attack.right(attack.ask("/generate", asked)).json()["generated_text"]
-    overlapping = [whole[5:9], whole[6:8], whole[4:7], whole[5:6], whole[:40]]
+    plain = re.search(r"[ -~]{4}", whole)
+    assert plain is not None, "four characters that are whole"
+    overlapping = [plain[0], plain[0][:1], plain[0][1:3]]
     asked["parameters"]["stop"] = overlapping
     cut = attack.right(attack.ask("/generate", asked)).json()["generated_text"]
     assert cut == whole[: min(whole.index(one) for one in overlapping)]

@@ -31,7 +31,7 @@ def publish_sound(site: Site) -> None:
 
 @pytest.fixture(scope="module")
 def site(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running(base_folder, tmp_path_factory.mktemp("store")) as found:
+    with running(base_folder, tmp_path_factory.mktemp("store"), quarantine_seconds=0) as found:
         publish_sound(found)
         yield found
 
@@ -39,7 +39,7 @@ def site(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def lenient(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server whose operator has lifted the bound of a row's norm."""
-    with running(base_folder, tmp_path_factory.mktemp("store"), max_norm=1e300) as found:
+    with running(base_folder, tmp_path_factory.mktemp("store"), max_norm=1e300, quarantine_seconds=0) as found:
         publish_sound(found)
         yield found
 
