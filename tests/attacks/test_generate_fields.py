@@ -123,7 +123,17 @@ def test_G29_a_place_elsewhere(attack: Attack, traced: tuple[Victim, Path], plac
 
 def test_G46_a_character_in_pieces(attack: Attack) -> None:
     """Bytes drawn at random make one now and then: held back until it is whole, U+FFFD where the text ends before."""
-    asked: dict[str, Any] = {"temperature": 100, "seed": 5, "ignore_eos": True, "max_new_tokens": 220}
+    tried = 0
+    for seed in range(24):
+        tried += _in_pieces(attack, seed)
+        if tried >= 3:
+            return
+    pytest.fail("hardly any character came in two pieces")
+
+
+def _in_pieces(attack: Attack, seed: int) -> int:
+    """How many characters of an answer came in two pieces; each is looked at, and the answer that ends inside of it."""
+    asked: dict[str, Any] = {"temperature": 100, "seed": seed, "ignore_eos": True, "max_new_tokens": 220}
     body = {"task": "base", "inputs": "x", "parameters": asked}
     events = _events(attack, body)
     texts = ["".join(event["token"]["text"] for event in events[:end]) for end in range(len(events) + 1)]
@@ -138,7 +148,6 @@ def test_G46_a_character_in_pieces(attack: Attack) -> None:
         and ord(came[0]) > 127
         and came[0] != BROKEN
     ]
-    assert len(split) >= 3, "no character came in two pieces"
     for number in split:
         cut = {**body, "parameters": {**asked, "max_new_tokens": number}}
         said = attack.right(attack.ask("/generate", cut)).json()["generated_text"]
@@ -146,6 +155,7 @@ def test_G46_a_character_in_pieces(attack: Attack) -> None:
         last = _events(attack, cut)[-1]
         assert (last["generated_text"], last["token"]["text"]) == (said, BROKEN)
     assert all(whole.startswith(text) for text in texts)
+    return len(split)
 
 
 def _events(attack: Attack, body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def by_h11(data: bytes) -> Read:
     connection.receive_data(data)
     while True:
         event: Any = connection.next_event()
-        if event in {h11.NEED_DATA, h11.PAUSED}:
+        if event is h11.NEED_DATA or event is h11.PAUSED:
             break
         if isinstance(event, h11.Request):
             found.method, found.target = event.method, event.target
