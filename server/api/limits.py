@@ -57,6 +57,7 @@ FROM_SETTINGS = (
 )  # fmt: skip
 
 
-def limits(settings: Settings) -> dict[str, int | float]:
-    """What this server holds its clients to."""
-    return {**CONSTANT, **{name: getattr(settings, name) for name in FROM_SETTINGS}, "max_connections": most(settings)}
+def limits(settings: Settings, waiting_tokens: int) -> dict[str, int | float]:
+    """What this server holds its clients to. `waiting_tokens`: the engine's, which depends on its cache."""
+    chosen = {name: getattr(settings, name) for name in FROM_SETTINGS}
+    return {**CONSTANT, **chosen, "max_connections": most(settings), "max_waiting_tokens": waiting_tokens}

@@ -115,7 +115,7 @@ async def info(request: Request) -> Response:
             "kinds": sorted(kind for kind in KINDS if refusal(kind, engine.base) is None),
             "version": VERSION,
             "vocabulary": engine.vocab_size,
-            "limits": limits(request.app.state.settings),
+            "limits": limits(request.app.state.settings, engine.admission.most.tokens),
             "engine": asdict(engine.snapshot()),
         }
     )

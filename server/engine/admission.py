@@ -43,7 +43,7 @@ class Admission:
     """Counts who waits. `most`: of all together."""
 
     def __init__(self, most: Load) -> None:
-        self._most = most
+        self.most = most
         self._all = Load()
         self._owners: dict[Hashable, Load] = {}
         self._groups: dict[tuple[Hashable, Hashable], Load] = {}
@@ -71,7 +71,7 @@ class Admission:
             self._check_owner(first.owner, size)
             owner = self._owners.get(first.owner, Load())
             group = self._groups.get((first.owner, first.group), Load())
-            if not _below(group, self._most - self._all - owner):
+            if not _below(group, self.most - self._all - owner):
                 raise OwnerFull(self._patience())
             self._inside.update(requests)
             self._change(first, size)
@@ -87,7 +87,7 @@ class Admission:
                 self._starts.append(time.monotonic())
 
     def _check_owner(self, owner: Hashable, size: Load) -> None:
-        whole, most = self._all + size, self._most
+        whole, most = self._all + size, self.most
         full = whole.requests > most.requests or whole.tokens > most.tokens
         if full and self._all.requests:
             raise QueueFull(self._patience())

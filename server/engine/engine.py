@@ -63,7 +63,7 @@ class Engine:
         self._kv_bytes = position_bytes * area
         self._settings = settings
         tokens = settings.max_waiting_tokens or max(LEAST_WAITING_TOKENS, WAITING_AREAS * area)
-        self._admission = Admission(Load(settings.max_waiting, tokens))
+        self.admission = Admission(Load(settings.max_waiting, tokens))
         self._runner = Runner(base, settings.max_batch, self.max_total_tokens, area, settings.tile)
         loader = Loader(self._runner, position_bytes, self.max_total_tokens)
         self._residency = Residency(settings.prompt_budget, loader)
@@ -71,7 +71,7 @@ class Engine:
         slots = Slots(settings.max_batch, area)
         budget = settings.tile or settings.max_batch_tokens
         whole = settings.deterministic
-        queues = Queues(self._admission)
+        queues = Queues(self.admission)
         self._scheduler = Scheduler(slots, budget, self._residency, self._texts, queues, whole=whole)
         self._counters = Counters()
         self._progress = Progress(self._scheduler, self._runner.kv, self._residency, base.eos_ids, self._counters)
@@ -114,7 +114,7 @@ class Engine:
     def check_room(self, owner: Hashable) -> None:
         """Raises QueueFull, OwnerFull or Closed where `submit` would refuse `owner` whatever it brings."""
         self._check_open()
-        self._admission.check(owner)
+        self.admission.check(owner)
 
     def submit(self, request: Request, sink: Sink) -> None:
         """Raises QueueFull, OwnerFull or Closed; else the request's events arrive on `sink` from the engine's thread.
@@ -129,7 +129,7 @@ class Engine:
             self._check_size(request)
         with self._wake:
             self._check_open()
-            self._admission.enter([request for request, _ in requests])
+            self.admission.enter([request for request, _ in requests])
             self._inbox.extend(partial(self._accept, request, sink) for request, sink in requests)
             self.pulse.asked()
             self._wake.notify()
@@ -180,8 +180,8 @@ class Engine:
     def snapshot(self) -> Snapshot:
         return Snapshot(
             running=len(self._scheduler.slots),
-            waiting=self._admission.waiting.requests,
-            waiting_tokens=self._admission.waiting.tokens,
+            waiting=self.admission.waiting.requests,
+            waiting_tokens=self.admission.waiting.tokens,
             slots=self._scheduler.slots.count,
             resident_prompts=len(self._residency),
             resident_bytes=self._residency.bytes,
