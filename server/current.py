@@ -93,15 +93,20 @@ class Current:
         return newest
 
     def _ask(self, name: str) -> asyncio.Task[Answer]:
-        """One question about a task at a time, however many wait for the answer."""
+        """One question about a task at a time, however many wait for the answer.
+
+        One that is answered is no question any more, also before the loop has come to say so: who waited for it would
+        get the same answer again and again, and the loop would come to nothing else.
+        """
         asking = self._asking.get(name)
-        if asking is None:
+        if asking is None or asking.done():
             asking = self._asking[name] = asyncio.create_task(self._look(name))
             asking.add_done_callback(lambda done: self._answered(name, done))
         return asking
 
     def _answered(self, name: str, done: asyncio.Task[Answer]) -> None:
-        del self._asking[name]
+        if self._asking.get(name) is done:
+            del self._asking[name]
         if not done.cancelled():
             done.exception()  # it is seen here even when everyone who waited has gone
 
