@@ -83,7 +83,7 @@ def shards(folder: Path) -> list[Path]:
     index = json_of(folder / INDEX)
     weights = index.get("weight_map")
     if not isinstance(weights, dict) or not weights:
-        raise BaseDamaged(f"{INDEX} has no weight_map")
+        raise BaseDamaged(f"{folder / INDEX} has no weight_map")
     # Path.name: an index may not point outside its folder.
     return sorted({folder / Path(str(name)).name for name in weights.values()})
 

@@ -6,7 +6,7 @@ ends it at its limit, and the next conversation has another. Knows the template;
 """
 
 import json
-import subprocess
+import subprocess  # nosec B404  # a program of ours is run
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -79,7 +79,7 @@ class Chat:
     def _answered(self, line: bytes) -> bytes:
         """Nothing where the process has ended."""
         if self._process is None:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
+            self._process = subprocess.Popen(  # noqa: S603 - our own program  # nosec B603
                 [sys.executable, "-P", str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         into, out = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)

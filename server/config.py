@@ -37,8 +37,7 @@ CLIENTS_OWN = ("url",)
 
 ANY_ORIGIN = "*"
 ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
-PYDANTICS = "Value error, "
-"""In front of what a validator of ours says."""
+PYDANTICS = "Value error, "  # in front of what a validator of ours says
 SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
 

@@ -89,7 +89,8 @@ class Edge(Parser):
 
     @property
     def _out(self) -> Outgoing:
-        assert self._outgoing is not None, "the connection has not begun"  # noqa: S101 - asyncio's order of calls
+        if self._outgoing is None:
+            raise RuntimeError("the connection has not begun")
         return self._outgoing
 
     def _unread(self) -> bool:
