@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from server.config import BadSettings, read
 from tests.attacks.attack import Attack
 from tests.attacks.test_bases import started
 from tests.e2e.process import COMMAND, serving
@@ -36,29 +37,44 @@ WRONG: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "no such file of keys": ({"API_KEY_FILE": "/nowhere/key", "DTYPE": "int4"}, ("api_key", "dtype")),
     "tls without a certificate": ({"TLS_KEY": "/nowhere/key", "CORS_ORIGINS": "*"}, ("tls_key", "cors_origins")),
 }
+STARTED = ("negative limits", "no such kind of store", "nowhere to write")
+"""Given to a process, two starts each: what is more than the settings' own business, and one that is not."""
 MOUNTED = 'mount -t tmpfs tmpfs "$0" && cd "$0" && mkdir l u w m && {} && exec "$@"'
 OVERLAY = "mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m"
 READ_ONLY = "mount --bind m m && mount -o remount,ro,bind m"
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_T09_settings_that_are_wrong(attack: Attack, name: str, base_folder: Path, tmp_path: Path) -> None:
-    """One line for each, all of them at once, nothing of the values, no traceback, exit code 2."""
+def test_T09_settings_that_are_wrong(
+    attack: Attack, name: str, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line for each, all of them at once, nothing of the values; of a process no traceback, and exit code 2."""
     given, names = WRONG[name]
     variables = {f"SOFTPROMPT_{key}": value for key, value in given.items()}
+    if name not in STARTED:
+        for key, value in variables.items():
+            monkeypatch.setenv(key, value)
+        with pytest.raises(BadSettings) as refused:
+            read({})
+        check(refused.value.lines, names)
+        return
     for front, command in STARTS.items():
         store = {"SOFTPROMPT_STORE": str(tmp_path / "store"), "SOFTPROMPT_MODEL": str(base_folder)}
         ended = started(command, **{**store, **variables})
         lines = ended.stderr.splitlines()
         assert ended.returncode == 2, ended.stderr
-        told = sorted(line.removeprefix(f"{front}: ") for line in lines if line.startswith(f"{front}: "))
-        assert len(told) == len(names), ended.stderr
-        assert all(line.startswith(expected) for line, expected in zip(told, sorted(names), strict=True)), told
+        check([line.removeprefix(f"{front}: ") for line in lines if line.startswith(f"{front}: ")], names)
         assert "Traceback" not in ended.stderr
-        assert "Value error" not in ended.stderr
-        assert KEY not in ended.stderr
     if name == "nowhere to write":
         _on_mounts(attack, base_folder, tmp_path)
+
+
+def check(lines: list[str], names: tuple[str, ...]) -> None:
+    """A line for each name, and nothing of what was given."""
+    assert len(lines) == len(names), lines
+    assert all(line.startswith(name) for line, name in zip(sorted(lines), sorted(names), strict=True)), lines
+    assert "Value error" not in "".join(lines)
+    assert KEY not in "".join(lines)
 
 
 def _on_mounts(attack: Attack, base: Path, place: Path) -> None:

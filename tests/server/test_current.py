@@ -22,12 +22,11 @@ PATIENCE = 10.0
 class AtOnce(Reach):
     """Asks the store on the loop: an answer is there when its task has run once. Then somebody else asks."""
 
-    also: Callable[[], None] | None = None
+    also: list[Callable[[], None]]
 
     async def ask(self, work: Any, *given: Any) -> Any:  # type: ignore[override]
-        if self.also is not None:
-            self.also, also = None, self.also
-            also()
+        while self.also:
+            self.also.pop()()
         return work(*given)
 
 
@@ -43,7 +42,7 @@ async def asked_between(meter: Meter) -> int:
         reach.store.publish("t", ONE, verified=True, op_id="op")
         current = Current(reach, meter)
         late: list[asyncio.Task[Task]] = []
-        reach.also = lambda: late.append(asyncio.create_task(current.newest("t", 0.0)))
+        reach.also = [lambda: late.append(asyncio.create_task(current.newest("t", 0.0)))]
         await current.newest("t", 0.0)
         return (await late[0]).version
     finally:
