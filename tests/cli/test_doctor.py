@@ -97,7 +97,7 @@ def test_what_a_setting_breaks_is_told_with_what_to_do(found: Found, base_folder
         ("base", ["--weights", "int8"], {"SOFTPROMPT_NATIVE": "false"}),
         ("base", ["--model", tmp_path], {}),
         ("memory", [], {"SOFTPROMPT_PROMPT_BUDGET": "100T"}),
-        ("disk of the store", ["--store", tmp_path / "file"], {}),
+        ("settings", ["--store", tmp_path / "file"], {}),
         ("server", ["--url", "here"], {}),
     )
     for what, arguments, variables in broken:

@@ -160,7 +160,8 @@ def test_x1_tls_clients_do_not_hold_the_end_up(options: Sequence[str], tmp_path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_x2_each_signal_drains_and_a_second_is_immediate(options: Sequence[str], number: signal.Signals) -> None:
     """Exit code 0 both times, however long the drain may take."""
-    process = Process(*options, SOFTPROMPT_DRAIN_SECONDS="600", SOFTPROMPT_RECEIVE_SECONDS="600")
+    default = ("env", f"--default-signal={number.name.removeprefix('SIG')}")  # these tests may be run under nohup
+    process = Process(*options, under=default, SOFTPROMPT_DRAIN_SECONDS="600", SOFTPROMPT_RECEIVE_SECONDS="600")
     with process.wait_until_ready() as client, half_sent(process.url):
         assert client.get("/livez").status_code == 200
         with draining(process, number):
