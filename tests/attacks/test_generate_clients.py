@@ -1,6 +1,5 @@
 """Clients that stop reading and clients that leave: G41 and G42."""
 
-import json
 import socket
 import struct
 import threading
@@ -16,7 +15,7 @@ from tests.attacks.asking import question
 from tests.attacks.attack import Attack, Sent
 from tests.attacks.victim import Lines, Victim, inside
 from tests.models import save
-from tests.server.site import Site, connect, until
+from tests.server.site import Site, asking, connect, lengthened, until
 from tests.server.site import site as running
 
 LONG = 60_000
@@ -25,19 +24,11 @@ ANSWER = 24
 RESET = struct.pack("ii", 1, 0)
 
 
-def asking(path: str, body: dict[str, Any], request_id: str) -> bytes:
-    data = json.dumps(body).encode()
-    head = (f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"x-request-id: {request_id}")
-    return "\r\n".join((*head, f"Content-Length: {len(data)}", "", "")).encode() + data
-
-
 @pytest.fixture
 def impatient(tmp_path: Path, lines: Lines) -> Iterator[Victim]:
     """A server with room for very long answers that waits for a reader for half a second."""
     base = save(tmp_path / "base")
-    config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 2**16}))
-    with inside(base, tmp_path / "store", lines, write_seconds=0.5) as found:
+    with inside(lengthened(base, tmp_path / "long", 2**16), tmp_path / "store", lines, write_seconds=0.5) as found:
         yield found
 
 
@@ -56,7 +47,7 @@ def test_G41_a_client_that_reads_nothing(attack: Attack, impatient: Victim, rout
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(60)
         connection.connect((address.host, address.port))
-        connection.sendall(asking(route, body, seen[-1].id))
+        connection.sendall(asking(route, body, f"x-request-id: {seen[-1].id}"))
         until(lambda: _engine(impatient)["running"] == 0 and seen[-1].id in str(impatient.log), "it was cut off", 120)
         received = b""
         with suppress(ConnectionError):
@@ -112,7 +103,7 @@ def test_G42_a_client_that_leaves(
     for token in range(1, ANSWER):
         before, request_id = site.snapshot().counters.generated, attack.number()
         with connect(site.url) as connection:
-            connection.sendall(asking(route, body, request_id))
+            connection.sendall(asking(route, body, f"x-request-id: {request_id}"))
             gate.let(token)
             _await_tokens(site, before + token)
             received = b""
@@ -124,12 +115,12 @@ def test_G42_a_client_that_leaves(
         assert (line["status"], "") in attack.row.answers
         assert line["status"] == (200 if route == "/generate_stream" else 499)
         gate.let(1)
-        until(lambda: site.snapshot().running == 0, "its slot is free after one pass")
+        until(site.idle, "its slot is free after one pass")
         assert site.snapshot().counters.generated - before <= token + 1
 
 
 def _await_tokens(site: Site, count: int) -> None:
-    until(lambda: site.snapshot().counters.generated == count, "it has its tokens")
+    until(lambda: site.generated() == count, "it has its tokens")
 
 
 def _line(lines: Lines, request_id: str) -> dict[str, Any]:

@@ -1,16 +1,14 @@
 """Clients that go in the middle of an answer: row N1."""
 
-import json
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.faults.network import leaving
 from tests.server.api.test_metrics import of, scraped
-from tests.server.site import Site, until
+from tests.server.site import Site, asking, lengthened, until
 from tests.server.site import site as running
 
 TOKENS = 24
@@ -22,19 +20,8 @@ ASKED = {"inputs": "play some jazz", "parameters": LONG}
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Iterator[Site]:
     """The same small base with room for answers that nobody hears to their end."""
-    folder = tmp_path_factory.mktemp("long")
-    for path in base_folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
-    with running(folder, "memory://") as found:
+    with running(lengthened(base_folder, tmp_path_factory.mktemp("long")), "memory://") as found:
         yield found
-
-
-def asking(path: str, body: dict[str, Any]) -> bytes:
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
-    return head.encode() + b"\r\n\r\n" + data
 
 
 @contextmanager
@@ -73,7 +60,7 @@ def same(site: Site, before: dict[str, float]) -> bool:
 
 def leave_at(site: Site, token: int, *, streamed: bool, reset: bool) -> None:
     """A stream once so many of its events have come, a plain request once so many ids have been generated."""
-    before = site.snapshot().counters.generated
+    before = site.generated()
     with leaving(site.url, reset=reset) as connection:
         connection.sendall(asking("/generate_stream" if streamed else "/generate", ASKED))
         if streamed:
@@ -81,7 +68,7 @@ def leave_at(site: Site, token: int, *, streamed: bool, reset: bool) -> None:
             while received.count(b"data: ") < token:
                 received += connection.recv(4096)
         else:
-            until(lambda: site.snapshot().counters.generated - before >= token, "it generates")
+            until(lambda: site.generated() - before >= token, "it generates")
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])

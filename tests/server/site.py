@@ -5,6 +5,7 @@ Also what tests say to it: raw bytes where a client library would be too polite.
 
 import asyncio
 import json
+import shutil
 import socket
 import threading
 import time
@@ -50,6 +51,10 @@ class Site:
 
     def snapshot(self) -> Snapshot:
         return self.desk.room.running.engine.snapshot()
+
+    def generated(self) -> int:
+        """Ids since the start; asked over HTTP as `idle` is."""
+        return int(self.http.get("/info").json()["engine"]["counters"]["generated"])
 
     def idle(self) -> bool:
         """Asked over HTTP: a look in a loop must not keep the engine from running."""
@@ -153,6 +158,21 @@ def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site
             server.should_exit = True
             thread.join(PATIENCE)
     assert not failed
+
+
+def lengthened(base: Path, folder: Path, positions: int = 4096) -> Path:
+    """A copy of the base in `folder` with room for long answers: random weights know of no last position."""
+    shutil.copytree(base, folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": positions}))
+    return folder
+
+
+def asking(path: str, body: dict[str, Any], *headers: str) -> bytes:
+    """A POST as it goes over the wire."""
+    data = json.dumps(body).encode()
+    head = (f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers)
+    return "\r\n".join((*head, f"Content-Length: {len(data)}", "", "")).encode() + data
 
 
 def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:

@@ -1,13 +1,12 @@
 """Whoever leaves frees the engine: streams and plain requests, one and many."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server.site import Site, connect, until
+from tests.server.site import Site, asking, connect, lengthened, until
 from tests.server.site import site as running
 
 LONG = {"max_new_tokens": 3000, "ignore_eos": True}
@@ -23,19 +22,8 @@ ASKS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Iterator[Site]:
     """The same small base with room for answers that take many seconds."""
-    folder = tmp_path_factory.mktemp("long")
-    for path in base_folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
-    with running(folder, "memory://") as found:
+    with running(lengthened(base_folder, tmp_path_factory.mktemp("long")), "memory://") as found:
         yield found
-
-
-def ask(path: str, body: dict[str, Any]) -> bytes:
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
-    return head.encode() + b"\r\n\r\n" + data
 
 
 @pytest.mark.parametrize("name", ASKS)
@@ -43,7 +31,7 @@ def test_who_leaves_is_not_generated_for(long: Site, name: str) -> None:
     """The sequences end when the connection does, long before their last token."""
     path, body = ASKS[name]
     with connect(long.url) as connection:
-        connection.sendall(ask(path, body))
+        connection.sendall(asking(path, body))
         until(long.busy, "it runs")
     generated = long.snapshot().counters.generated
     until(long.idle, "it has been cancelled")
@@ -53,7 +41,7 @@ def test_who_leaves_is_not_generated_for(long: Site, name: str) -> None:
 def test_who_leaves_in_the_middle_of_a_stream_is_noticed(long: Site) -> None:
     """After the first token, too."""
     with connect(long.url) as connection:
-        connection.sendall(ask(*ASKS["stream"]))
+        connection.sendall(asking(*ASKS["stream"]))
         received = b""
         while received.count(b"data: ") < 3:
             received += connection.recv(4096)
@@ -64,7 +52,7 @@ def test_neighbours_of_who_leaves_are_answered(long: Site) -> None:
     """The others' tokens are what they are alone."""
     alone = long.generate("play some jazz", max_new_tokens=20)
     with connect(long.url) as connection:
-        connection.sendall(ask(*ASKS["plain"]))
+        connection.sendall(asking(*ASKS["plain"]))
         until(long.busy, "it runs")
         connection.close()
         assert long.generate("play some jazz", max_new_tokens=20)["generated_text"] == alone["generated_text"]

@@ -5,6 +5,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from server.engine.engine import Engine
+from server.engine.model import BaseModel
+from server.engine.settings import EngineSettings
+from tests import models
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
@@ -12,3 +17,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    return BaseModel.load(models.save(tmp_path_factory.mktemp("base")), device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def engine(base: BaseModel) -> Iterator[Engine]:
+    """Not started: what is submitted before it starts begins in one step."""
+    found = Engine(base, EngineSettings(max_batch=32, max_batch_tokens=1024, threads=1))
+    yield found
+    found.close(0.0)

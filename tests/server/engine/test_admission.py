@@ -13,7 +13,6 @@ from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Closed, Event, OwnerFull, QueueFull, Request, Sampling
 from server.engine.settings import EngineSettings
-from tests import models
 from tests.server.engine import oracle
 
 PLENTY = 10**9
@@ -22,11 +21,6 @@ PLENTY = 10**9
 def asked(owner: str | None = None, group: str = "t", length: int = 1, new: int = 1) -> Request:
     sampling = Sampling(max_new_tokens=new, ignore_eos=True)
     return Request(object(), (0,) * length, sampling, owner=owner, group=group)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return BaseModel.load(models.save(tmp_path_factory.mktemp("base")), device="cpu", dtype="float32")
 
 
 def fill(admission: Admission, owner: str | None, group: str = "t") -> int:

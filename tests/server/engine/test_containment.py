@@ -1,7 +1,6 @@
 """Steps that raise: who fails for it, and that everybody else answers as alone."""
 
 import queue
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,26 +12,11 @@ from server.engine.request import Event, Request, Sampling
 from server.engine.runner import Outcome
 from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
-from server.engine.settings import EngineSettings
-from tests import models
 from tests.server.engine import oracle
 from tests.server.engine.faults import Breaking, no_memory
 from tests.server.engine.playing import leftovers
 from tests.server.engine.steps import WORDS, alone, crowd, ends, failing, raising, submitted
 from tests.server.engine.test_engine import prompt, request
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return BaseModel.load(models.save(tmp_path_factory.mktemp("base")), device="cpu", dtype="float32")
-
-
-@pytest.fixture
-def engine(base: BaseModel) -> Iterator[Engine]:
-    """Not started: what is submitted before it starts begins in one step."""
-    found = Engine(base, EngineSettings(max_batch=32, max_batch_tokens=1024, threads=1))
-    yield found
-    found.close(0.0)
 
 
 @pytest.mark.parametrize("behind", [False, True])

@@ -2,7 +2,6 @@
 
 import logging
 import queue
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,25 +12,11 @@ from server.engine.request import Closed, Request, Sampling
 from server.engine.scheduler import Step
 from server.engine.settings import EngineSettings
 from server.engine.troubles import Trouble, trouble_of
-from tests import models
 from tests.server.engine import oracle
 from tests.server.engine.faults import no_memory
 from tests.server.engine.playing import leftovers
 from tests.server.engine.steps import LOST, WORDS, alone, crowd, ends, failing, raising, submitted
 from tests.server.engine.test_engine import prompt, request
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return BaseModel.load(models.save(tmp_path_factory.mktemp("base")), device="cpu", dtype="float32")
-
-
-@pytest.fixture
-def engine(base: BaseModel) -> Iterator[Engine]:
-    """Not started: what is submitted before it starts begins in one step."""
-    found = Engine(base, EngineSettings(max_batch=32, max_batch_tokens=1024, threads=1))
-    yield found
-    found.close(0.0)
 
 
 def test_when_nobody_can_run_the_work_is_bounded_and_the_engine_gives_up(engine: Engine) -> None:
