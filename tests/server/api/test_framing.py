@@ -17,14 +17,16 @@ BOUNDS = Bounds(url=64, headers=256, lines=8)
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+CHUNKED_HEAD = b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @dataclass(slots=True)
 class Judged:
-    """`requests`: what was let through of each, and whether it is whole; `fault`: a status and a code."""
+    """`requests`: what was let through of each, and whether it is whole; `fault`: a status and a code; and `why`."""
 
     requests: list[tuple[bytes, bool]] = field(default_factory=list)
     fault: tuple[int, str] | None = None
+    why: str = ""
     held: int = 0
 
 
@@ -39,7 +41,7 @@ def judged(*pieces: bytes, bounds: Bounds = BOUNDS) -> Judged:
                 before, _ = found.requests[-1]
                 found.requests[-1] = (before + piece.data, piece.ends)
     except Fault as fault:
-        found.fault = (fault.rule.status, fault.code)
+        found.fault, found.why = (fault.rule.status, fault.code), fault.message
     else:
         found.held = framing.held
     return found
@@ -208,6 +210,55 @@ def test_how_bytes_are_split_changes_nothing(data: bytes, cuts: list[int]) -> No
 def test_bounds_are_exact(data: bytes, fault: tuple[int, str] | None) -> None:
     """What is just allowed passes, one more is refused."""
     assert judged(data).fault == fault
+
+
+NO_HTTP = "this is not HTTP/1.1"
+TWO_ENDS = f"{NO_HTTP}: a body is chunked, or it has a length"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"HELLO\r\n", NO_HTTP),
+        (b"GET  / HTTP/1.1\r\n", NO_HTTP),
+        (b"GET / HTTP/2.0\r\n", NO_HTTP),
+        (b"BREW / HTTP/1.1\r\n", f"{NO_HTTP}: the method is unknown"),
+        (b"GET http://a/ HTTP/1.1\r\n", f"{NO_HTTP}: the target is not a path"),
+        (b"GET /#x HTTP/1.1\r\n", f"{NO_HTTP}: the target is not a path"),
+        (GET + b"A: \x0b\r\n", f"{NO_HTTP}: a line has a control character"),
+        (GET + b"A: b\rc\r\n", f"{NO_HTTP}: a line has a control character"),
+        (GET + b"A: b\n", f"{NO_HTTP}: a line ends without CR"),
+        (GET + b"Name\r\n", f"{NO_HTTP}: a header has no name"),
+        (GET + b"A : b\r\n", f"{NO_HTTP}: a header has no name"),
+        (GET + b" folded\r\n", f"{NO_HTTP}: a header has no name"),
+        (b"GET / HTTP/1.1\r\nA: b\r\n\r\n", "the Host header is missing or doubled"),
+        (GET + b"Host: b\r\n\r\n", "the Host header is missing or doubled"),
+        (POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", TWO_ENDS),
+        (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", TWO_ENDS),
+        (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", TWO_ENDS),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", TWO_ENDS),
+        (POST + b"Transfer-Encoding: identity\r\n\r\n", TWO_ENDS),
+        (CHUNKED.replace(b"/1.1", b"/1.0"), TWO_ENDS),
+        (POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\n", f"{NO_HTTP}: Content-Length is one number"),
+        (POST + b"Content-Length: 5, 5\r\n\r\n", f"{NO_HTTP}: Content-Length is one number"),
+        (POST + b"Content-Length: +5\r\n\r\n", f"{NO_HTTP}: Content-Length is one number"),
+        (POST + b"Content-Length:\r\n\r\n", f"{NO_HTTP}: Content-Length is one number"),
+        (CHUNKED + b"x\r\n", f"{NO_HTTP}: a chunk is not one"),
+        (CHUNKED + b"-1\r\n", f"{NO_HTTP}: a chunk is not one"),
+        (CHUNKED + b"0x5\r\n", f"{NO_HTTP}: a chunk is not one"),
+        (CHUNKED + b"5\r\nhelloX\r\n", f"{NO_HTTP}: a chunk is not one"),
+        (CHUNKED + b"0\r\nA: b\r\n\r\n", f"{NO_HTTP}: trailers are not taken"),
+    ],
+    ids=lambda value: repr(value[-30:]) if isinstance(value, bytes) else value.rpartition(": ")[2],
+)
+def test_what_is_no_request_is_refused_for_what_it_is(data: bytes, why: str) -> None:
+    """Here, whatever a parser behind would say; and no byte of what decides it gets there."""
+    found = judged(data)
+    assert found.why == why
+    assert b"".join(passed for passed, _ in found.requests) in {
+        b"",
+        *(CHUNKED_HEAD + data for data in (b"", b"5\r\nhello", b"0\r\n")),
+    }
 
 
 def test_the_first_that_is_wrong_decides() -> None:
