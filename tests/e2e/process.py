@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
@@ -15,6 +15,9 @@ from typing import Any
 
 import httpx
 
+from tests.e2e.forked import Forked
+
+OURS = "SOFTPROMPT_"
 COMMAND = Path(sys.executable).parent / "softprompt"
 PATIENCE = 120.0
 """Seconds for a start on a busy machine."""
@@ -24,14 +27,7 @@ class Process:
     """One running server. `log` holds its log lines so far, each an object; `under`: a command that starts it."""
 
     def __init__(self, *options: str, under: Sequence[str] = (), **variables: str) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
-        self._process = subprocess.Popen(
-            [*under, COMMAND, "serve", "--port", "0", "--threads", "1", *options],
-            env={**environment, "SOFTPROMPT_JOBS": "", **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._process = _started(options, under, variables)
         self.log: list[dict[str, Any]] = []
         self.other: list[str] = []
         self.url = ""
@@ -91,6 +87,20 @@ class Process:
         self._events.put(entry["event"])
         if entry["event"] == "ready":
             self._ready.put(entry["url"])
+
+
+def _started(
+    options: Sequence[str], under: Sequence[str], variables: Mapping[str, str]
+) -> "subprocess.Popen[str] | Forked":
+    """Forked, unless it has to be made anew."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment = {**inherited, "SOFTPROMPT_JOBS": "", **variables}
+    arguments = ["serve", "--port", "0", "--threads", "1", *options]
+    if not under and all(name.startswith(OURS) for name in variables):
+        return Forked(arguments, environment)
+    return subprocess.Popen(
+        [*under, COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 @contextmanager
