@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from prompt_store.store import Store
 from server.account import Trace, untraced
 from server.api import errors, files, generate, ops, tasks
 from server.api import jobs as jobs_api
-from server.api.auth import Keys, authorize
+from server.api.auth import Keys, authorize, is_open
 from server.api.guard import Guard
 from server.api.leaving import Answering, admit
+from server.api.openapi import document
 from server.api.queries import check_query
+from server.api.turnstile import Turnstile
 from server.api.v1 import chat, completions, models
 from server.chat import Chat
 from server.config import EMBEDDED_BASE, EMBEDDED_TASKS, Settings
@@ -273,10 +276,18 @@ def build(up: Started, lifecycle: Lifecycle, trace: Trace = untraced) -> ASGIApp
     app.state.lifecycle = lifecycle
     app.state.keys = Keys(desk.settings)
     app.state.methods = methods_of
+    app.state.document = cache(partial(_document, app))
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    return Guard(Answering(app, lifecycle), desk.settings, desk.room.meter, trace)
+    turnstile = Turnstile(Answering(app, lifecycle), app.state.keys, desk.room.running, lifecycle, routes())
+    return Guard(turnstile, desk.settings, desk.room.meter, trace)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """Takes a second of a busy server: once is enough."""
+    open_paths = {route.path for route in routes() if is_open(route)}
+    return document(app, closed=app.state.keys.closed, open_paths=open_paths)
 
 
 def routes() -> list[APIRoute]:

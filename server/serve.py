@@ -24,6 +24,7 @@ from server.config import OTLP_HTTP, BadSettings, Settings, otlp_protocol, read
 from server.engine.checkpoint import BadBase
 from server.heap import share_one
 from server.leaving import FLUSH_SECONDS, Leaving
+from server.publish import Desk
 from server.telemetry import configure, logger
 from server.tls import Tls, tls
 
@@ -162,7 +163,7 @@ async def serve(settings: Settings, announce: Announce) -> int:
         async with started(settings) as up:
             announce(settings, up)
             with traced(up) as trace:
-                config = configuration(build(up, leaving.lifecycle, trace), settings, secured)
+                config = configuration(build(up, leaving.lifecycle, trace), up.desk, secured)
                 await Process(config, up, leaving).serve([listening])
         logger().info("stopped")
     return leaving.code
@@ -204,11 +205,11 @@ def _tell(secured: Tls) -> None:
         logger().info("certificate", until=secured.until.isoformat())
 
 
-def configuration(app: ASGIApp, settings: Settings, secured: Tls | None = None) -> uvicorn.Config:
+def configuration(app: ASGIApp, desk: Desk, secured: Tls | None = None) -> uvicorn.Config:
     """How uvicorn serves the application. No proxy's headers are believed: nothing here asks who the client is."""
     return uvicorn.Config(
         app,
-        http=protocol(settings),
+        http=protocol(desk.settings, desk.room.meter),
         ws="none",
         lifespan="off",
         log_config=None,

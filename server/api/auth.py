@@ -59,6 +59,21 @@ class Keys:
         self.closed = settings.closed
         self._known = [*_known(settings.admin_key, Access.ADMIN), *_known(settings.api_key, Access.GENERATE)]
 
+    def sender(self, headers: Iterable[tuple[bytes, bytes]]) -> "Caller":
+        """Who has sent a request with these headers, with every right where no keys are set. Raises Unauthorized, or
+        Invalid where two headers leave open which key counts."""
+        if not self.closed:
+            return Caller(Access.ADMIN)
+        given = [value for name, value in headers if name == b"authorization"]
+        if len(given) > 1:
+            raise Invalid("invalid_request", "more than one Authorization header")
+        caller = self.caller(given[0][len(SCHEME) :]) if given and given[0][: len(SCHEME)].lower() == SCHEME else None
+        if caller is None:
+            fault = Unauthorized("invalid_api_key", "a valid key is needed: Authorization: Bearer <key>")
+            fault.headers["WWW-Authenticate"] = "Bearer"
+            raise fault
+        return caller
+
     def caller(self, key: bytes) -> "Caller | None":
         """Whose key it is; None for a key that is not ours."""
         given = hashlib.sha256(key).digest()
@@ -98,17 +113,6 @@ def caller_of(request: Request) -> int | None:
 
 
 def authenticate(request: Request) -> Caller:
-    """Who has sent the request, with every right where no keys are set. Raises Unauthorized, or Invalid where two
-    headers leave open which key counts."""
+    """Who has sent the request. Raises as `Keys.sender`."""
     keys: Keys = request.app.state.keys
-    if not keys.closed:
-        return Caller(Access.ADMIN)
-    given = [value for name, value in request.scope["headers"] if name == b"authorization"]
-    if len(given) > 1:
-        raise Invalid("invalid_request", "more than one Authorization header")
-    caller = keys.caller(given[0][len(SCHEME) :]) if given and given[0][: len(SCHEME)].lower() == SCHEME else None
-    if caller is None:
-        fault = Unauthorized("invalid_api_key", "a valid key is needed: Authorization: Bearer <key>")
-        fault.headers["WWW-Authenticate"] = "Bearer"
-        raise fault
-    return caller
+    return keys.sender(request.scope["headers"])

@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from server.api import wire
 from server.api.answers import Classified, ClassifiedMany, Generated, GeneratedMany, Rendered, StreamEvent
-from server.api.asked import read_question
 from server.api.auth import Access, caller_of, needs
 from server.api.body import read_json, validated
 from server.api.desk_of import desk_of
@@ -29,6 +28,7 @@ from server.api.schemas import (
     RenderOne,
 )
 from server.api.sse import EventStream
+from server.api.turnstile import asks_engine
 from server.classify import Question, classify
 from server.errors import KNOWN, Broken, Invalid, as_fault
 from server.generate import Answer, Item, answer, generate
@@ -53,8 +53,9 @@ Work = Callable[[Many, Room, Caller], Awaitable[wire.Json]]
     openapi_extra=accepts(GenerateOne, GenerateMany),
 )
 @needs(Access.GENERATE)
+@asks_engine
 async def generate_route(request: Request) -> Response:
-    body = await read_question(request)
+    body = await read_json(request)
     if _is_many(body):
         return await _many(request, validated(GenerateMany, body).requests, _answered)
     one = validated(GenerateOne, body)
@@ -69,8 +70,9 @@ async def generate_route(request: Request) -> Response:
     openapi_extra=accepts(GenerateOne),
 )
 @needs(Access.GENERATE)
+@asks_engine
 async def generate_stream_route(request: Request) -> Response:
-    return await _stream(request, validated(GenerateOne, await read_question(request)))
+    return await _stream(request, validated(GenerateOne, await read_json(request)))
 
 
 @router.post(
@@ -81,8 +83,9 @@ async def generate_stream_route(request: Request) -> Response:
     openapi_extra=accepts(ClassifyItem, ClassifyMany),
 )
 @needs(Access.GENERATE)
+@asks_engine
 async def classify_route(request: Request) -> Response:
-    body = await read_question(request)
+    body = await read_json(request)
     if _is_many(body):
         return await _many(request, validated(ClassifyMany, body).requests, _classified)
     return await _one(request, validated(ClassifyItem, body), _classified)

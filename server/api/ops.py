@@ -4,7 +4,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 from fastapi import APIRouter
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,11 +11,10 @@ from starlette.responses import Response
 from prompt_store.metadata import KINDS
 from server.api import wire
 from server.api.answers import Health, Info, VersionAnswer
-from server.api.auth import Access, is_open, needs
+from server.api.auth import Access, needs
 from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.limits import limits
-from server.api.openapi import document
 from server.engine.engine import Engine
 from server.errors import Unavailable
 from server.lookup import refusal
@@ -140,5 +138,4 @@ async def metrics(request: Request) -> Response:
 )
 @needs(Access.GENERATE)
 async def openapi(request: Request) -> Response:
-    open_paths = {route.path for route in router.routes if isinstance(route, APIRoute) and is_open(route)}
-    return wire.answer(document(request.app, closed=request.app.state.keys.closed, open_paths=open_paths))
+    return wire.answer(request.app.state.document())

@@ -22,6 +22,7 @@ from server.api.idle import Rank
 from server.api.outgoing import LINGER_SECONDS, Outgoing
 from server.config import Settings
 from server.errors import Fault, Invalid, Late, Unavailable
+from server.metrics import Meter
 from server.telemetry import logger
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Edge(Parser):
     """In front of a parser's protocol. `limits`: sizes and seconds."""
 
     limits: Settings
+    meter: Meter
     door: Door
     surplus = False
 
@@ -214,6 +216,7 @@ class Edge(Parser):
     def _last_word(self, fault: Fault) -> bytes:
         body, status = wire.dumps(wire.error(fault)).encode(), fault.rule.status
         named = secrets.token_hex(16)
+        self.meter.answered("other", "none", status)
         logger().info("request", request_id=named, method="other", route="none", status=status, code=fault.code)
         given = {
             "content-type": "application/json",
@@ -240,6 +243,6 @@ class OverH11(Edge, H11Protocol):  # type: ignore[misc]  # at run time it has no
 PARSERS: dict[str, type[Edge]] = {"httptools": OverHttpTools, "h11": OverH11}
 
 
-def protocol(settings: Settings) -> type[Edge]:
+def protocol(settings: Settings, meter: Meter) -> type[Edge]:
     """Of one server: uvicorn makes the connections itself, with arguments of its own."""
-    return type("Connection", (PARSERS[settings.http_parser],), {"limits": settings})
+    return type("Connection", (PARSERS[settings.http_parser],), {"limits": settings, "meter": meter})

@@ -12,7 +12,7 @@ from tests.attacks.edge import Edge, answered, posted, put, request
 from tests.attacks.victim import Victim
 from tests.server.jobs.asking import ROWS, method, upload
 from tests.server.jobs.conftest import client_of
-from tests.server.site import connect, read_answer, site
+from tests.server.site import connect, read_answer, site, until
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,7 @@ def test_H32_what_would_write_the_log(edge: Edge, victim: Victim, sent: bytes, s
     named = answer.headers["x-request-id"]
     assert re.fullmatch("[0-9a-f]{32}", named)
     victim.http.get("/livez", headers={"X-Request-ID": f"after-{named}"}).raise_for_status()
-    while not [line for line in victim.log if line.get("request_id") == f"after-{named}"]:
-        pass
+    until(lambda: any(line.get("request_id") == f"after-{named}" for line in victim.log), "the next line is written")
     (line,) = [line for line in victim.log[lines:] if line.get("request_id") == named]
     assert line["event"] == "request"
     assert victim.other[other:] == []

@@ -33,6 +33,8 @@ from tests.models import rows
 
 PATIENCE = 30.0
 """Seconds until a condition that should come true at once is given up."""
+BREATH = 0.005
+"""Seconds between two looks at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site
             async with started(chosen) as found:
                 lifecycle = Lifecycle()
                 app = application(found, lifecycle)
-                server = _Quiet(configuration(app, chosen), chosen, listening)
+                server = _Quiet(configuration(app, found.desk), chosen, listening)
                 up.append((found.desk, lifecycle, app, server))
                 await server.serve([listener])
 
@@ -176,10 +178,11 @@ def asking(path: str, body: dict[str, Any], *headers: str) -> bytes:
 
 
 def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    """Looks until `condition` holds; every look asks the server, so nothing sleeps."""
-    deadline = time.monotonic() + patience
+    """Looks until `condition` holds, with a breath between two looks: who spins takes away what it waits for."""
+    deadline, never = time.monotonic() + patience, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
+        never.wait(BREATH)
 
 
 def raw(url: str, request: bytes, *, half_close: bool = False) -> bytes:

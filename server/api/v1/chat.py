@@ -6,12 +6,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.asked import read_question
 from server.api.auth import Access, caller_of, needs
+from server.api.body import read_json
 from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.lenient import lenient
 from server.api.openapi import accepts, streams
+from server.api.turnstile import asks_engine
 from server.api.v1.answering import DONE, answered, task_of
 from server.api.v1.answers import ChatChunk, ChatCompletion
 from server.api.v1.bodies import ChatBody, Message
@@ -37,8 +38,9 @@ router = APIRouter(tags=["openai"])
     openapi_extra=accepts(ChatBody),
 )
 @needs(Access.GENERATE)
+@asks_engine
 async def chat(request: Request) -> Response:
-    body = lenient(ChatBody, await read_question(request), CHAT)
+    body = lenient(ChatBody, await read_json(request), CHAT)
     desk = desk_of(request)
     prompt = await conversation(body.messages, desk.room.chat)
     envelope = Envelope("chat.completion", body.model, desk.room.running.engine.base.base.fingerprint, "chatcmpl")

@@ -8,12 +8,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.asked import read_question
 from server.api.auth import Access, caller_of, needs
+from server.api.body import read_json
 from server.api.desk_of import desk_of
 from server.api.errors import documented
 from server.api.lenient import lenient
 from server.api.openapi import accepts, streams
+from server.api.turnstile import asks_engine
 from server.api.v1.answering import DONE, answered, task_of
 from server.api.v1.answers import Completion, CompletionChunk
 from server.api.v1.bodies import CompletionBody
@@ -37,8 +38,9 @@ UNSET = MappingProxyType({"max_new_tokens": 16, "temperature": 1.0})
     openapi_extra=accepts(CompletionBody),
 )
 @needs(Access.GENERATE)
+@asks_engine
 async def completions(request: Request) -> Response:
-    body = lenient(CompletionBody, await read_question(request), COMPLETION)
+    body = lenient(CompletionBody, await read_json(request), COMPLETION)
     desk = desk_of(request)
     envelope = Envelope("text_completion", body.model, desk.room.running.engine.base.base.fingerprint, "cmpl")
     form = Continuation(desk.room.tokenizer, body.echo, body.logprobs is not None)

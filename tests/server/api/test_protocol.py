@@ -56,6 +56,14 @@ def answers(connection: socket.socket, count: int) -> bytes:
     return received
 
 
+def test_what_is_no_http_is_counted_too(hasty: Site) -> None:
+    """Under no method and no route: neither was read."""
+    counted = 'softprompt_http_requests_total{method="other",route="none",status="400"} '
+    before = hasty.http.get("/metrics").text.partition(counted)[2].partition("\n")[0] or "0"
+    assert status(raw(hasty.url, b"HELLO\r\n\r\n")) == 400
+    assert f"{counted}{float(before) + 1}\n" in hasty.http.get("/metrics").text
+
+
 def test_requests_sent_at_once_are_answered_in_order(hasty: Site) -> None:
     """However many, and with bodies: the second parser sees none before the one before it is answered."""
     bodies = [json.dumps({"inputs": f"text {number}"}).encode() for number in range(20)]
