@@ -4,9 +4,10 @@ Knows bytes of HTTP/1.1 and clocks; no engine, no part. Connections are kept and
 """
 
 import asyncio
+import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -31,19 +32,31 @@ class Question:
 
 @dataclass(slots=True)
 class Outcome:
-    """Of a crowd, within `seconds`: what was answered, in how many seconds each, and the tokens of what went well.
+    """Of a crowd, in the `seconds` from `since` on: what was answered, in how many seconds each, and the tokens of what
+    went well. What was answered before or after is not in it: so what runs at the edges is counted neither way.
 
     `patience`: the least and the most seconds that a refusal asked for; None where one did not say.
     """
 
-    seconds: float = 0.0
+    since: float
+    seconds: float
     tokens: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     took: dict[int, list[float]] = field(default_factory=dict)
     patience: list[int | None] = field(default_factory=list)
     unsent: int = 0
 
+    @staticmethod
+    def after(warm: float, seconds: float) -> "Outcome":
+        return Outcome(time.perf_counter() + warm, seconds)
+
+    @property
+    def over(self) -> bool:
+        return time.perf_counter() >= self.since + self.seconds
+
     def add(self, status: int, head: bytes, took: float, tokens: int) -> None:
+        if time.perf_counter() < self.since or self.over:
+            return
         self.statuses[status] += 1
         self.took.setdefault(status, []).append(took)
         if status == OK:
@@ -98,25 +111,27 @@ class Crowd:
         self._idle: deque[Connection] = deque()
         self._open = 0
 
-    async def closed_loop(self, questions: Sequence[Question], concurrency: int, seconds: float) -> Outcome:
-        """`concurrency` in flight until the time is up; then what is in flight is waited for."""
-        outcome, began = Outcome(), time.perf_counter()
-        turns = iter(range(10**9))
+    async def closed_loop(
+        self, questions: Sequence[Question], concurrency: int, seconds: float, warm: float = 0.0
+    ) -> Outcome:
+        """`concurrency` in flight, for `warm` seconds before it counts."""
+        outcome, turns = Outcome.after(warm, seconds), itertools.count()
 
         async def client() -> None:
-            while time.perf_counter() - began < seconds:
+            while not outcome.over:
                 await self._one(questions[next(turns) % len(questions)], outcome)
 
-        await asyncio.gather(*(client() for _ in range(concurrency)))
-        outcome.seconds = time.perf_counter() - began
+        clients = [asyncio.create_task(client()) for _ in range(concurrency)]
+        await asyncio.wait(clients, timeout=warm + seconds)
+        await _ended(clients)
         return outcome
 
-    async def open_loop(self, questions: Sequence[Question], rate: float, seconds: float) -> Outcome:
-        """`rate` a second whatever is answered; only what is answered within the time counts."""
-        outcome, began, sent = Outcome(), time.perf_counter(), 0
+    async def open_loop(self, questions: Sequence[Question], rate: float, seconds: float, warm: float = 0.0) -> Outcome:
+        """`rate` a second whatever is answered, for `warm` seconds before it counts."""
+        outcome, began, sent = Outcome.after(warm, seconds), time.perf_counter(), 0
         running: set[asyncio.Task[None]] = set()
-        while (now := time.perf_counter() - began) < seconds:
-            while sent < now * rate:
+        while not outcome.over:
+            while sent < (time.perf_counter() - began) * rate:
                 if self._idle or self._open < MOST:
                     task = asyncio.create_task(self._one(questions[sent % len(questions)], outcome))
                     running.add(task)
@@ -125,10 +140,7 @@ class Crowd:
                     outcome.unsent += 1
                 sent += 1
             await asyncio.sleep(1 / rate)
-        outcome.seconds = time.perf_counter() - began
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await _ended(running)
         return outcome
 
     def close(self) -> None:
@@ -168,6 +180,14 @@ class Crowd:
         self._open -= 1
         if connection.transport is not None:
             connection.transport.abort()
+
+
+async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for found in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(found, Exception):
+            raise found
 
 
 def _retry_after(head: bytes) -> int | None:

@@ -24,7 +24,6 @@ from server.api.guard import Guard
 from server.api.leaving import Answering, admit
 from server.api.openapi import document
 from server.api.queries import check_query
-from server.api.turnstile import Turnstile
 from server.api.v1 import chat, completions, models
 from server.chat import Chat
 from server.config import EMBEDDED_BASE, EMBEDDED_TASKS, Settings
@@ -280,8 +279,7 @@ def build(up: Started, lifecycle: Lifecycle, trace: Trace = untraced) -> ASGIApp
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    turnstile = Turnstile(Answering(app, lifecycle), app.state.keys, desk.room.running, lifecycle, routes())
-    return Guard(turnstile, desk.settings, desk.room.meter, trace)
+    return Guard(Answering(app, lifecycle), desk.settings, desk.room.meter, trace)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

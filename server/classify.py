@@ -13,7 +13,7 @@ from prompt_store.template import Composed, continuations
 from server.account import account
 from server.engine.request import Request, Scored
 from server.errors import KNOWN, Broken, Invalid, as_fault
-from server.lookup import Served
+from server.lookup import BARE, Served
 from server.rendering import Inputs, Room, check_room, fields_of, render
 from server.tokenizer import Tokenizer
 
@@ -65,6 +65,7 @@ async def classify(question: Question, room: Room) -> Verdict:
 
 
 async def _classify(question: Question, room: Room) -> Verdict:
+    room.running.check_room(question.caller, question.task or BARE)  # before anything is read or rendered
     served = await room.tasks.served(question.task, question.version, question.min_version)
     labels = question.labels or served.metadata.labels
     if not labels:

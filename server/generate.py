@@ -170,6 +170,7 @@ async def generate(item: Item, room: Room) -> AsyncGenerator[Step, None]:
 
     Whoever stops iterating must close the iterator: that cancels what still runs.
     """
+    room.running.check_room(item.caller, item.task or BARE)  # before anything is read or rendered
     timeout_ms = item.parameters.timeout_ms  # a client's alone: no task brings one
     deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
     async with in_time(deadline):

@@ -1,14 +1,18 @@
-"""How the C library keeps memory. Knows glibc; does nothing on another.
+"""How memory is kept: by the C library, of which this knows glibc, and by Python's collector.
 
 By default each thread has a heap of its own, and what one gave back is lost to the others: a server that learned held
 550 MB more than before; with one heap for all it held 300 more, and served as fast (docs/log.md).
 """
 
 import ctypes
+import gc
 import os
 
 M_ARENA_MAX = -8
 """glibc, malloc.h."""
+THRESHOLDS = (10_000, 20, 50)
+"""Objects more than before until the youngest are looked at, and of how many such looks one goes deeper, by default
+(700, 10, 10)."""
 
 
 def share_one() -> None:
@@ -16,6 +20,18 @@ def share_one() -> None:
     libc = ctypes.CDLL(None)
     if "MALLOC_ARENA_MAX" not in os.environ and _is_glibc(libc):
         libc.mallopt(M_ARENA_MAX, 1)
+
+
+def settle() -> None:
+    """Once, when all is loaded that stays: the collector looks at none of it again, and seldom at all of the rest.
+
+    A base and its libraries are half a million objects, a crowd that waits half of that. Every full collection stopped
+    all threads for a third of a second and found next to nothing, and came the more often the more was asked
+    (docs/log.md).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)
 
 
 def give_back() -> None:

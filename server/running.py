@@ -109,10 +109,10 @@ class Running:
                 for request_id in open_ids:
                     self.engine.cancel(request_id)
 
-    def check_room(self, caller: Hashable) -> None:
-        """Raises what `events` would, whatever `caller` asks."""
+    def check_room(self, caller: Hashable, task: str | None = None) -> None:
+        """Raises what `events` would, whatever `caller` asks, of this task or of any."""
         with _refusals(self.engine, caller):
-            self.engine.check_room(caller)
+            self.engine.check_room(caller, task)
 
     async def _hear(
         self, queue: "asyncio.Queue[Heard]", requests: Sequence[Request], open_ids: set[object], trial: Trial

@@ -16,19 +16,25 @@ from transformers.utils.logging import disable_progress_bar
 from prompt_store.errors import BaseDamaged, StoreError
 from server.account import Trace, untraced
 from server.advisories import outdated
+from server.api.auth import Keys
 from server.api.door import Door
 from server.api.ops import VERSION
 from server.api.protocol import Edge, protocol
-from server.app import Started, build, started
+from server.api.turnstile import Turnstile
+from server.app import Started, build, routes, started
 from server.config import OTLP_HTTP, BadSettings, Settings, otlp_protocol, read
 from server.engine.checkpoint import BadBase
-from server.heap import share_one
+from server.heap import settle, share_one
 from server.leaving import FLUSH_SECONDS, Leaving
+from server.lifecycle import Lifecycle
 from server.publish import Desk
 from server.telemetry import configure, logger
 from server.tls import Tls, tls
 
 Announce = Callable[[Settings, Started], None]
+SWITCH_SECONDS = 1e-4
+"""That Python lets one thread go on when another wants to, by default 5e-3. The engine gives up its turn at every
+operation: it waited so long for the next while many requests came, and did half as much (docs/log.md)."""
 POLITE_SECONDS = 0.25
 """For clients that have read everything to close their side too."""
 
@@ -152,6 +158,7 @@ def start(given: Mapping[str, Any], announce: Announce) -> list[str]:
 async def serve(settings: Settings, announce: Announce) -> int:
     """The exit code, in the end. Raises as `run` does."""
     configure()
+    sys.setswitchinterval(SWITCH_SECONDS)
     _warn()
     share_one()
     disable_progress_bar()
@@ -162,8 +169,9 @@ async def serve(settings: Settings, announce: Announce) -> int:
             _tell(secured)
         async with started(settings) as up:
             announce(settings, up)
+            settle()
             with traced(up) as trace:
-                config = configuration(build(up, leaving.lifecycle, trace), up.desk, secured)
+                config = configuration(build(up, leaving.lifecycle, trace), up.desk, leaving.lifecycle, secured)
                 await Process(config, up, leaving).serve([listening])
         logger().info("stopped")
     return leaving.code
@@ -205,11 +213,12 @@ def _tell(secured: Tls) -> None:
         logger().info("certificate", until=secured.until.isoformat())
 
 
-def configuration(app: ASGIApp, desk: Desk, secured: Tls | None = None) -> uvicorn.Config:
+def configuration(app: ASGIApp, desk: Desk, lifecycle: Lifecycle, secured: Tls | None = None) -> uvicorn.Config:
     """How uvicorn serves the application. No proxy's headers are believed: nothing here asks who the client is."""
+    turnstile = Turnstile(Keys(desk.settings), desk.room.running, lifecycle, routes())
     return uvicorn.Config(
         app,
-        http=protocol(desk.settings, desk.room.meter),
+        http=protocol(desk.settings, desk.room.meter, turnstile),
         ws="none",
         lifespan="off",
         log_config=None,

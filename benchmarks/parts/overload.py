@@ -1,6 +1,6 @@
 """Ten times more than the server can do: what it still does, how soon the rest is told, what a quiet key feels.
 
-A real `softprompt serve` of the embedded base on loopback, three keys. The clients share the machine with it. First as
+A real `softprompt serve` on loopback, three keys. The clients share the machine with it. First as
 many requests are kept in flight as make it busiest; then so many times that rate comes, whether anything is answered or
 not, by one key and by two; meanwhile a third key asks with few requests at a time.
 """
@@ -14,61 +14,85 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from statistics import quantiles
 from typing import Any
 
+import httpx
+
 from benchmarks.crowd import OK, Crowd, Outcome, Question
 from benchmarks.order import Launch, Order
+from benchmarks.prompts import prompt_file
 from benchmarks.report import Chart, charted, gathered
-from benchmarks.serving import resident, running
+from benchmarks.serving import SECONDS, resident, running
 from benchmarks.workload import workload
+from prompt_store.base import read_base
+from server.heap import settle
 
 REPEATS = 1
+ADMIN = "admin-key-0123456789"
 LOUD, SECOND, QUIET = ("loud-one-0123456789", "loud-two-0123456789", "quiet-key-0123456789")
 TASKS = ("intent", "domain", "dialogue", "restaurant")
 BUSIEST, FEW = 64, 4
-TOKENS = 32
+LENGTHS = range(8, 57)
+"""Tokens of an answer, any of them as often: answers of one length end in waves, and a newcomer waits for the next."""
 REFUSED = (429, 503)
 MEGABYTE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`times` the busiest rate for `seconds`; the rest is measured for a third of that."""
+    """`times` the busiest rate for `seconds`, after a third of that which does not count. `embedded`: of that base."""
 
     times: float
     seconds: float
+    embedded: bool
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--times", type=float, default=10.0, help="what comes, over what can be done")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each overload")
+    parser.add_argument("--embedded", action="store_true", help="of the embedded base, so small that HTTP costs more")
 
 
 def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:
     """One server a repeat."""
-    plan = Plan(given.times, 3.0 if given.tiny else given.seconds)
+    plan = Plan(given.times, 3.0 if given.tiny else given.seconds, given.embedded)
     return [Launch("server", Order.of(given, workload(tiny=given.tiny), plan).to_json())]
 
 
 def measure(order: Order) -> dict[str, Any]:
     """Each crowd in turn, on one server."""
-    keys = {"SOFTPROMPT_API_KEY": f"{LOUD},{SECOND},{QUIET}", "SOFTPROMPT_JOBS": ""}
+    settle()  # the clients' own pauses would be taken for the server's
+    plan = Plan(**order.plan)
+    keys = {"SOFTPROMPT_API_KEY": f"{LOUD},{SECOND},{QUIET}", "SOFTPROMPT_ADMIN_KEY": ADMIN, "SOFTPROMPT_JOBS": ""}
     with tempfile.TemporaryDirectory() as store:
         options = ("--port", "0", "--store", store, "--threads", str(order.threads))
-        with running(*options, **keys) as served:
-            return asyncio.run(_crowds(served.url, served.pid, Plan(**order.plan)))
+        base = () if plan.embedded else ("--model", order.checkpoint)
+        with running(*options, *base, **keys) as served:
+            if not plan.embedded:
+                _publish(served.url, order)
+            return asyncio.run(_crowds(served.url, served.pid, plan))
+
+
+def _publish(url: str, order: Order) -> None:
+    """The embedded base comes with its tasks; another has as many, under the same names."""
+    checkpoint = Path(order.checkpoint)
+    base = read_base(checkpoint)
+    for index, task in enumerate(TASKS):
+        file = prompt_file("embeddings", order.workload.length, index, base, checkpoint)
+        headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/octet-stream"}
+        httpx.put(f"{url}/tasks/{task}", content=file.data, headers=headers, timeout=SECONDS).raise_for_status()
 
 
 async def _crowds(url: str, pid: int, plan: Plan) -> dict[str, Any]:
     loud, second, quiet = (_questions(url, key) for key in (LOUD, SECOND, QUIET))
-    short = plan.seconds / 3
+    seconds, warm = plan.seconds, plan.seconds / 3
     with closing(Crowd(url)) as crowd, closing(Crowd(url)) as beside:
-        await crowd.closed_loop(loud, BUSIEST, short)
-        peak = await crowd.closed_loop(loud, BUSIEST, short)
-        alone = await beside.closed_loop(quiet, FEW, short)
+        peak = await crowd.closed_loop(loud, BUSIEST, seconds, warm)
+        alone = await beside.closed_loop(quiet, FEW, seconds / 2, warm / 2)
         shared, among = await asyncio.gather(
-            crowd.closed_loop(loud, BUSIEST, short), beside.closed_loop(quiet, FEW, short)
+            crowd.closed_loop(loud, BUSIEST, seconds, warm), beside.closed_loop(quiet, FEW, seconds, warm)
         )
         rate, before = plan.times * peak.statuses[OK] / peak.seconds, resident(pid)
         found: dict[str, Any] = {
@@ -76,21 +100,23 @@ async def _crowds(url: str, pid: int, plan: Plan) -> dict[str, Any]:
         }  # fmt: skip
         for name, asked in (("one key", loud), ("two keys", [*loud, *second])):
             flood, felt = await asyncio.gather(
-                crowd.open_loop(asked, rate, plan.seconds), beside.closed_loop(quiet, FEW, plan.seconds)
+                crowd.open_loop(asked, rate, seconds, warm), beside.closed_loop(quiet, FEW, seconds, warm)
             )
             found[name] = {"flood": _told(flood), "quiet": _told(felt), "resident": resident(pid)}
-    return {**found, "rate": rate, "resident_before": before}
+    return {**found, "rate": rate, "resident_before": before, "base": "embedded" if plan.embedded else "135M"}
 
 
 def _questions(url: str, key: str) -> list[Question]:
-    """Short inputs of several tasks in turn, each for so many tokens."""
-    parameters = {"max_new_tokens": TOKENS, "ignore_eos": True}
-    bodies = [
-        json.dumps({"task": task, "inputs": f"a short text, the {number}th", "parameters": parameters}).encode()
-        for number in range(25)
-        for task in TASKS
-    ]
-    return [Question.of(url, body, TOKENS, key) for body in bodies]
+    """Short inputs of several tasks in turn."""
+    draw, asked = Random(1), [(task, number) for number in range(25) for task in TASKS]
+
+    def question(task: str, number: int) -> Question:
+        tokens = draw.choice(LENGTHS)
+        parameters = {"max_new_tokens": tokens, "ignore_eos": True}
+        body = {"task": task, "inputs": f"a short text, the {number}th", "parameters": parameters}
+        return Question.of(url, json.dumps(body).encode(), tokens, key)
+
+    return [question(*one) for one in asked]
 
 
 def _told(outcome: Outcome) -> dict[str, Any]:
@@ -183,5 +209,5 @@ def notes(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "refusals without Retry-After": sum(last[name]["flood"]["without_patience"] for name in FLOODS),
         "longest Retry-After": max(last[name]["flood"]["longest_patience"] or 0 for name in FLOODS),
         "cores": os.cpu_count(),
-        "embedded base": str(Path("server/default/base")),
+        "base": last["base"],
     }

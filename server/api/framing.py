@@ -6,7 +6,7 @@ say where a body ends, and of no other.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.errors import Fault, HeadersTooLarge, Invalid, MethodNotAllowed, UrlTooLong
@@ -43,13 +43,15 @@ class Bounds:
 class Piece:
     """Of one request, for the parser. `begins`: its head is in here; `ends`: and its last byte.
 
-    `waits`: its client may hold the body back until it is asked for it.
+    `waits`: its client may hold the body back until it is asked for it. `lines`: of a head, the request line and each
+    header, as they are in `data`.
     """
 
     data: bytes
     begins: bool
     ends: bool
     waits: bool
+    lines: Sequence[bytes] = ()
 
 
 class Framing:
@@ -102,7 +104,7 @@ class Framing:
                 raise
         if not parts:
             return None
-        piece = Piece(b"".join(parts), begins, ends, self._waits)
+        piece = Piece(b"".join(parts), begins, ends, self._waits, self._lines if begins else ())
         if ends:
             self._start()
         return piece

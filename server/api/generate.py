@@ -53,7 +53,7 @@ Work = Callable[[Many, Room, Caller], Awaitable[wire.Json]]
     openapi_extra=accepts(GenerateOne, GenerateMany),
 )
 @needs(Access.GENERATE)
-@asks_engine
+@asks_engine("task")
 async def generate_route(request: Request) -> Response:
     body = await read_json(request)
     if _is_many(body):
@@ -70,7 +70,7 @@ async def generate_route(request: Request) -> Response:
     openapi_extra=accepts(GenerateOne),
 )
 @needs(Access.GENERATE)
-@asks_engine
+@asks_engine("task")
 async def generate_stream_route(request: Request) -> Response:
     return await _stream(request, validated(GenerateOne, await read_json(request)))
 
@@ -83,7 +83,7 @@ async def generate_stream_route(request: Request) -> Response:
     openapi_extra=accepts(ClassifyItem, ClassifyMany),
 )
 @needs(Access.GENERATE)
-@asks_engine
+@asks_engine("task")
 async def classify_route(request: Request) -> Response:
     body = await read_json(request)
     if _is_many(body):

@@ -5,7 +5,6 @@ what was encoded must not turn into a separator.
 """
 
 import re
-import secrets
 import time
 
 import structlog
@@ -15,13 +14,12 @@ from server.account import Account, Trace, opened, untraced
 from server.api.bodies import HELD, Bodies
 from server.api.cors import CrossOrigin, forged
 from server.api.errors import fault_response
-from server.api.headers import with_safe_ones
+from server.api.headers import request_id_in, with_safe_ones
 from server.config import Settings, is_loopback
 from server.errors import ExpectationFailed, Fault, Forbidden, Invalid, Unsupported
 from server.metrics import Meter
 from server.telemetry import logger
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 UNTRACED = {b"/livez", b"/readyz", b"/startupz", b"/health", b"/ping", b"/metrics"}
 """Asked by machines every few seconds."""
 FAULT = "softprompt.fault"
@@ -43,7 +41,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = request_id_in(scope["headers"])
         account = Account(time.monotonic(), _method(scope), request_id.decode(), scope.get("server"), scope["scheme"])
         trace = untraced if scope["raw_path"] in UNTRACED else self._trace
 
@@ -118,14 +116,6 @@ def _host(scope: Scope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"host"), b"")
     match = HOST.fullmatch(given.decode("latin-1"))
     return match["name"].lower() if match else ""
-
-
-def _request_id(scope: Scope) -> bytes:
-    """The client's, when it is a plain one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            return bytes(value)
-    return secrets.token_hex(16).encode()
 
 
 def _method(scope: Scope) -> str:

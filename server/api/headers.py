@@ -1,4 +1,8 @@
-"""The headers on every answer that tell a browser what it may do with it. Knows no routes."""
+"""The headers on every answer: its request's id, and what a browser may do with it. Knows no routes."""
+
+import re
+import secrets
+from collections.abc import Iterable
 
 from server.config import is_loopback
 
@@ -7,6 +11,15 @@ Headers = list[tuple[bytes, bytes]]
 NOTHING = b"default-src 'none'; frame-ancestors 'none'"
 """The policy of an answer that is data and says nothing else: opened in a browser it runs, loads and sends nothing."""
 HSTS = b"max-age=31536000"
+REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def request_id_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The client's, when it is a plain one."""
+    for name, value in headers:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+            return bytes(value)
+    return secrets.token_hex(16).encode()
 
 
 def with_safe_ones(headers: Headers, scheme: str, host: str) -> Headers:

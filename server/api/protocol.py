@@ -20,6 +20,7 @@ from server.api.framing import Bounds, Framing, Piece
 from server.api.headers import with_safe_ones
 from server.api.idle import Rank
 from server.api.outgoing import LINGER_SECONDS, Outgoing
+from server.api.turnstile import Turned, Turnstile
 from server.config import Settings
 from server.errors import Fault, Invalid, Late, Unavailable
 from server.metrics import Meter
@@ -49,6 +50,7 @@ class Edge(Parser):
 
     limits: Settings
     meter: Meter
+    turnstile: Turnstile
     door: Door
     surplus = False
 
@@ -134,6 +136,10 @@ class Edge(Parser):
             self._within(self.limits.receive_seconds)
 
     def _feed(self, piece: Piece) -> None:
+        turned = self.turnstile.turned(piece) if piece.begins else None
+        if turned is not None:
+            self._turn_away(turned, whole=piece.ends)
+            return
         if piece.begins:
             self._in_time()
             self.door.idle.take(self)
@@ -148,10 +154,19 @@ class Edge(Parser):
             self._within(self.limits.receive_seconds + GRACE_SECONDS)
         super().data_received(piece.data)
         if piece.ends and not piece.begins and self.cycle.response_complete:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-            self._next()
+            self._keep()
+
+    def _turn_away(self, turned: Turned, *, whole: bool) -> None:
+        """Answered, and no parser has seen the request; where some of it is still to come, the connection ends."""
+        self.meter.failed(turned.fault.code)
+        if not whole:
+            self._refuse(turned.fault, turned.request_id, turned.route)
+            return
+        self._in_time()
+        self._unset_keepalive_if_required()
+        self._begun = False
+        self.transport.write(self._word(turned.fault, turned.request_id, turned.route))
+        self._keep()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -164,6 +179,11 @@ class Edge(Parser):
             self._out.close()
         else:
             self._within(LINGER_SECONDS)
+
+    def _keep(self) -> None:
+        """For the next request, for a while."""
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._next()
 
     def _next(self) -> None:
         """The request is whole and answered."""
@@ -201,31 +221,33 @@ class Edge(Parser):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
         self._refuse(Invalid("invalid_request", "this is not HTTP/1.1"))
 
-    def _refuse(self, fault: Fault) -> None:
+    def _refuse(self, fault: Fault, named: str = "", route: str = "") -> None:
         """The last word on this connection, unless an answer has begun."""
         self._in_time()
         self._refused = True
         cycle = None if self.cycle is self._before else self.cycle
         if cycle is None or not cycle.response_started:
-            self.transport.write(self._last_word(fault))
+            self.transport.write(self._word(fault, named, route, last=True))
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.close()
 
-    def _last_word(self, fault: Fault) -> bytes:
+    def _word(self, fault: Fault, named: str = "", route: str = "", *, last: bool = False) -> bytes:
+        """A whole answer, counted and logged. Without a route its request was not read that far."""
         body, status = wire.dumps(wire.error(fault)).encode(), fault.rule.status
-        named = secrets.token_hex(16)
-        self.meter.answered("other", "none", status)
-        logger().info("request", request_id=named, method="other", route="none", status=status, code=fault.code)
+        named = named or secrets.token_hex(16)
+        method, route = ("POST", route) if route else ("other", "none")
+        self.meter.answered(method, route, status)
+        logger().info("request", request_id=named, method=method, route=route, status=status, code=fault.code)
         given = {
             "content-type": "application/json",
             "content-length": str(len(body)),
             "x-request-id": named,
             "x-should-retry": "true" if fault.rule.retryable else "false",
-            "connection": "close",
-            **fault.headers,
+            **({"connection": "close"} if last else {}),
             **({"retry-after": RETRY_SECONDS} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}),
+            **{name.lower(): value for name, value in fault.headers.items()},
         }
         headers = with_safe_ones([(name.encode(), value.encode()) for name, value in given.items()], "http", "")
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(), *(b": ".join(pair) for pair in headers)]
@@ -243,6 +265,7 @@ class OverH11(Edge, H11Protocol):  # type: ignore[misc]  # at run time it has no
 PARSERS: dict[str, type[Edge]] = {"httptools": OverHttpTools, "h11": OverH11}
 
 
-def protocol(settings: Settings, meter: Meter) -> type[Edge]:
+def protocol(settings: Settings, meter: Meter, turnstile: Turnstile) -> type[Edge]:
     """Of one server: uvicorn makes the connections itself, with arguments of its own."""
-    return type("Connection", (PARSERS[settings.http_parser],), {"limits": settings, "meter": meter})
+    own = {"limits": settings, "meter": meter, "turnstile": turnstile}
+    return type("Connection", (PARSERS[settings.http_parser],), own)

@@ -1,54 +1,92 @@
-"""In front of the routes that ask the engine: who would find no room to wait is told before anything else is done.
+"""Who would find no room to wait is told so before the request is even one: a crowd costs little then.
 
-A crowd costs little then: no routing, no body. Knows keys, the engine's room, and which routes ask; no bodies.
+A request that comes whole is judged by its bytes as the framing let them through; one whose body is still to come by
+its headers. What is not as plain as a program sends it, and whoever finds room, is left to the routes, which say the
+same and everything else. Knows keys, the engine's room, which routes ask it, and where a body names its task.
 """
 
+import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.api.auth import Keys
-from server.api.errors import fault_response
-from server.errors import Fault
+from server.api.framing import Piece
+from server.api.headers import request_id_in
+from server.errors import Fault, TooMany, Unavailable
 from server.lifecycle import Lifecycle
+from server.lookup import BARE
 from server.running import Running
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-_ASKING: set[Callable[..., Any]] = set()
+_ASKING: dict[Callable[..., Any], str] = {}
+OWN_WAY = {b"origin", b"connection", b"expect", b"content-encoding"}
+"""Headers that change how a request is answered: it goes the long way."""
+MOST_BYTES = 16 * 2**10
+"""Of a body that is read here."""
 
 
-def asks_engine(endpoint: Endpoint) -> Endpoint:
-    """Declares that an endpoint, whatever it is asked, needs room in the engine's queue."""
-    _ASKING.add(endpoint)
-    return endpoint
+def asks_engine(field: str) -> Callable[[Endpoint], Endpoint]:
+    """Declares that an endpoint needs room in the engine's queue; `field` of its body names the task."""
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        _ASKING[endpoint] = field
+        return endpoint
+
+    return declare
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """Away, with a fault. `route` and `request_id` for its log line and its answer."""
+
+    fault: Fault
+    route: str
+    request_id: str
 
 
 class Turnstile:
-    """Between the guard and the routes. A server that leaves has its own word for newcomers."""
+    """Of one server. A server that leaves has its own word for newcomers."""
 
-    def __init__(
-        self, app: ASGIApp, keys: Keys, running: Running, lifecycle: Lifecycle, routes: Iterable[APIRoute]
-    ) -> None:
-        self.app = app
+    def __init__(self, keys: Keys, running: Running, lifecycle: Lifecycle, routes: Iterable[APIRoute]) -> None:
         self._keys = keys
         self._running = running
         self._lifecycle = lifecycle
-        self._asking = {route.path: route for route in routes if route.endpoint in _ASKING}
+        asking = {route.path: _ASKING[route.endpoint] for route in routes if route.endpoint in _ASKING}
+        self._asking = {f"POST {path} HTTP/1.1".encode(): (path, field) for path, field in asking.items()}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._asking.get(scope["path"]) if scope["method"] == "POST" else None
-        fault = None if route is None or self._lifecycle.draining else self._refusal(scope)
-        if fault is None:
-            await self.app(scope, receive, send)
-            return
-        scope["route"] = route  # for the log line and the counter
-        await fault_response(fault)(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> Fault | None:
+    def turned(self, piece: Piece) -> Turned | None:
+        """Why a request that begins may turn around at once; None where the routes shall see it."""
+        asked = self._asking.get(piece.lines[0])
+        if asked is None or self._lifecycle.draining or not self._running.engine.admission.waiting.requests:
+            return None
+        headers = [(name, value) for name, _, value in (line.partition(b": ") for line in piece.lines[1:])]
+        if any(name in OWN_WAY for name, _ in headers):
+            return None
+        route, field = asked
         try:
-            self._running.check_room(self._keys.sender(scope["headers"]).number)
-        except Fault as fault:
-            return fault
+            caller = self._keys.sender(headers).number
+            self._running.check_room(caller)
+            if (task := _task(piece, field)) is not None:
+                self._running.check_room(caller, task)
+        except (TooMany, Unavailable) as fault:
+            fault.__context__ = None  # frames that know one another are left for the collector, which stops everybody
+            return Turned(fault.with_traceback(None), route, request_id_in(headers).decode())
+        except Fault:
+            return None
         return None
+
+
+def _task(piece: Piece, field: str) -> str | None:
+    """Of a body that is here and names one, or none; None for any other."""
+    body = piece.data.partition(b"\r\n\r\n")[2]
+    if not piece.ends or len(body) > MOST_BYTES:
+        return None
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    named = asked.get(field, BARE) if isinstance(asked, dict) and "requests" not in asked else None
+    return named.removeprefix(f"{BARE}:") if isinstance(named, str) else None

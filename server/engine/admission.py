@@ -55,10 +55,12 @@ class Admission:
     def waiting(self) -> Load:
         return self._all
 
-    def check(self, owner: Hashable) -> None:
-        """Raises as `enter` would for whatever `owner` brings, as far as that is known without it."""
+    def check(self, owner: Hashable, group: Hashable = None) -> None:
+        """Raises as `enter` would for whatever `owner` brings, of this group or of any, as far as that is known."""
         with self._lock:
             self._check_owner(owner, Load(1))
+            if group is not None:
+                self._check_group(owner, group)
 
     def enter(self, requests: Sequence[Request]) -> None:
         """All of one owner and group wait from here on, or none. Raises QueueFull or OwnerFull.
@@ -69,10 +71,7 @@ class Admission:
         size = _size(requests)
         with self._lock:
             self._check_owner(first.owner, size)
-            owner = self._owners.get(first.owner, Load())
-            group = self._groups.get((first.owner, first.group), Load())
-            if not _below(group, self.most - self._all - owner):
-                raise OwnerFull(self._patience())
+            self._check_group(first.owner, first.group)
             self._inside.update(requests)
             self._change(first, size)
 
@@ -92,6 +91,11 @@ class Admission:
         if full and self._all.requests:
             raise QueueFull(self._patience())
         if not _below(self._owners.get(owner, Load()), most - self._all):
+            raise OwnerFull(self._patience())
+
+    def _check_group(self, owner: Hashable, group: Hashable) -> None:
+        room = self.most - self._all - self._owners.get(owner, Load())
+        if not _below(self._groups.get((owner, group), Load()), room):
             raise OwnerFull(self._patience())
 
     def _change(self, request: Request, by: Load) -> None:

@@ -111,10 +111,10 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
 
-    def check_room(self, owner: Hashable) -> None:
-        """Raises QueueFull, OwnerFull or Closed where `submit` would refuse `owner` whatever it brings."""
+    def check_room(self, owner: Hashable, group: Hashable = None) -> None:
+        """Raises QueueFull, OwnerFull or Closed where `submit` would refuse whatever `owner` brings, of any group."""
         self._check_open()
-        self.admission.check(owner)
+        self.admission.check(owner, group)
 
     def submit(self, request: Request, sink: Sink) -> None:
         """Raises QueueFull, OwnerFull or Closed; else the request's events arrive on `sink` from the engine's thread.

@@ -1,7 +1,8 @@
-"""Thousands of tasks that nobody has asked yet: row L12."""
+"""The longest requests all at once, and thousands of tasks that nobody has asked yet: rows L3 and L12."""
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,61 @@ import pytest
 
 from benchmarks.parts.store import fill
 from prompt_store.local import LocalObjects
+from tests.e2e.process import serving
 from tests.server.site import Site
 from tests.server.site import site as running
 
+BUDGET = 26 * 2**20
+"""Bytes for keys and values: three sequences of the embedded base at their longest."""
+REQUESTS, NEW = 8, 16
+LOOK_SECONDS = 0.1
+"""Between two looks, which keep the engine from running."""
+SLACK = 96 * 2**20
+"""Bytes that passes, bodies and threads may take besides."""
 TASKS, SHOWN = 2000, 100
 READS = 20
 """Of the store, at a start, whatever it holds."""
 RESIDENT = 64 * 2**10
 """Bytes for soft prompts: a few of those that are asked."""
 ASKED = 80
+
+
+def peak(pid: int) -> int:
+    """Bytes that a process has held at most since `forget`."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
+
+
+def forget(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def test_l3_the_longest_requests_take_the_memory_they_were_promised() -> None:
+    """As many run as the K/V budget holds, the others wait, all are answered; memory grows by what /info says."""
+    bounds = {"SOFTPROMPT_KV_BUDGET": str(BUDGET), "SOFTPROMPT_TEXT_BUDGET": "0"}
+    with serving("--store", "memory://", **bounds) as (process, http), ThreadPoolExecutor(REQUESTS) as pool:
+        info = http.get("/info").json()
+        length = info["max_total_tokens"] - NEW
+        prompts = [[5 + (number * 31 + at) % 6000 for at in range(length)] for number in range(REQUESTS)]
+        http.post("/generate", json={"inputs": "warm", "parameters": {"max_new_tokens": 4}}).raise_for_status()
+        forget(process.pid)
+        before = peak(process.pid)
+
+        def ask(prompt: list[int]) -> httpx.Response:
+            body = {"model": "base", "prompt": prompt, "max_tokens": NEW, "temperature": 0, "ignore_eos": True}
+            return httpx.post(f"{process.url}/v1/completions", json=body, timeout=240, trust_env=False)
+
+        asked = [pool.submit(ask, prompt) for prompt in prompts]
+        most = 0
+        while wait(asked, LOOK_SECONDS).not_done:
+            most = max(most, http.get("/info").json()["engine"]["running"])
+        answers = [each.result() for each in asked]
+        grown = peak(process.pid) - before
+    assert [answer.status_code for answer in answers] == [200] * REQUESTS
+    assert {answer.json()["usage"]["completion_tokens"] for answer in answers} == {NEW}
+    assert info["engine"]["kv_bytes"] <= info["limits"]["kv_budget"] == BUDGET
+    assert 1 < most < REQUESTS
+    assert grown < info["engine"]["kv_bytes"] + SLACK
 
 
 def test_l12_thousands_of_cold_tasks_cost_a_start_nothing_and_a_page_its_own(

@@ -1,13 +1,19 @@
-"""A network that loses, slows and cuts: row N4."""
+"""A network that loses, slows and cuts, and everybody coming back at once: rows N4 and N6."""
 
+import asyncio
 import json
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from softprompt_client import AsyncClient, SoftpromptError
 from tests.e2e.process import Process, serving
 from tests.faults.network import Network
 from tests.server.site import embeddings, until
@@ -16,6 +22,10 @@ TEXTS = [f"play song {number}" for number in range(12)]
 TOLD = {"max_new_tokens": 24, "ignore_eos": True}
 ASKED = 60
 """Requests over a bad network, half of them streams."""
+CROWD = 300
+BATCH, WAITING = 8, 64
+RETRIES = 6
+LOOK_SECONDS = 0.05
 RECEIVE = 2.0
 """Seconds for a request to arrive, where the network is far slower."""
 
@@ -86,3 +96,62 @@ def test_n4_what_does_not_arrive_in_time_is_given_up(server: tuple[Process, http
         found = list(pool.map(lambda text: asked(network.url, text * 100, streamed=False), TEXTS[:4]))
         until(lambda: held(process, http) == before, "nothing waits for it any more")
     assert set(found) <= {408, None}
+
+
+async def _persistent(client: AsyncClient, text: str) -> str:
+    """Asks by the client's own habits, and again whenever that may help."""
+    while True:
+        try:
+            return (await client.generate("a", text, max_new_tokens=24, ignore_eos=True))["generated_text"]
+        except SoftpromptError as error:
+            if not error.retryable and error.code != "no_answer":
+                raise
+
+
+@contextmanager
+def crowd(url: str, answers: list[tuple[str, str]]) -> Iterator[threading.Thread]:
+    """So many at once, each until it has its answer."""
+
+    async def everybody() -> None:
+        async def one(client: AsyncClient, text: str) -> None:
+            answers.append((text, await _persistent(client, text)))
+
+        async with AsyncClient(url, retries=RETRIES) as client, asyncio.TaskGroup() as group:
+            for number in range(CROWD):
+                group.create_task(one(client, TEXTS[number % len(TEXTS)]))
+
+    thread = threading.Thread(target=lambda: asyncio.run(everybody()), name="crowd")
+    thread.start()
+    yield thread
+    thread.join()
+
+
+@pytest.mark.timeout(600)
+def test_n6_a_crowd_that_comes_back_after_a_restart_is_all_served(base_folder: Path, tmp_path: Path) -> None:
+    """The server is killed under three hundred clients; the next one never runs or queues more than it may."""
+    options = ("--model", str(base_folder), "--store", str(tmp_path / "store"))
+    bounds = {"SOFTPROMPT_MAX_BATCH": str(BATCH), "SOFTPROMPT_MAX_WAITING": str(WAITING)}
+    answers: list[tuple[str, str]] = []
+    looks: list[dict[str, Any]] = []
+    first = Process(*options, **bounds)
+    with first.wait_until_ready() as http:
+        http.put("/tasks/a", content=embeddings(None, "{input}", 4).data).raise_for_status()
+        right = {text: asked(first.url, text, streamed=False) for text in TEXTS}
+        with crowd(first.url, answers) as thread:
+            until(lambda: len(answers) > BATCH, "some are served", 60)
+            first.send(signal.SIGKILL)
+            first.wait()
+            served_before = len(answers)
+            with serving(*options, "--port", str(port(first)), **bounds) as (_, again):
+                while thread.is_alive():
+                    looks.append(again.get("/info").json()["engine"])
+                    thread.join(LOOK_SECONDS)
+                looks.append(again.get("/info").json()["engine"])
+                refused = again.get("/metrics").text.count('softprompt_request_failed_total{code="queue_full"}')
+    assert served_before < CROWD
+    assert len(answers) == CROWD
+    assert all(right[text] == answer for text, answer in answers)
+    assert max(look["running"] for look in looks) <= BATCH
+    assert max(look["waiting"] for look in looks) <= WAITING
+    assert refused, "it was never full"
+    assert (looks[-1]["running"], looks[-1]["waiting"]) == (0, 0)

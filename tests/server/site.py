@@ -135,7 +135,7 @@ def site(base: Path | None, store: Path | str, **settings: Any) -> Iterator[Site
             async with started(chosen) as found:
                 lifecycle = Lifecycle()
                 app = application(found, lifecycle)
-                server = _Quiet(configuration(app, found.desk), chosen, listening)
+                server = _Quiet(configuration(app, found.desk, lifecycle), chosen, listening)
                 up.append((found.desk, lifecycle, app, server))
                 await server.serve([listener])
 

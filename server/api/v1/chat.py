@@ -38,7 +38,7 @@ router = APIRouter(tags=["openai"])
     openapi_extra=accepts(ChatBody),
 )
 @needs(Access.GENERATE)
-@asks_engine
+@asks_engine("model")
 async def chat(request: Request) -> Response:
     body = lenient(ChatBody, await read_json(request), CHAT)
     desk = desk_of(request)

@@ -38,7 +38,7 @@ UNSET = MappingProxyType({"max_new_tokens": 16, "temperature": 1.0})
     openapi_extra=accepts(CompletionBody),
 )
 @needs(Access.GENERATE)
-@asks_engine
+@asks_engine("model")
 async def completions(request: Request) -> Response:
     body = lenient(CompletionBody, await read_json(request), COMPLETION)
     desk = desk_of(request)
