@@ -1,0 +1,101 @@
+"""Whoever is turned away by the bytes of a request is told what the routes would have said."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.server.api.test_admission import ADMIN, LONG, ONE, ROOM, Crowd, ask, held, named, waiting
+from tests.server.site import Site, asking, connect, read_answer, status, until
+from tests.server.site import site as running
+
+LONG_WAY = "Connection: keep-alive"
+"""Changes nothing, and is more than a program sends."""
+KEY = f"Authorization: Bearer {ONE}"
+BODIES: dict[str, dict[str, Any]] = {
+    "/generate": {"inputs": "x", "task": "a"},
+    "/generate_stream": {"inputs": "x", "task": "a"},
+    "/classify": {"inputs": "x", "labels": ["a", "b"], "task": "a"},
+    "/v1/completions": {"prompt": "x", "model": "base:a"},
+}
+
+
+@pytest.fixture
+def full(base_folder: Path) -> Iterator[tuple[Site, ThreadPoolExecutor]]:
+    """One request runs, and of task `a` as many wait as may."""
+    with (
+        running(base_folder, "memory://", max_batch=1, max_waiting=ROOM, api_key=ONE, admin_key=ADMIN) as site,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        for task in ("a", "b"):
+            site.http.put(f"/tasks/{task}", json={"template": "{input}"}, headers=named(ADMIN)).raise_for_status()
+        with held(site):
+            pool.submit(ask, site, ONE)
+            until(lambda: site.snapshot().running == 1, "one runs")
+            Crowd(site, pool).until_refused(ONE, task="a")
+            yield site, pool
+
+
+def headers_of(answer: bytes) -> dict[str, str]:
+    lines = answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+    return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+
+def given(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_both_ways_say_the_same(full: tuple[Site, ThreadPoolExecutor], path: str) -> None:
+    """Status, headers and body, the client's request id among them; and the connection is kept for the next request."""
+    answers = []
+    with connect(full[0].url) as connection:
+        for way in ((), (LONG_WAY,), ()):
+            connection.sendall(asking(path, BODIES[path], "X-Request-Id: my-own.1", KEY, *way))
+            answers.append(read_answer(connection))
+    assert [status(answer) for answer in answers] == [429] * 3
+    short, long, again = map(headers_of, answers)
+    long.pop("date", None)
+    assert short == again == long
+    assert len({answer.partition(b"\r\n\r\n")[2] for answer in answers}) == 1
+    assert short["x-request-id"] == "my-own.1"
+    assert int(short["retry-after"]) >= 1
+
+
+def test_a_task_that_is_not_full_gets_through(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """And so does a body that the routes have to judge: what names no task, what is no JSON, what asks for several."""
+    site, pool = full
+    before = waiting(site)
+    pool.submit(ask, site, ONE, task="b")
+    until(lambda: waiting(site) > before, "the other task's waits")
+    bodies = (b"[]", b"no json", b'{"task": 5, "inputs": "x"}', json.dumps({**LONG, "task": "nobody"}).encode())
+    found = [site.http.post("/generate", content=body, headers=given(ONE)).status_code for body in bodies]
+    assert found == [400, 400, 400, 404]
+    several = site.http.post("/generate", json={"requests": [{**LONG, "task": "a"}]}, headers=given(ONE))
+    assert several.status_code == 200
+    assert several.json()["responses"][0]["error"]["code"] == "too_many_requests"
+
+
+def test_who_has_no_key_is_told_that(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """However full the queue is."""
+    stranger = full[0].http.post("/generate", json={**LONG, "task": "a"}, headers=given("stranger" * 4))
+    assert stranger.status_code == 401
+
+
+def test_every_refusal_is_counted_and_logged_under_its_route(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """As the routes' own are."""
+    site, _ = full
+    with capture_logs() as lines, connect(site.url) as connection:
+        connection.sendall(asking("/generate", BODIES["/generate"], KEY, "X-Request-Id: seen"))
+        assert status(read_answer(connection)) == 429
+    metrics = site.http.get("/metrics", headers=given(ONE)).text
+    counted = 'softprompt_http_requests_total{method="POST",route="/generate",status="429"}'
+    assert float(metrics.partition(counted)[2].split()[0]) == 2
+    assert float(metrics.partition('softprompt_request_failed_total{code="too_many_requests"}')[2].split()[0]) == 2
+    (line,) = [line for line in lines if line.get("request_id") == "seen"]
+    assert (line["method"], line["route"], line["status"]) == ("POST", "/generate", 429)
+    assert line["code"] == "too_many_requests"
