@@ -15,6 +15,12 @@ BESIDE = Path(__file__).resolve().parents[2] / "shared"
 ABSENT = "no data sets: SOFTPROMPT_TEST_DATA is unset or wrong, and no shared/data stands beside the checkout"
 
 
+def pytest_configure() -> None:
+    """Before anything imports torch: workers share the cores, where threads that wait for one another take ten times as
+    long."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of public data sets (`data/`) and models (`models/`); a skip, or in CI a failure, without it."""

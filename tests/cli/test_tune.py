@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cli.loading import load_base
 from cli.main import app
 from prompt_store.prompt import parse
-from tests import models
+from tests import forked, models
 from tests.e2e.process import serving
 from tests.tuning.conftest import LABELS, examples, write_rows
 from tuning.encoding import encode
@@ -50,7 +50,7 @@ def arguments(model: Path, rows: Path, out: Path, *more: str) -> list[str]:
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    return forked.run(command[len(START) :], 240)
 
 
 def test_one_command_writes_a_prompt_file_its_report_and_lines_for_machines(model: Path, tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.forked import Forked
+from tests.forked import OURS, Forked
 
-OURS = "SOFTPROMPT_"
 COMMAND = Path(sys.executable).parent / "softprompt"
 PATIENCE = 120.0
 """Seconds for a start on a busy machine."""

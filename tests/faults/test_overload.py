@@ -1,40 +1,53 @@
-"""Ten times more than can be done, and one key that floods. Goodput and times for real: `make bench PART=overload`."""
+"""Ten times more than can be done, and one key that floods: rows L1 and L2.
+
+The crowd takes its share of the same cores, and so does whatever else the machine does: the bars are lower than the
+goals, which `make bench PART=overload` measures on a quiet machine.
+"""
 
 import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
+from random import Random
 from statistics import quantiles
 
 import pytest
 
 from benchmarks.crowd import OK, Crowd, Outcome, Question
 from benchmarks.serving import resident
+from benchmarks.workload import Shape
 from tests.e2e.process import Process, serving
 from tests.server.site import until
 
 LOUD, QUIET = "loud" * 8, "quiet" * 8
 BUSIEST, FEW, TIMES = 64, 4, 10
-SECONDS, ROUNDS = 3.0, 4
-TOKENS = 16
-GOODPUT, REFUSED_SECONDS, QUIETS_SHARE = 0.9, 0.05, 2.0
+SECONDS, WARM, ROUNDS = 6.0, 3.0, 4
+SHAPE = Shape(layers=12, vocabulary=2048, context=256)
+"""Large enough that answers, not HTTP, are what takes time."""
+LENGTHS = range(8, 25)
+GOODPUT, REFUSED_SECONDS, QUIETS_SHARE = 0.75, 0.05, 2.0
 GROWTH = 64 * 2**20
 """Bytes: of a server whose batch and queue have been full before."""
 
 
 @pytest.fixture(scope="module")
-def server(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    base = SHAPE.write(tmp_path_factory.mktemp("base"))
     keys = {"SOFTPROMPT_API_KEY": f"{LOUD},{QUIET}", "SOFTPROMPT_MAX_WAITING": "240"}
     store = tmp_path_factory.mktemp("store")
-    with serving("--model", str(base_folder), "--store", str(store), **keys) as (found, _):
+    with serving("--model", str(base), "--dtype", "float32", "--store", str(store), **keys) as (found, _):
         yield found
 
 
 def asked(server: Process, key: str) -> list[Question]:
-    parameters = {"max_new_tokens": TOKENS, "ignore_eos": True}
-    bodies = [{"inputs": f"a text, the {number}th", "parameters": parameters} for number in range(50)]
-    return [Question.of(server.url, json.dumps(body).encode(), TOKENS, key) for body in bodies]
+    draw = Random(1)
+
+    def question(number: int) -> Question:
+        tokens = draw.choice(LENGTHS)
+        body = {"inputs": f"a text, the {number}th", "parameters": {"max_new_tokens": tokens, "ignore_eos": True}}
+        return Question.of(server.url, json.dumps(body).encode(), tokens, key)
+
+    return [question(number) for number in range(50)]
 
 
 def percentile(seconds: list[float], percent: int) -> float:
@@ -49,8 +62,8 @@ async def overload(server: Process) -> tuple[Outcome, Outcome]:
     """At the busiest, and flooded."""
     questions = asked(server, LOUD)
     with closing(Crowd(server.url)) as crowd:
-        peak = await crowd.closed_loop(questions, BUSIEST, SECONDS)
-        return peak, await crowd.open_loop(questions, TIMES * peak.statuses[OK] / peak.seconds, SECONDS)
+        peak = await crowd.closed_loop(questions, BUSIEST, SECONDS, WARM)
+        return peak, await crowd.open_loop(questions, TIMES * peak.statuses[OK] / peak.seconds, SECONDS, WARM)
 
 
 def test_l1_ten_times_too_much_is_refused_at_once_and_the_rest_done(server: Process) -> None:
@@ -77,10 +90,10 @@ async def flooded(server: Process, rate: float) -> tuple[Outcome, Outcome, Outco
     loud, quiet = asked(server, LOUD), asked(server, QUIET)
     with closing(Crowd(server.url)) as crowd, closing(Crowd(server.url)) as beside:
         _, calm = await asyncio.gather(
-            crowd.closed_loop(loud, BUSIEST, SECONDS), beside.closed_loop(quiet, FEW, SECONDS)
+            crowd.closed_loop(loud, BUSIEST, SECONDS, WARM), beside.closed_loop(quiet, FEW, SECONDS, WARM)
         )
         flood, felt = await asyncio.gather(
-            crowd.open_loop(loud, rate, SECONDS), beside.closed_loop(quiet, FEW, SECONDS)
+            crowd.open_loop(loud, rate, SECONDS, WARM), beside.closed_loop(quiet, FEW, SECONDS, WARM)
         )
         return calm, flood, felt
 

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from pretraining import train
 from pretraining.stream import documents
 
+SMALL = "0.3m"
+
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +37,9 @@ def test_a_resumed_run_reaches_the_same_weights(short: None, tmp_path: Path, mon
     whole, halves = tmp_path / "whole", tmp_path / "halves"
 
     def run(out: Path, until: int) -> None:
-        recipe = train.Recipe(tmp_path, out, tokens=6 * train.STEP_TOKENS, seed=1, save_seconds=0.0, compiled=False)
+        recipe = train.Recipe(
+            tmp_path, out, tokens=6 * train.STEP_TOKENS, seed=1, save_seconds=0.0, compiled=False, shape=SMALL
+        )
         train.train(recipe, until=until)
 
     run(whole, 6)
@@ -51,7 +55,7 @@ def test_only_the_last_two_checkpoints_are_kept(short: None, tmp_path: Path, mon
     """The folder does not grow with the run."""
     monkeypatch.setattr(train, "Stream", TinyStream)
     monkeypatch.setattr(train, "tokenizer_of", lambda *_: None)
-    train.train(train.Recipe(tmp_path, tmp_path, tokens=5 * 128, seed=1, save_seconds=0.0, compiled=False))
+    train.train(train.Recipe(tmp_path, tmp_path, tokens=5 * 128, seed=1, save_seconds=0.0, compiled=False, shape=SMALL))
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-000004", "step-000005"]
 
 

@@ -9,11 +9,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TextIO
 
-IMPORTED = ["cli.main", "cli.serve"]
+OURS = "SOFTPROMPT_"
+IMPORTED = ["cli.main", "cli.serve", "cli.tune", "cli.evaluate"]
 
 
 class Forked:
@@ -51,6 +53,16 @@ class Forked:
 
     def terminate(self) -> None:
         self._process.terminate()
+
+
+def run(arguments: Sequence[str], timeout: float, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """As `subprocess.run` with captured output; of our own variables the process has these alone."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    process = Forked(arguments, {**inherited, **variables})
+    with process.stdout, process.stderr, ThreadPoolExecutor(2) as pool:
+        out, error = pool.submit(process.stdout.read), pool.submit(process.stderr.read)
+        code = process.wait(timeout)
+        return subprocess.CompletedProcess(["softprompt", *arguments], code, out.result(), error.result())
 
 
 def _text(pipe: "Connection[None, None]") -> TextIO:
