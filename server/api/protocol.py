@@ -246,6 +246,7 @@ class Edge(Parser):
             "x-request-id": named,
             "x-should-retry": "true" if fault.rule.retryable else "false",
             **({"connection": "close"} if last else {}),
+            **({"vary": "Origin"} if self.limits.cors_origins else {}),  # pages are answered by the routes
             **({"retry-after": RETRY_SECONDS} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}),
             **{name.lower(): value for name, value in fault.headers.items()},
         }

@@ -220,6 +220,7 @@ TWO_ENDS = f"{NO_HTTP}: a body is chunked, or it has a length"
     ("data", "why"),
     [
         (b"HELLO\r\n", NO_HTTP),
+        (b"\r\n\r\n", NO_HTTP),
         (b"GET  / HTTP/1.1\r\n", NO_HTTP),
         (b"GET / HTTP/2.0\r\n", NO_HTTP),
         (b"BREW / HTTP/1.1\r\n", f"{NO_HTTP}: the method is unknown"),

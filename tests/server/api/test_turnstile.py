@@ -16,6 +16,7 @@ from tests.server.site import site as running
 LONG_WAY = "Connection: keep-alive"
 """Changes nothing, and is more than a program sends."""
 KEY = f"Authorization: Bearer {ONE}"
+PAGE = "https://page.example"
 BODIES: dict[str, dict[str, Any]] = {
     "/generate": {"inputs": "x", "task": "a"},
     "/generate_stream": {"inputs": "x", "task": "a"},
@@ -28,7 +29,9 @@ BODIES: dict[str, dict[str, Any]] = {
 def full(base_folder: Path) -> Iterator[tuple[Site, ThreadPoolExecutor]]:
     """One request runs, and of task `a` as many wait as may."""
     with (
-        running(base_folder, "memory://", max_batch=1, max_waiting=ROOM, api_key=ONE, admin_key=ADMIN) as site,
+        running(
+            base_folder, "memory://", max_batch=1, max_waiting=ROOM, api_key=ONE, admin_key=ADMIN, cors_origins=PAGE
+        ) as site,
         ThreadPoolExecutor(16) as pool,
     ):
         for task in ("a", "b"):
@@ -78,6 +81,37 @@ def test_a_task_that_is_not_full_gets_through(full: tuple[Site, ThreadPoolExecut
     several = site.http.post("/generate", json={"requests": [{**LONG, "task": "a"}]}, headers=given(ONE))
     assert several.status_code == 200
     assert several.json()["responses"][0]["error"]["code"] == "too_many_requests"
+
+
+def test_the_long_way_asks_for_room_before_anything_is_made_of_a_request(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """Inputs that no prompt has room for are not looked at."""
+    body = {**BODIES["/generate"], "inputs": "x " * 5000}
+    with connect(full[0].url) as connection:
+        connection.sendall(asking("/generate", body, KEY, LONG_WAY))
+        assert status(read_answer(connection)) == 429
+
+
+def test_a_page_may_read_that_there_is_no_room(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """What comes from a listed origin is answered with the headers that its browser wants."""
+    with connect(full[0].url) as connection:
+        connection.sendall(asking("/generate", BODIES["/generate"], KEY, f"Origin: {PAGE}"))
+        answer = read_answer(connection)
+    assert status(answer) == 429
+    assert headers_of(answer)["access-control-allow-origin"] == PAGE
+
+
+def test_a_server_that_leaves_says_so_and_not_that_it_is_full(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """503 `draining`: who comes again in a while would find nobody."""
+    site, _ = full
+    site.lifecycle.draining = True
+    try:
+        with connect(site.url) as connection:
+            connection.sendall(asking("/generate", BODIES["/generate"], KEY))
+            answer = read_answer(connection)
+    finally:
+        site.lifecycle.draining = False
+    assert status(answer) == 503
+    assert b"draining" in answer
 
 
 def test_who_has_no_key_is_told_that(full: tuple[Site, ThreadPoolExecutor]) -> None:
