@@ -117,8 +117,8 @@ def _size(requests: Sequence[Request]) -> Load:
 
 
 def _below(load: Load, room: Load) -> bool:
-    """Whether somebody who waits with `load` may bring more. Who waits with nothing always may."""
-    return not load.requests or (load.requests < room.requests and load.tokens < room.tokens)
+    """Whether somebody who waits with `load` may bring more: who waits with nothing may, as long as not all is full."""
+    return load.requests < room.requests and load.tokens < room.tokens
 
 
 def _kept(loads: dict[Key, Load], key: Key, by: Load) -> None:
