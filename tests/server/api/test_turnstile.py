@@ -1,6 +1,7 @@
 """Whoever is turned away by the bytes of a request is told what the routes would have said."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -81,6 +82,21 @@ def test_a_task_that_is_not_full_gets_through(full: tuple[Site, ThreadPoolExecut
     several = site.http.post("/generate", json={"requests": [{**LONG, "task": "a"}]}, headers=given(ONE))
     assert several.status_code == 200
     assert several.json()["responses"][0]["error"]["code"] == "too_many_requests"
+
+
+def test_the_short_way_is_short(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """A refusal takes at most two thirds of what it takes by the routes, in the best of some rounds of each."""
+    with connect(full[0].url) as connection:
+
+        def seconds(*way: str) -> float:
+            sent, began = asking("/generate", BODIES["/generate"], KEY, *way), time.perf_counter()
+            for _ in range(50):
+                connection.sendall(sent)
+                assert status(read_answer(connection)) == 429
+            return time.perf_counter() - began
+
+        rounds = [(seconds(), seconds(LONG_WAY)) for _ in range(6)]
+    assert min(short for short, _ in rounds) < 2 / 3 * min(long for _, long in rounds)
 
 
 def test_the_long_way_asks_for_room_before_anything_is_made_of_a_request(full: tuple[Site, ThreadPoolExecutor]) -> None:
