@@ -24,6 +24,8 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _ASKING: dict[Callable[..., Any], str] = {}
 OWN_WAY = {b"origin", b"connection", b"expect", b"content-encoding"}
 """Headers that change how a request is answered: it goes the long way."""
+KEPT = (b"connection", b"keep-alive")
+"""What HTTP/1.1 means anyway, and most clients say."""
 MOST_BYTES = 16 * 2**10
 """Of a body that is read here."""
 
@@ -63,7 +65,7 @@ class Turnstile:
         if asked is None or self._lifecycle.draining or not self._running.engine.admission.waiting.requests:
             return None
         headers = [(name, value) for name, _, value in (line.partition(b": ") for line in piece.lines[1:])]
-        if any(name in OWN_WAY for name, _ in headers):
+        if any(name in OWN_WAY and (name, value.lower()) != KEPT for name, value in headers):
             return None
         route, field = asked
         try:
