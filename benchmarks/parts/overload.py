@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from statistics import quantiles
@@ -27,6 +27,7 @@ from benchmarks.report import Chart, charted, gathered
 from benchmarks.serving import SECONDS, resident, running
 from benchmarks.workload import workload
 from prompt_store.base import read_base
+from server.config import Settings
 from server.heap import settle
 
 REPEATS = 1
@@ -42,11 +43,15 @@ MEGABYTE = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`times` the busiest rate for `seconds`, after a third of that which does not count. `embedded`: of that base."""
+    """`times` the busiest rate for `seconds`, after a third of that which does not count. `embedded`: of that base.
+
+    `waiting`: requests that may wait in all; a short run fills no more.
+    """
 
     times: float
     seconds: float
     embedded: bool
+    waiting: int = Settings.model_fields["max_waiting"].default
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +62,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:
     """One server a repeat."""
-    plan = Plan(given.times, 3.0 if given.tiny else given.seconds, given.embedded)
+    plan = Plan(given.times, given.seconds, given.embedded)
+    if given.tiny:
+        plan = replace(plan, seconds=3.0, waiting=2 * BUSIEST)
     return [Launch("server", Order.of(given, workload(tiny=given.tiny), plan).to_json())]
 
 
@@ -66,6 +73,7 @@ def measure(order: Order) -> dict[str, Any]:
     settle()  # the clients' own pauses would be taken for the server's
     plan = Plan(**order.plan)
     keys = {"SOFTPROMPT_API_KEY": f"{LOUD},{SECOND},{QUIET}", "SOFTPROMPT_ADMIN_KEY": ADMIN, "SOFTPROMPT_JOBS": ""}
+    keys["SOFTPROMPT_MAX_WAITING"] = str(plan.waiting)
     with tempfile.TemporaryDirectory() as store:
         options = ("--port", "0", "--store", store, "--threads", str(order.threads))
         base = () if plan.embedded else ("--model", order.checkpoint)

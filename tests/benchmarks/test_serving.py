@@ -63,7 +63,7 @@ def test_a_store_is_asked_as_a_large_one_would_be() -> None:
 
 def test_an_overload_is_refused_and_the_quiet_key_answered() -> None:
     """More comes than is answered, every refusal says when to come back, and the third key is never refused."""
-    runs = measured("overload", "--times", "20")
+    runs = measured("overload", "--times", "2")
     (run,) = runs
     for name in ("one key", "two keys"):
         flood = run[name]["flood"]
