@@ -23,7 +23,7 @@ from server.engine.layers import exchange
 from server.engine.likeness import fuse
 from server.engine.native.binding import Kernels, kernels
 from server.engine.norms import FusedRMSNorm, fused_norms
-from server.engine.packing import packed_linears, packing_works
+from server.engine.packing import keep_few_shapes, packed_linears, packing_works
 from server.engine.quantized import of_8_bits
 
 FAMILIES = (
@@ -118,6 +118,7 @@ class BaseModel:
         except BaseDamaged as error:
             raise BadBase(str(error)) from error
         where = choose_device(device)
+        keep_few_shapes()
         chosen = choose_dtype(dtype, where, parameters_in(path))
         try:
             config = AutoConfig.from_pretrained(path)  # nosec B615  # a folder

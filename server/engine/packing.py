@@ -5,6 +5,7 @@ operators are oneDNN's, private to torch: where they are missing or answer other
 keeps its own layers. A gradient goes through them to their input; their weights never take one.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ _linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 ROWS_HINT = 64
 """Rows of the input the layout is chosen for: a full decode batch."""
+SHAPES = 256
+"""Products of other numbers of rows or other layers whose kernels oneDNN keeps: some 0.6 MB each, and 2 ms to make."""
+CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""oneDNN's own store of them and the one that torch keeps before it, of 1,024 each unless told otherwise."""
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Children of one parent that families call in this order with one input."""
 
@@ -107,6 +112,12 @@ class Part(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.together.part(self._index, x)
+
+
+def keep_few_shapes() -> None:
+    """Bounds what batches of ever other sizes leave behind in oneDNN. Read at its first use: call it before that."""
+    for name in CAPACITIES:
+        os.environ.setdefault(name, str(SHAPES))
 
 
 def packing_works(dtype: torch.dtype) -> bool:

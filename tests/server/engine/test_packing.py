@@ -1,5 +1,8 @@
 """Packed layers give the numbers of the layers they stand for, whoever calls them and in whatever order."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -74,3 +77,30 @@ def test_layers_that_do_not_match_are_packed_one_by_one() -> None:
     layers.k_proj = nn.Linear(48, 32, bias=True)
     assert exchange(layers, packed_linears) == 4
     assert not any(isinstance(child, Part) for child in layers.children())
+
+
+GROWTH = """
+import os, torch
+from pathlib import Path
+from torch import nn
+from server.engine.packing import PackedLinear, SHAPES, keep_few_shapes
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+keep_few_shapes()
+layer = PackedLinear([nn.Linear(64, 96)])
+with torch.inference_mode():
+    for rows in range(1, 3 * SHAPES):
+        layer(torch.randn(rows, 64))
+        if rows == 1.5 * SHAPES:
+            before = resident()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_batches_of_ever_other_sizes_leave_no_more_kernels_behind() -> None:
+    """oneDNN makes one for each number of rows, of half a megabyte, and keeps so many."""
+    run = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 100e6  # 0.2 GB without
