@@ -86,6 +86,7 @@ def test_only_the_settings_read_the_environment() -> None:
             "server/heap.py",
             "server/waiting.py",
             "server/engine/native/build.py",
+            "server/engine/packing.py",
             "softprompt_client/settings.py",
         }
     ]

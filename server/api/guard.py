@@ -45,11 +45,19 @@ class Guard:
         account = Account(time.monotonic(), _method(scope), request_id.decode(), scope.get("server"), scope["scheme"])
         trace = untraced if scope["raw_path"] in UNTRACED else self._trace
 
+        unasked = any(name == b"expect" for name, _ in scope["headers"])
+
+        async def asking() -> Message:
+            nonlocal unasked
+            unasked = False
+            return await receive()
+
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 account.status = message["status"]
                 headers = with_safe_ones([*message["headers"]], scope["scheme"], _host(scope))
-                message["headers"] = [*headers, (b"x-request-id", request_id)]
+                closed = [(b"connection", b"close")] if unasked else []  # whether its body still comes, nobody knows
+                message["headers"] = [*headers, *closed, (b"x-request-id", request_id)]
             await send(message)
 
         with (
@@ -62,7 +70,7 @@ class Guard:
             scope[FAULT] = fault = self._fault(scope)
             scope[HELD] = held = self._bodies.hold()
             try:
-                await (self.app if fault is None else self._refusal(scope))(scope, receive, answer)
+                await (self.app if fault is None else self._refusal(scope))(scope, asking, answer)
             finally:
                 held.release()
                 account.route = _route(scope)

@@ -98,7 +98,7 @@ class Edge(Parser):
         return self._outgoing
 
     def _unread(self) -> bool:
-        return self._refused or self._stage is Stage.BODY
+        return self._refused or self._waits or self._stage is Stage.BODY
 
     def data_received(self, data: bytes) -> None:
         if self._out.lingering:

@@ -5,10 +5,15 @@ Knows JSON; no schema. The mark is a text that no answer may repeat.
 
 import copy
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+
+DEEPEST_FRAMES = 5000
+"""Four wraps of 200 are 800 levels, each of two calls or three, one inside the other."""
+sys.setrecursionlimit(max(sys.getrecursionlimit(), DEEPEST_FRAMES))
 
 Place = tuple[Any, Any]
 """A container and a key or an index in it."""

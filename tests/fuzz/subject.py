@@ -135,7 +135,7 @@ class Subject:
                 said = f"{answer.status_code}"
             except httpx.HTTPError as error:
                 said = type(error).__name__
-            took, busy = time.monotonic() - began, self._waited() - waited
+            took, busy = time.monotonic() - began, _longer(waited, self._waited())
             self._findings.count("probes")
             self._findings.most("slowest probe, seconds", took)
             self._findings.most("slowest probe, less what a busy machine kept it, seconds", max(0.0, took - busy))
@@ -144,14 +144,19 @@ class Subject:
                 good, "probe", f"/livez: {said} in {took:.2f} s, {busy:.2f} of them for want of a processor"
             )
 
-    def _waited(self) -> float:
-        """Seconds that the server's threads and this one had work and no processor, as Linux tells them."""
+    def _waited(self) -> dict[str, float]:
+        """Seconds that each of the server's threads and this one had work and no processor, as Linux tells them."""
         here = Path("/proc/thread-self/schedstat")
-        found = 0
+        found = {}
         for file in (here, *Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")):
             with suppress(OSError):  # no Linux, or a thread that has ended
-                found += int(file.read_text().split()[1])
-        return found / 1e9
+                found[file.parent.name] = int(file.read_text().split()[1]) / 1e9
+        return found
+
+
+def _longer(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Of the threads that were there all the while: one that has ended takes its seconds with it."""
+    return sum(after[thread] - before[thread] for thread in before.keys() & after.keys())
 
 
 @contextmanager

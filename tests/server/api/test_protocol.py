@@ -108,6 +108,25 @@ def test_a_body_that_never_comes_after_its_answer_ends_the_connection(hasty: Sit
             assert time.monotonic() - began < LINGER_SECONDS + LATEST
 
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_who_is_not_asked_for_a_body_is_told_that_the_connection_ends(hasty: Site) -> None:
+    """Before or after the body has come; what follows it is not answered. One who is asked goes on as usual."""
+    for path, closes in (("/nowhere", True), ("/generate", False)):
+        head, _, body = post(path, b"xx", "Expect: 100-continue").partition(b"\r\n\r\n")
+        for first, then in ((head + b"\r\n\r\n", body), (head + b"\r\n\r\n" + body, b"")):
+            with connect(hasty.url) as connection:
+                connection.sendall(first)
+                if not closes:
+                    assert connection.recv(len(CONTINUE), socket.MSG_WAITALL) == CONTINUE
+                    connection.sendall(then)
+                answer = read_answer(connection)
+                assert (status(answer), b"connection: close" in answer) == ((404 if closes else 400), closes)
+                connection.sendall(GET)
+                assert status(read_answer(connection)) == (0 if closes else 200)
+
+
 def test_a_refusal_reaches_who_is_still_sending(hasty: Site) -> None:
     """Fifty megabytes behind a bad head: they are thrown away, and the error is read whole."""
     with connect(hasty.url) as connection:
