@@ -238,7 +238,7 @@ class Engine:
     def _wait(self) -> bool:
         """Until there is something to do; obeys the inbox. False when the engine is to stop."""
         with self._wake:
-            while not (self._inbox or self._sequences or self._scheduler.busy):
+            while self.healthy and not (self._inbox or self._sequences or self._scheduler.busy):
                 if self._closing is not None:
                     return False
                 self._idle.set()

@@ -29,7 +29,7 @@ def test_when_nobody_can_run_the_work_is_bounded_and_the_engine_gives_up(engine:
     for _ in range(MAX_CRASHES - 1):
         assert engine.healthy
         assert ends(submitted(engine, [request(None)])) == ["internal"]
-    engine._thread.join(oracle.PATIENCE)
+    engine.pulse.ended.result(oracle.PATIENCE)
     assert not engine.healthy
     with pytest.raises(Closed):
         engine.submit(request(None), queue.SimpleQueue())
@@ -54,7 +54,7 @@ def test_a_lost_device_ends_everything_at_once(base: BaseModel) -> None:
     sinks = submitted(engine, requests)
     engine.start()
     assert ends(sinks) == ["engine_failed"] * 6
-    engine._thread.join(oracle.PATIENCE)
+    engine.pulse.ended.result(oracle.PATIENCE)
     assert not engine.healthy
     assert (len(sizes), asked) == (5, [])
     with pytest.raises(Closed):
@@ -72,7 +72,7 @@ def test_a_device_lost_over_a_soft_prompt_is_no_fault_of_the_soft_prompt(engine:
         sinks += submitted(engine, [request(prompt(3))])
     engine.start()
     assert set(map(str, ends(sinks))) == {"engine_failed"}
-    engine._thread.join(oracle.PATIENCE)
+    engine.pulse.ended.result(oracle.PATIENCE)
     assert not engine.healthy
 
 
@@ -88,7 +88,7 @@ def test_a_crash_of_the_engines_thread_leaves_nobody_without_an_end(
     with caplog.at_level(logging.ERROR):
         engine.start()
         assert ends(sinks) == ["engine_failed"] * 6
-        engine._thread.join(oracle.PATIENCE)
+        engine.pulse.ended.result(oracle.PATIENCE)
     assert not engine.healthy
     assert "the engine has crashed" in caplog.text
     with pytest.raises(Closed):
