@@ -17,8 +17,9 @@ ABSENT = "no data sets: SOFTPROMPT_TEST_DATA is unset or wrong, and no shared/da
 
 def pytest_configure() -> None:
     """Before anything imports torch: workers share the cores, where threads that wait for one another take ten times as
-    long."""
+    long; nothing is looked for on the Hub."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")

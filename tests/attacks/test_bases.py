@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from server.engine.checkpoint import BadBase
 from tests.attacks.asking import OURS, question
 from tests.attacks.attack import Attack
 from tests.attacks.victim import Lines, inside
+from tests.forked import run
 from tests.models import save
 from tests.server.site import peft_file
 
@@ -28,7 +28,7 @@ PATIENCE = 120
 NOT_LOADED = (BadBase, BaseDamaged, OSError, ValueError)
 """What `server.serve.start` says in a line, and no other exception."""
 STARTED = ("a byte too few", "a shard that is missing", "wider")
-"""Bases that are given to a process too: two starts each."""
+"""Bases that are given to a process too."""
 
 
 def refuses(folder: Path, *names: str) -> None:
@@ -40,29 +40,35 @@ def refuses(folder: Path, *names: str) -> None:
 
 
 def refuses_to_start(folder: Path, *names: str) -> None:
-    """The process ends with 2 and says why in one line with these names, whichever way it is started."""
-    for command in ([str(Path(sys.executable).parent / "softprompt"), "serve"], [sys.executable, "-m", "server"]):
-        ended = started(command, SOFTPROMPT_MODEL=str(folder), SOFTPROMPT_STORE=str(folder.parent / "store"))
-        said = ended.stderr
-        lines = [line for line in said.splitlines() if line.startswith(("softprompt serve: ", "python -m server: "))]
-        assert ended.returncode == 2, said
-        assert len(lines) == 1, said
-        assert all(name in lines[0] for name in names), lines[0]
-        assert "Traceback" not in said
-        assert '"ready"' not in said + ended.stdout
+    """The process ends with 2 and says why in one line with these names."""
+    ended = served(SOFTPROMPT_MODEL=str(folder), SOFTPROMPT_STORE=str(folder.parent / "store"))
+    said = ended.stderr
+    lines = [line for line in said.splitlines() if line.startswith("softprompt serve: ")]
+    assert ended.returncode == 2, said
+    assert len(lines) == 1, said
+    assert all(name in lines[0] for name in names), lines[0]
+    assert "Traceback" not in said
+    assert '"ready"' not in said + ended.stdout
+
+
+GIVEN = {"SOFTPROMPT_PORT": "0", "SOFTPROMPT_JOBS": "", "SOFTPROMPT_THREADS": "1"}
+
+
+def served(**variables: str) -> "subprocess.CompletedProcess[str]":
+    """`softprompt serve`, which is expected to end by itself."""
+    return run(["serve"], PATIENCE, **{**GIVEN, **variables})
 
 
 def started(command: list[str], **variables: str) -> "subprocess.CompletedProcess[str]":
+    """The same by a command of its own, made anew: seconds of imports."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
-    given = {
-        "SOFTPROMPT_PORT": "0",
-        "SOFTPROMPT_JOBS": "",
-        "SOFTPROMPT_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        **variables,
-    }
     return subprocess.run(
-        command, env={**environment, **given}, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command,
+        env={**environment, **GIVEN, **variables},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from server.config import BadSettings, read
 from tests.attacks.attack import Attack
-from tests.attacks.test_bases import started
-from tests.e2e.process import COMMAND, serving
+from tests.attacks.test_bases import served, started
+from tests.e2e.process import serving
 
 KEY = "0123456789abcdef"
-STARTS = {"softprompt serve": [str(COMMAND), "serve"], "python -m server": [sys.executable, "-m", "server"]}
+MODULE = [sys.executable, "-m", "server"]
 WRONG: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "negative limits": (
         {"MAX_BATCH": "-1", "KV_BUDGET": "-5", "RECEIVE_SECONDS": "-1", "PORT": "-1", "MAX_NORM": "-1"},
@@ -38,7 +38,7 @@ WRONG: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "tls without a certificate": ({"TLS_KEY": "/nowhere/key", "CORS_ORIGINS": "*"}, ("tls_key", "cors_origins")),
 }
 STARTED = ("negative limits", "no such kind of store", "nowhere to write")
-"""Given to a process, two starts each: what is more than the settings' own business, and one that is not."""
+"""Given to a process: what is more than the settings' own business, and one that is not."""
 MOUNTED = 'mount -t tmpfs tmpfs "$0" && cd "$0" && mkdir l u w m && {} && exec "$@"'
 OVERLAY = "mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m"
 READ_ONLY = "mount --bind m m && mount -o remount,ro,bind m"
@@ -58,9 +58,11 @@ def test_T09_settings_that_are_wrong(
             read({})
         check(refused.value.lines, names)
         return
-    for front, command in STARTS.items():
-        store = {"SOFTPROMPT_STORE": str(tmp_path / "store"), "SOFTPROMPT_MODEL": str(base_folder)}
-        ended = started(command, **{**store, **variables})
+    place = {"SOFTPROMPT_STORE": str(tmp_path / "store"), "SOFTPROMPT_MODEL": str(base_folder)}
+    ends = {"softprompt serve": served(**{**place, **variables})}
+    if name == "no such kind of store":
+        ends["python -m server"] = started(MODULE, **{**place, **variables})
+    for front, ended in ends.items():
         lines = ended.stderr.splitlines()
         assert ended.returncode == 2, ended.stderr
         check([line.removeprefix(f"{front}: ") for line in lines if line.startswith(f"{front}: ")], names)
@@ -81,7 +83,7 @@ def _on_mounts(attack: Attack, base: Path, place: Path) -> None:
     """A disk that is read-only is refused like other places; an overlay is served from, with a warning."""
     mount = ("unshare", "--mount", "sh", "-c")
     ended = started(
-        [*mount, MOUNTED.format(READ_ONLY), str(place), *STARTS["python -m server"]],
+        [*mount, MOUNTED.format(READ_ONLY), str(place), *MODULE],
         SOFTPROMPT_STORE=str(place / "m/store"), SOFTPROMPT_MODEL=str(base),
     )  # fmt: skip
     assert (ended.returncode, "store: " in ended.stderr, "cannot be written" in ended.stderr) == (2, True, True)

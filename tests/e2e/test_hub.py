@@ -11,8 +11,9 @@ from tests.e2e.hub import COMMIT, NAME, Hub, hub
 from tests.e2e.process import COMMAND, serving
 
 
-def variables(server: Hub, cache: Path) -> dict[str, str]:
-    return {"HF_ENDPOINT": server.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+def variables(server: Hub, cache: Path, *, offline: bool = False) -> dict[str, str]:
+    told = {"HF_ENDPOINT": server.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+    return {**told, "HF_HUB_OFFLINE": "1" if offline else "0"}
 
 
 @pytest.fixture
@@ -44,9 +45,9 @@ def test_a_hub_id_answers_as_its_directory_does(published: Path, tmp_path: Path)
             assert client.get("/info").json()["model"] == NAME
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(server.fetched)
         assert not {"pytorch_model.bin", "modeling_own.py"} & set(server.fetched)
-        away = variables(server, cache)
+        away = variables(server, cache, offline=True)
     assert [folder.name for folder in cache.rglob("snapshots/*")] == [COMMIT]
-    with serving(*options, **away, HF_HUB_OFFLINE="1") as (_, client):
+    with serving(*options, **away) as (_, client):
         assert answer(client) == wanted
 
 
