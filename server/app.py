@@ -33,7 +33,7 @@ from server.engine.model import FAMILIES, BaseModel
 from server.engine.selfcheck import check
 from server.engine.settings import EngineSettings
 from server.errors import KNOWN, as_fault
-from server.heap import give_back
+from server.heap import give_back, keep_giving_back
 from server.jobs.desk import Jobs, NoJobs
 from server.jobs.disk import InUseError
 from server.jobs.learner import learner
@@ -88,6 +88,7 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
     engine.start()
     jobs: Jobs | NoJobs = NoJobs("the server is starting")
     later: asyncio.Task[None] | None = None
+    tidy = asyncio.create_task(keep_giving_back())
     chat = Chat(tokenizer.chat_template, tokenizer.special_names)
     try:
         about = {"version": ops.VERSION, "model": base.base.name, "fingerprint": base.base.fingerprint}
@@ -108,6 +109,7 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
         await run_sync(give_back)  # what loading needed
         yield Started(desk, packaged, jobs)
     finally:
+        tidy.cancel()
         if later is not None:
             later.cancel()
         await run_sync(chat.close)

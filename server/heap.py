@@ -4,6 +4,7 @@ By default each thread has a heap of its own, and what one gave back is lost to 
 550 MB more than before; with one heap for all it held 300 more, and served as fast (docs/log.md).
 """
 
+import asyncio
 import ctypes
 import gc
 import os
@@ -13,6 +14,10 @@ M_ARENA_MAX = -8
 THRESHOLDS = (10_000, 20, 50)
 """Objects more than before until the youngest are looked at, and of how many such looks one goes deeper, by default
 (700, 10, 10)."""
+
+
+TIDY_SECONDS = 60.0
+"""What is free is looked through so often: some tens of milliseconds in which no thread gets memory from the system."""
 
 
 def share_one() -> None:
@@ -39,6 +44,13 @@ def give_back() -> None:
     libc = ctypes.CDLL(None)
     if _is_glibc(libc):
         libc.malloc_trim(0)
+
+
+async def keep_giving_back(seconds: float = TIDY_SECONDS) -> None:
+    """Until cancelled. Tensors of ever other sizes leave holes, which after hours are hundreds of megabytes."""
+    while True:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(give_back)
 
 
 def _is_glibc(libc: ctypes.CDLL) -> bool:

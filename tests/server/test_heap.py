@@ -1,12 +1,15 @@
 """One heap, and what is free of it goes back to the system."""
 
+import asyncio
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from server.heap import give_back
+from server.heap import give_back, keep_giving_back
+from tests.server.site import until
 
 HERE = Path(__file__).parents[2]
 PIECE, PIECES = 100_000, 2_000
@@ -31,17 +34,36 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def test_what_is_free_goes_back_to_the_system() -> None:
-    """Even below something that is still held."""
+def gone(full: int) -> bool:
+    return full - resident() > PIECE * PIECES / 2
+
+
+def full_of_holes() -> bytearray:
+    """What is still held above them."""
     pieces = [bytearray(PIECE) for _ in range(PIECES)]
     for piece in pieces:
         piece[:] = b"x" * PIECE
-    last = pieces[-1]
+    return pieces[-1]
+
+
+def test_what_is_free_goes_back_to_the_system() -> None:
+    """Even below something that is still held."""
+    last = full_of_holes()
     full = resident()
-    del pieces, piece
     give_back()
-    assert full - resident() > PIECE * PIECES / 2
+    assert gone(full)
     assert last[0]
+
+
+async def test_what_is_free_goes_back_again_and_again() -> None:
+    """As long as the server runs."""
+    tidy = asyncio.create_task(keep_giving_back(0.01))
+    for _ in range(2):
+        last = full_of_holes()
+        full = resident()
+        await asyncio.to_thread(until, partial(gone, full), "half of it has gone back")
+        assert last[0]
+    tidy.cancel()
 
 
 @pytest.mark.parametrize(("way", "heaps"), [("shared", 1), ("own", 2)])
