@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -21,13 +22,16 @@ IMPORTED = ["cli.main", "cli.serve", "cli.tune", "cli.evaluate"]
 class Forked:
     """`softprompt` with these arguments. The surface is `subprocess.Popen`'s, as far as it goes."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None, stdin: str = ""
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(IMPORTED)
         out, out_end = context.Pipe(duplex=False)
         error, error_end = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_softprompt, args=(arguments, dict(environment), str(Path.cwd()), out_end, error_end)
+            target=_softprompt,
+            args=(arguments, dict(environment), str(folder or Path.cwd()), stdin, (out_end, error_end)),
         )
         self._process.start()
         out_end.close()
@@ -55,10 +59,12 @@ class Forked:
         self._process.terminate()
 
 
-def run(arguments: Sequence[str], timeout: float, **variables: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    arguments: Sequence[str], timeout: float, variables: Mapping[str, str], folder: Path | None = None, stdin: str = ""
+) -> "subprocess.CompletedProcess[str]":
     """As `subprocess.run` with captured output; of our own variables the process has these alone."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    process = Forked(arguments, {**inherited, **variables})
+    process = Forked(arguments, {**inherited, **variables}, folder, stdin)
     with process.stdout, process.stderr, ThreadPoolExecutor(2) as pool:
         out, error = pool.submit(process.stdout.read), pool.submit(process.stderr.read)
         code = process.wait(timeout)
@@ -74,13 +80,18 @@ def _softprompt(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     folder: str,
-    out: "Connection[None, None]",
-    error: "Connection[None, None]",
+    stdin: str,
+    ends: "tuple[Connection[None, None], Connection[None, None]]",
 ) -> None:
     """In the new process."""
-    for pipe, stream in ((out, 1), (error, 2)):
+    for pipe, stream in zip(ends, (1, 2), strict=True):
         with pipe:
             os.dup2(pipe.fileno(), stream)
+    with tempfile.TemporaryFile() as given:
+        given.write(stdin.encode())
+        given.seek(0)
+        os.dup2(given.fileno(), 0)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - multiprocessing's own is at its end
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -56,7 +56,7 @@ GIVEN = {"SOFTPROMPT_PORT": "0", "SOFTPROMPT_JOBS": "", "SOFTPROMPT_THREADS": "1
 
 def served(**variables: str) -> "subprocess.CompletedProcess[str]":
     """`softprompt serve`, which is expected to end by itself."""
-    return run(["serve"], PATIENCE, **{**GIVEN, **variables})
+    return run(["serve"], PATIENCE, {**GIVEN, **variables})
 
 
 def started(command: list[str], **variables: str) -> "subprocess.CompletedProcess[str]":

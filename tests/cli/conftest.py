@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.server.conftest import base_folder, silence, site
 from tests.server.site import Site
 
@@ -29,15 +30,6 @@ def softprompt(site: Site, tmp_path: Path) -> Softprompt:
     """The command in an empty folder, asking `site`. Keywords: `stdin`, and variables of the environment."""
 
     def run(*arguments: str | Path, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [COMMAND, *arguments],
-            input=stdin,
-            cwd=tmp_path,
-            env={**environment(site.url), **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SECONDS,
-        )
+        return forked.run([*map(str, arguments)], SECONDS, {"SOFTPROMPT_URL": site.url, **variables}, tmp_path, stdin)
 
     return run

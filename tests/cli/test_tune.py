@@ -50,7 +50,7 @@ def arguments(model: Path, rows: Path, out: Path, *more: str) -> list[str]:
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return forked.run(command[len(START) :], 240)
+    return forked.run(command[len(START) :], 240, {})
 
 
 def test_one_command_writes_a_prompt_file_its_report_and_lines_for_machines(model: Path, tmp_path: Path) -> None:

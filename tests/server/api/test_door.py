@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server.api.door import OWN_FILES, most
+from server.api.door import OWN_FILES, TOLD_AT_ONCE, most
 from server.config import Settings
 from tests.server.site import connect, read_answer, status
 from tests.server.site import site as running
@@ -47,6 +47,17 @@ def test_the_idle_make_room_and_then_nobody_does(base_folder: Path, parser: str)
         with connect(site.url) as newcomer:
             newcomer.sendall(GET)
             assert status(read_answer(newcomer)) == 200
+
+
+def test_of_a_crowd_without_room_the_first_are_told(base_folder: Path) -> None:
+    """The rest is closed without a word: to tell them takes a descriptor each."""
+    with running(base_folder, "memory://", max_connections=1) as site, ExitStack() as stack:
+        site.http.close()
+        begin(stack.enter_context(connect(site.url)))
+        crowd = [stack.enter_context(connect(site.url)) for _ in range(3 * TOLD_AT_ONCE)]
+        told = [status(read_answer(one)) for one in crowd]
+    assert set(told) == {503, 0}
+    assert told.count(503) >= TOLD_AT_ONCE
 
 
 def begin(connection: socket.socket) -> None:

@@ -1,5 +1,6 @@
 """One connection over each parser: answers in order, deadlines both ways, and a last word that arrives."""
 
+import contextlib
 import json
 import re
 import select
@@ -125,6 +126,14 @@ def test_who_is_not_asked_for_a_body_is_told_that_the_connection_ends(hasty: Sit
                 assert (status(answer), b"connection: close" in answer) == ((404 if closes else 400), closes)
                 connection.sendall(GET)
                 assert status(read_answer(connection)) == (0 if closes else 200)
+                assert not resets(connection)
+
+
+def resets(connection: socket.socket) -> bool:
+    """Within a moment."""
+    errors = select.poll()
+    errors.register(connection, 0)
+    return bool(errors.poll(300))
 
 
 def test_a_refusal_reaches_who_is_still_sending(hasty: Site) -> None:
@@ -172,6 +181,20 @@ def test_who_does_not_read_an_answer_is_cut_off(hasty: Site, how: str) -> None:
             connection.shutdown(socket.SHUT_WR)
         until(lambda: connections(hasty) <= before, "it is cut off", 3 * SECONDS + LATEST)
         assert taken(connection) < 1_000_000
+
+
+def test_what_is_sent_ahead_is_left_with_the_kernel(hasty: Site) -> None:
+    """A client that sends on and on behind a request that runs has no more of our memory."""
+    ask = {"inputs": "play", "parameters": {"max_new_tokens": 200, "ignore_eos": True}}
+    with connect(hasty.url) as connection:
+        connection.sendall(post("/generate", json.dumps(ask).encode()))
+        until(hasty.busy, "it runs")
+        connection.setblocking(False)
+        ahead, sent = memoryview(GET * 2**20), 0
+        while hasty.busy():
+            with contextlib.suppress(BlockingIOError):
+                sent += connection.send(ahead[sent:])
+        assert sent < len(ahead)
 
 
 def test_who_reads_slowly_but_reads_has_it_all(hasty: Site) -> None:
