@@ -97,7 +97,7 @@ serve: $(VENV)/stamp-install kernels
 
 # A file is one worker's. ARGS="-n0 tests/cli" runs them in this process, one after the other.
 test: $(VENV)/stamp-dev kernels
-	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --durations=40 --durations-min=5 $(ARGS)
 
 check: format-check lint types contracts test
 

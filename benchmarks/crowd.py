@@ -9,6 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from statistics import quantiles
 from urllib.parse import urlsplit
 
 MOST = 900
@@ -188,6 +189,14 @@ async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
     for found in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(found, Exception):
             raise found
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """In milliseconds: the 50th and 99th percentile, and the longest."""
+    if len(seconds) < 2:
+        return {}
+    cuts = quantiles(seconds, n=100, method="inclusive")
+    return {"p50": cuts[49] * 1000, "p99": cuts[98] * 1000, "max": max(seconds) * 1000}
 
 
 def _retry_after(head: bytes) -> int | None:

@@ -22,6 +22,7 @@ from benchmarks.parts import (
     overload,
     residency,
     rows,
+    slow,
     space,
     step,
     store,
@@ -70,6 +71,7 @@ PARTS: Mapping[str, Part] = {
     "memory": memory,
     "store": store,
     "overload": overload,
+    "slow": slow,
 }
 
 

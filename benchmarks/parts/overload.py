@@ -15,12 +15,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from statistics import quantiles
 from typing import Any
 
 import httpx
 
-from benchmarks.crowd import OK, Crowd, Outcome, Question
+from benchmarks.crowd import OK, Crowd, Outcome, Question, spread
 from benchmarks.order import Launch, Order
 from benchmarks.prompts import prompt_file
 from benchmarks.report import Chart, charted, gathered
@@ -64,7 +63,7 @@ def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:
     """One server a repeat."""
     plan = Plan(given.times, given.seconds, given.embedded)
     if given.tiny:
-        plan = replace(plan, seconds=3.0, waiting=2 * BUSIEST)
+        plan = replace(plan, seconds=1.5, waiting=2 * BUSIEST)
     return [Launch("server", Order.of(given, workload(tiny=given.tiny), plan).to_json())]
 
 
@@ -133,19 +132,12 @@ def _told(outcome: Outcome) -> dict[str, Any]:
     return {
         "tokens_per_second": outcome.tokens / outcome.seconds,
         "statuses": {str(status): count for status, count in sorted(outcome.statuses.items())},
-        "answered_ms": _spread(outcome.took.get(OK, [])),
-        "refused_ms": _spread(refused),
+        "answered_ms": spread(outcome.took.get(OK, [])),
+        "refused_ms": spread(refused),
         "without_patience": outcome.patience.count(None),
         "longest_patience": max((one for one in outcome.patience if one is not None), default=None),
         "unsent": outcome.unsent,
     }
-
-
-def _spread(seconds: Sequence[float]) -> dict[str, float]:
-    if len(seconds) < 2:
-        return {}
-    cuts = quantiles(seconds, n=100, method="inclusive")
-    return {"p50": cuts[49] * 1000, "p99": cuts[98] * 1000, "max": max(seconds) * 1000}
 
 
 FLOODS = ("one key", "two keys")

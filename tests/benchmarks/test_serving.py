@@ -73,3 +73,14 @@ def test_an_overload_is_refused_and_the_quiet_key_answered() -> None:
     goodput, _, quiet, _ = PARTS["overload"].charts(runs)
     assert list(goodput.rows) == ["at the busiest", "flooded by one key", "flooded by two keys"]
     assert "alone" in quiet.rows
+
+
+def test_slow_clients_are_beside_good_ones_over_either_parser() -> None:
+    """All good ones and all probes are answered, with the crowd there and without."""
+    runs = measured("slow")
+    assert [run["parser"] for run in runs] == ["httptools", "h11"]
+    assert all(set(run[phase]["statuses"]) == {"200"} for run in runs for phase in ("alone", "beside"))
+    for chart in PARTS["slow"].charts(runs):
+        assert chart.columns == ("p50", "p99", "max")
+        ratios = [line["p99"].ratio for line in chart.rows.values()]
+        assert [ratio is None for ratio in ratios] == [True, False, True, False]
