@@ -18,6 +18,8 @@ import httpx
 from tests.forked import OURS, Forked
 
 COMMAND = Path(sys.executable).parent / "softprompt"
+READ_LATE = "OTEL_"
+"""Of others: what a library reads when it is asked to, not when it is imported."""
 PATIENCE = 120.0
 """Seconds for a start on a busy machine."""
 
@@ -95,7 +97,7 @@ def _started(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     environment = {**inherited, "SOFTPROMPT_JOBS": "", **variables}
     arguments = ["serve", "--port", "0", "--threads", "1", *options]
-    if not under and all(name.startswith(OURS) for name in variables):
+    if not under and all(name.startswith((OURS, READ_LATE)) for name in variables):
         return Forked(arguments, environment)
     return subprocess.Popen(
         [*under, COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
