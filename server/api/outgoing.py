@@ -60,7 +60,7 @@ class Outgoing(asyncio.Transport):
         return not (self._full or self._waiting)
 
     def _pump(self) -> None:
-        while self._waiting and not self._full:
+        while self._waiting and not self._full and not self._inner.is_closing():  # a failed write ends it at once
             head = self._waiting[0]
             if len(head) > SLICE:
                 self._waiting[0] = head[SLICE:]

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,14 @@ from tests.server.engine import oracle
 _serial = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return BaseModel.load(models.save(tmp_path_factory.mktemp("base")), device="cpu", dtype="float32")
+@pytest.fixture(params=["native", "plain"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """Over native kernels, which read no key past a sequence's end, and over torch's, which weigh it with zero."""
+    loaded = BaseModel.load(models.save(tmp_path), device="cpu", dtype="float32", native=request.param == "native")
+    found = Engine(loaded, EngineSettings(max_batch=64, max_batch_tokens=256, threads=1))
+    found.start()
+    yield found
+    found.close()
 
 
 @pytest.fixture
@@ -150,36 +156,45 @@ def test_an_expired_deadline_ends_a_request_as_timeout(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
-def test_a_poisoned_soft_prompt_fails_alone(engine: Engine, poison: float) -> None:
+def test_a_poisoned_soft_prompt_fails_alone(either: Engine, poison: float) -> None:
     """Requests of a soft prompt with NaN or infinite rows fail; their neighbours' ids do not change."""
+    engine = either
     rows = np.full((4, 64), poison, np.float32)
     bad = Prompt("bad", rows, (~0, ~1, ~2, ~3, 0))
     behind = Prompt("bad behind", rows, (0,))
     healthy = [request(prompt(5, i), i) for i in range(6)]
+    short = [request(None, i, length=1, max_new_tokens=3) for i in range(20)]
     wanted = [oracle.ids_of(found) for found in oracle.ask_all(engine, healthy)]
+    wanted_short = [oracle.ids_of(found) for found in oracle.ask_all(engine, short)]
     own = (*behind.head, 9, 8, ~0, ~1, ~2, ~3, 7)
     sick = [request(bad, 1), request(bad, 2), Request("behind", own, Sampling(max_new_tokens=4), behind)]
     found = oracle.ask_all(engine, [*healthy[:3], *sick, *healthy[3:]])
     assert {oracle.failure_of(f) for f in found[3:6]} == {"non_finite"}
     assert [oracle.ids_of(f) for f in found[:3] + found[6:]] == wanted
-    assert [oracle.ids_of(f) for f in oracle.ask_all(engine, healthy)] == wanted, "nothing is left in the slots"
+    alone = [replace(sick[2], id=("alone", i)) for i in range(8)]
+    assert {oracle.failure_of(f) for f in oracle.ask_all(engine, alone)} == {"non_finite"}
+    again = [oracle.ids_of(f) for f in oracle.ask_all(engine, [*short, *healthy])]
+    assert again == wanted_short + wanted, "nothing is left in the slots, behind shorter holders either"
     assert engine.resident("bad") is None
 
 
-def test_a_poisoned_slot_does_not_reach_a_later_holder_through_another_layout(engine: Engine) -> None:
-    """Many short failures, then a long request that lays the cache out anew, then one that takes a slot beside it."""
+def test_a_poisoned_slot_does_not_reach_a_later_holder_through_another_layout(either: Engine) -> None:
+    """Many short failures, then one that runs, a long one that lays the cache out anew, one that comes beside them."""
+    engine = either
     own = (0, 9, 8, ~0, ~1, ~2, ~3, 7)
     rows = np.full((4, 64), math.nan, np.float32)
     poison = Prompt("bad behind", rows, (0,))
     sick = [Request(("sick", i), own, Sampling(max_new_tokens=4), poison) for i in range(16)]
-    late = request(None, 3)
-    wanted = oracle.ids_of(oracle.ask(engine, late))
+    early, late = request(None, 2, max_new_tokens=150), request(None, 3)
+    wanted_early, wanted = (oracle.ids_of(oracle.ask(engine, one)) for one in (early, late))
     assert {oracle.failure_of(found) for found in oracle.ask_all(engine, sick)} == {"non_finite"}
-    sink = queue.SimpleQueue[Event]()
-    engine.submit(request(None, 1, length=100, max_new_tokens=100), sink)
-    assert isinstance(sink.get(timeout=oracle.PATIENCE), TokenEvent)
+    sinks = [queue.SimpleQueue[Event]() for _ in range(2)]
+    for one, sink in zip((early, request(None, 1, length=100, max_new_tokens=100)), sinks, strict=True):
+        engine.submit(one, sink)
+        assert isinstance(sink.get(timeout=oracle.PATIENCE), TokenEvent)
     assert oracle.ids_of(oracle.ask(engine, late)) == wanted
-    assert len(oracle.ids_of(oracle.events(sink))) == 99
+    assert oracle.ids_of(oracle.events(sinks[0])) == wanted_early[1:]
+    assert len(oracle.ids_of(oracle.events(sinks[1]))) == 99
 
 
 def test_closing_ends_every_request(base: BaseModel) -> None:

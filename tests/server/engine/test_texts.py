@@ -18,11 +18,6 @@ WHOLE_BLOCKS = len((0, *DOCUMENT)) // BLOCK * BLOCK
 _serial = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return BaseModel.load(models.save(tmp_path_factory.mktemp("base")), device="cpu", dtype="float32")
-
-
 @pytest.fixture
 def engine(base: BaseModel) -> Iterator[Engine]:
     found = Engine(base, EngineSettings(max_batch=16, max_batch_tokens=64, threads=1))
