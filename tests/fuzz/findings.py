@@ -1,6 +1,7 @@
 """What a fuzzer counted and what it found; as JSON, and as a page for people. Knows no server and no fuzzer."""
 
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+ABOUT = Path(__file__).parent / "README.md"
 MOST = 200
 """Violations of one part that are kept whole; the rest are counted."""
 LONGEST = 16_384
@@ -60,8 +62,8 @@ class Findings:
         }
 
 
-def page(where: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> str:
-    """The same for people: one row for each count of each part, then every violation."""
+def page(where: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]], about: str) -> str:
+    """The same for people: one row for each count of each part, then every violation. `about`: what explains them."""
     rows = [
         f"| {name} | {what} | {number:,} |"
         for name, part in parts.items()
@@ -75,7 +77,7 @@ def page(where: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> st
     said = ", ".join(
         [where["cpu"], f"{where['cores']} cores", f"Python {where['python']}", f"commit {where['commit']}"]
     )
-    lines = ["# Fuzzing", "", f"{said}. What is counted: [README](../README.md).", ""]
+    lines = ["# Fuzzing", "", f"{said}. What is counted: [README]({about}).", ""]
     lines += ["| part | what | number |", "|---|---|---|", *rows, ""]
     lines += ["Violations:" if wrong else "No violations.", "", *wrong, *([""] if wrong else [])]
     return "\n".join([*lines, f"`{where['command']}`", ""])
@@ -84,7 +86,7 @@ def page(where: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> st
 def write(folder: Path, where: Mapping[str, Any], found: Sequence[Findings]) -> str:
     """`fuzz.json` and `fuzz.md`; returns the page."""
     parts = {one.part: one.record() for one in found}
-    text = page(where, parts)
+    text = page(where, parts, os.path.relpath(ABOUT, folder))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "fuzz.json").write_text(json.dumps({"machine": where, "parts": parts}, indent=1) + "\n", encoding="utf-8")
     (folder / "fuzz.md").write_text(text, encoding="utf-8")
