@@ -47,7 +47,7 @@ def give_back() -> None:
 
 
 async def keep_giving_back(seconds: float = TIDY_SECONDS) -> None:
-    """Until cancelled. Tensors of ever other sizes leave holes, which after hours are hundreds of megabytes."""
+    """Until cancelled. Tensors of ever other sizes leave holes, which in an hour were a hundred megabytes."""
     while True:
         await asyncio.sleep(seconds)
         await asyncio.to_thread(give_back)
