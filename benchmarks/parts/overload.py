@@ -33,7 +33,7 @@ REPEATS = 1
 ADMIN = "admin-key-0123456789"
 LOUD, SECOND, QUIET = ("loud-one-0123456789", "loud-two-0123456789", "quiet-key-0123456789")
 TASKS = ("intent", "domain", "dialogue", "restaurant")
-BUSIEST, FEW = 64, 4
+BUSIEST, FEW_BUSY, FEW = 64, 16, 4
 LENGTHS = range(8, 57)
 """Tokens of an answer, any of them as often: answers of one length end in waves, and a newcomer waits for the next."""
 REFUSED = (429, 503)
@@ -44,13 +44,14 @@ MEGABYTE = 2**20
 class Plan:
     """`times` the busiest rate for `seconds`, after a third of that which does not count. `embedded`: of that base.
 
-    `waiting`: requests that may wait in all; a short run fills no more.
+    `waiting`: requests that may wait in all; `busiest`: those in flight that make it so. A short run has time for few.
     """
 
     times: float
     seconds: float
     embedded: bool
     waiting: int = Settings.model_fields["max_waiting"].default
+    busiest: int = BUSIEST
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,7 @@ def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:
     """One server a repeat."""
     plan = Plan(given.times, given.seconds, given.embedded)
     if given.tiny:
-        plan = replace(plan, seconds=1.5, waiting=2 * BUSIEST)
+        plan = replace(plan, seconds=3.0, waiting=2 * FEW_BUSY, busiest=FEW_BUSY)
     return [Launch("server", Order.of(given, workload(tiny=given.tiny), plan).to_json())]
 
 
@@ -96,10 +97,10 @@ async def _crowds(url: str, pid: int, plan: Plan) -> dict[str, Any]:
     loud, second, quiet = (_questions(url, key) for key in (LOUD, SECOND, QUIET))
     seconds, warm = plan.seconds, plan.seconds / 3
     with closing(Crowd(url)) as crowd, closing(Crowd(url)) as beside:
-        peak = await crowd.closed_loop(loud, BUSIEST, seconds, warm)
+        peak = await crowd.closed_loop(loud, plan.busiest, seconds, warm)
         alone = await beside.closed_loop(quiet, FEW, seconds / 2, warm / 2)
         shared, among = await asyncio.gather(
-            crowd.closed_loop(loud, BUSIEST, seconds, warm), beside.closed_loop(quiet, FEW, seconds, warm)
+            crowd.closed_loop(loud, plan.busiest, seconds, warm), beside.closed_loop(quiet, FEW, seconds, warm)
         )
         rate, before = plan.times * peak.statuses[OK] / peak.seconds, resident(pid)
         found: dict[str, Any] = {
