@@ -14,8 +14,6 @@ M_ARENA_MAX = -8
 THRESHOLDS = (10_000, 20, 50)
 """Objects more than before until the youngest are looked at, and of how many such looks one goes deeper, by default
 (700, 10, 10)."""
-
-
 TIDY_SECONDS = 60.0
 """What is free is looked through so often: some tens of milliseconds in which no thread gets memory from the system."""
 

@@ -62,8 +62,8 @@ class Forked:
 def run(
     arguments: Sequence[str], timeout: float, variables: Mapping[str, str], folder: Path | None = None, stdin: str = ""
 ) -> "subprocess.CompletedProcess[str]":
-    """As `subprocess.run` with captured output; of our own variables the process has these alone."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    """As `subprocess.run` with captured output; of our own variables the process has these alone, and no terminal's."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith((OURS, "COLUMNS"))}
     process = Forked(arguments, {**inherited, **variables}, folder, stdin)
     with process.stdout, process.stderr, ThreadPoolExecutor(2) as pool:
         out, error = pool.submit(process.stdout.read), pool.submit(process.stderr.read)
