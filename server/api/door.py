@@ -11,6 +11,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable, Hashable
+from itertools import islice
 from typing import Protocol, cast
 
 from server.api.idle import Idle, Rank
@@ -24,7 +25,7 @@ OWN_FILES = 128
 TOLD_AT_ONCE = 16
 """Newcomers that are told so; more of them at once are closed without a word."""
 AT_ONCE = 32
-"""Accepted in one turn of the loop."""
+"""Accepted in one turn of the loop; looked at, for one of them to make room."""
 AGAIN_SECONDS = 1.0
 UNSENT_BYTES = 128 * 2**10
 """Of a connection, in the kernel; by default it takes megabytes, and whoever reads nothing is found out late."""
@@ -71,7 +72,7 @@ class Door:
         self._settings = settings
         self._tls = tls
         self._most = most(settings)
-        self._inside: set[Guest] = set()
+        self._inside: dict[Guest, socket.socket] = {}
         self._entering: dict[Guest, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
         self._again: asyncio.TimerHandle | None = None
@@ -96,7 +97,7 @@ class Door:
     def left(self, guest: Guest) -> None:
         """A connection has ended."""
         self.idle.take(guest)
-        self._inside.discard(guest)
+        self._inside.pop(guest, None)
         if self._again is not None:
             self._resume()
 
@@ -120,7 +121,7 @@ class Door:
         protocol = self._guest()
         guest = cast("Guest", protocol)
         guest.door, guest.surplus = self, surplus
-        self._inside.add(guest)
+        self._inside[guest] = came
         if not surplus:
             self.idle.put(guest, Rank.SILENT)
         entering = self._loop.create_task(self._enter(protocol, guest, came))
@@ -138,14 +139,25 @@ class Door:
 
     def _make_room(self) -> bool:
         """Whether somebody who was idle has left."""
-        longest = self.idle.longest()
+        looked_at = islice(self.idle.in_turn(), AT_ONCE)
+        longest = next((guest for guest in looked_at if self._says_nothing(guest)), None)
         if longest is None:
             return False
         self.idle.take(longest)
-        self._inside.discard(longest)
+        del self._inside[longest]
         if not longest.leave() and longest in self._entering:
             self._entering[longest].cancel()
         return True
+
+    def _says_nothing(self, guest: Guest) -> bool:
+        """No byte of it is in the kernel, where the loop has not come to read it."""
+        came = self._inside.get(guest)  # over TLS, one that was sent away may be heard once more
+        if came is None:
+            return False
+        try:
+            return not came.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return True
 
     async def _enter(self, protocol: asyncio.Protocol, guest: Guest, came: socket.socket) -> None:
         limit = None if self._tls is None else self._settings.receive_seconds

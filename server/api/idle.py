@@ -1,8 +1,9 @@
 """The connections on which nobody is answered, in the order in which they make room. Knows neither sockets nor HTTP."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from enum import IntEnum
+from itertools import chain
 from typing import Generic, TypeVar
 
 Connection = TypeVar("Connection", bound=Hashable)
@@ -35,6 +36,6 @@ class Idle(Generic[Connection]):
         if rank is not None:
             del self._ranks[rank][connection]
 
-    def longest(self) -> Connection | None:
-        """Idle for the longest time, the silent ones first."""
-        return next((next(iter(found)) for found in self._ranks.values() if found), None)
+    def in_turn(self) -> Iterator[Connection]:
+        """Who makes room, the first one first: the silent before the others, and of each rank the longest idle."""
+        return chain.from_iterable(self._ranks.values())

@@ -124,13 +124,16 @@ def test_n3_more_connections_than_descriptors(base_folder: Path, tmp_path: Path)
         "--model", str(base_folder), "--store", str(tmp_path / "store"), under=("prlimit", f"--nofile={LIMIT}")
     )
     try:
-        with process.wait_until_ready() as client, crowd(process.url, 4 * LIMIT, [b""]):
-            assert client.get("/info").json()["limits"]["max_connections"] == LIMIT - OWN_FILES
+        with process.wait_until_ready() as client:
             assert client.put("/tasks/t", json={"template": "{text}"}).status_code == 201
-            for _ in range(20):
-                assert httpx.get(f"{process.url}/livez", trust_env=False, timeout=60).status_code == 200
-            assert files(process.pid) < LIMIT
-        until(lambda: files(process.pid) < OWN_FILES, "the crowd has left")
+            calm = files(process.pid)
+            with crowd(process.url, 4 * LIMIT, [b""]):
+                assert client.get("/info").json()["limits"]["max_connections"] == LIMIT - OWN_FILES
+                assert client.put("/tasks/u", json={"template": "{text}"}).status_code == 201
+                for _ in range(20):
+                    assert httpx.get(f"{process.url}/livez", trust_env=False, timeout=60).status_code == 200
+                assert files(process.pid) < LIMIT
+        until(lambda: files(process.pid) <= calm, "the crowd has left")
         other = len(process.other)
         _starve(process)
         assert process.log[-1]["event"] != "draining"
@@ -143,15 +146,19 @@ def _starve(process: Process) -> None:
     """Takes its descriptors away: who cannot be let in waits, quietly, until somebody leaves."""
     free = 4
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files(process.pid) + free, LIMIT))
+
+    def told() -> int:
+        return sum(line["event"].startswith("connections wait") for line in process.log)
+
     with crowd(process.url, free + 8, [BODY]) as busy, connect(process.url) as newcomer:
+        until(lambda: told() > 0, "it says so")
         newcomer.sendall(GET)
         newcomer.settimeout(3)
         spent = _cpu(process)
         with pytest.raises(TimeoutError):
             newcomer.recv(1)
         assert _cpu(process) - spent < 1.0
-        told = [line for line in process.log if line["event"].startswith("connections wait")]
-        assert len(told) == 1
+        assert told() == 1
         for connection, _ in busy:
             connection.close()
         newcomer.settimeout(60)

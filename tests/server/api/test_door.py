@@ -4,6 +4,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -58,6 +59,21 @@ def test_of_a_crowd_without_room_the_first_are_told(base_folder: Path) -> None:
         told = [status(read_answer(one)) for one in crowd]
     assert set(told) == {503, 0}
     assert told.count(503) >= TOLD_AT_ONCE
+
+
+def test_who_has_spoken_makes_no_room(base_folder: Path) -> None:
+    """A crowd that came and asked while the loop was busy: as many as there is room for are answered, none cut off."""
+    most = 4
+    with running(base_folder, "memory://", max_connections=most) as site, ExitStack() as stack:
+        site.http.close()
+        loop, held = site.desk.room.tasks.reach.left.get_loop(), threading.Event()
+        loop.call_soon_threadsafe(held.wait, 60)
+        crowd = [stack.enter_context(connect(site.url)) for _ in range(2 * most)]
+        for one in crowd:
+            one.sendall(GET)
+        held.set()
+        told = [status(read_answer(one)) for one in crowd]
+    assert told == [200] * most + [503] * most
 
 
 def begin(connection: socket.socket) -> None:

@@ -9,13 +9,13 @@ def test_the_silent_go_first_then_the_longest() -> None:
     for name, rank in (("begun", Rank.BEGUN), ("kept", Rank.KEPT), ("one", Rank.SILENT), ("two", Rank.SILENT)):
         idle.put(name, rank)
     idle.put("later", Rank.KEPT)
-    order = []
-    while (longest := idle.longest()) is not None:
-        order.append(longest)
-        idle.take(longest)
-    assert order == ["one", "two", "kept", "later", "begun"]
+    order = ["one", "two", "kept", "later", "begun"]
+    assert list(idle.in_turn()) == order
+    for name in order:
+        idle.take(name)
     idle.take("never there")
     idle.put("one", Rank.SILENT)
     idle.put("one", Rank.KEPT)
+    assert list(idle.in_turn()) == ["one"]
     idle.take("one")
-    assert idle.longest() is None
+    assert not list(idle.in_turn())
