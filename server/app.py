@@ -88,11 +88,11 @@ async def started(settings: Settings) -> AsyncIterator[Started]:
     engine.start()
     jobs: Jobs | NoJobs = NoJobs("the server is starting")
     later: asyncio.Task[None] | None = None
-    tidy = asyncio.create_task(keep_giving_back())
     chat = Chat(tokenizer.chat_template, tokenizer.special_names)
+    about = {"version": ops.VERSION, "model": base.base.name, "fingerprint": base.base.fingerprint}
+    meter = Meter(engine.snapshot, about, settings.metrics_tasks)
+    tidy = asyncio.create_task(keep_giving_back(lambda: engine.snapshot().counters.forwards, meter.gave_back))
     try:
-        about = {"version": ops.VERSION, "model": base.base.name, "fingerprint": base.base.fingerprint}
-        meter = Meter(engine.snapshot, about, settings.metrics_tasks)
         meter.watch_store(lambda: reach.down_seconds > 0)
         meter.watch_engine(lambda: engine.pulse.silent_seconds)
         meter.watch_loop(lambda: len(asyncio.all_tasks()))  # scraped in the loop

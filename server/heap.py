@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 import gc
 import os
+from collections.abc import Callable
 
 M_ARENA_MAX = -8
 """glibc, malloc.h."""
@@ -16,6 +17,8 @@ THRESHOLDS = (10_000, 20, 50)
 (700, 10, 10)."""
 TIDY_SECONDS = 60.0
 """What is free is looked through so often: some tens of milliseconds in which no thread gets memory from the system."""
+REST_SECONDS = 1.0
+"""Without work, until that is done at once: whoever rests holds what it needs."""
 
 
 def share_one() -> None:
@@ -44,11 +47,24 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
-async def keep_giving_back(seconds: float = TIDY_SECONDS) -> None:
-    """Until cancelled. Tensors of ever other sizes leave holes, which in an hour were a hundred megabytes."""
+async def keep_giving_back(
+    work: Callable[[], int], gave: Callable[[], None], every: float = TIDY_SECONDS, rest: float = REST_SECONDS
+) -> None:
+    """Until cancelled. Tensors of ever other sizes leave holes, which in an hour were a hundred megabytes.
+
+    `work`: a number that rises with what is done. `gave`: called each time.
+    """
+    clock = asyncio.get_running_loop().time
+    seen = given = work()
+    due = clock() + every
     while True:
-        await asyncio.sleep(seconds)
-        await asyncio.to_thread(give_back)
+        await asyncio.sleep(rest)
+        before, seen = seen, work()
+        rested = seen == before != given
+        if rested or clock() >= due:
+            await asyncio.to_thread(give_back)
+            given, due = seen, clock() + every
+            gave()
 
 
 def _is_glibc(libc: ctypes.CDLL) -> bool:

@@ -59,6 +59,7 @@ class Meter:
             "prompt_quarantined", "Versions refused because they give no numbers", (), registry
         )
         self._back = _counter("store_went_back", "Answers of the store that are older than one before", (), registry)
+        self._tidied = _counter("memory_given_back", "Times that free memory went back to the system", (), registry)
         self._http = _counter("http_requests", "By route, not by path", ("method", "route", "status"), registry)
 
     def watch_jobs(self, counts: Callable[[], Mapping[str, int]]) -> None:
@@ -117,6 +118,9 @@ class Meter:
 
     def went_back(self) -> None:
         self._back.inc()
+
+    def gave_back(self) -> None:
+        self._tidied.inc()
 
     def watch_loop(self, tasks: Callable[[], int]) -> None:
         """`tasks`, asked at each scrape, says how many the event loop has: none of a request that is over."""

@@ -2,16 +2,22 @@
 
 import os
 import signal
+import ssl
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.s3 import BUCKET, credentials, served
 from tests.tools import tool
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
+TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Whose certificates are believed, where not the usual ones."""
 ABSENT = "no data sets: SOFTPROMPT_TEST_DATA is unset or wrong, and no shared/data stands beside the checkout"
 
 
@@ -45,6 +51,25 @@ def _heed_interrupts() -> None:
     """A script's background job ignores SIGINT and hands that down: tests that send one want it heard."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_trust() -> Iterator[None]:
+    """Thousands of clients share what httpx would read anew for each, also for plain HTTP: 40 ms of certificates."""
+    make = httpx.create_ssl_context
+
+    @cache
+    def usual(trust_env: bool, *_: str | None) -> ssl.SSLContext:
+        return make(trust_env=trust_env)
+
+    def found(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+        if verify is not True or cert is not None:
+            return make(verify=verify, cert=cert, trust_env=trust_env)
+        return usual(trust_env, *map(os.environ.get, TRUSTED))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", found)
+        yield
 
 
 @pytest.fixture(scope="session")

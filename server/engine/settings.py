@@ -55,6 +55,11 @@ class Counters:
     failed: int = 0
     most_digests: int = 0
 
+    @property
+    def forwards(self) -> int:
+        """Passes of the base."""
+        return self.prefill_forwards + self.decode_forwards
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

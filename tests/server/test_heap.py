@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -57,12 +58,40 @@ def test_what_is_free_goes_back_to_the_system() -> None:
 
 async def test_what_is_free_goes_back_again_and_again() -> None:
     """As long as the server runs."""
-    tidy = asyncio.create_task(keep_giving_back(0.01))
+    tidy = asyncio.create_task(keep_giving_back(int, lambda: None, 0.01, 0.01))
     for _ in range(2):
         last = full_of_holes()
         full = resident()
         await asyncio.to_thread(until, partial(gone, full), "half of it has gone back")
         assert last[0]
+    tidy.cancel()
+
+
+async def test_what_is_free_goes_back_once_when_work_is_over() -> None:
+    """Not while it goes on, and not again until there was more."""
+    done = 0
+    given: list[int] = []
+
+    def work() -> int:
+        nonlocal done
+        looked.release()
+        done += busy
+        return done
+
+    looked, busy = threading.Semaphore(0), True
+
+    async def looks(count: int) -> None:
+        for _ in range(count):
+            await asyncio.to_thread(looked.acquire)
+
+    tidy = asyncio.create_task(keep_giving_back(work, lambda: given.append(done), 3600, 0.001))
+    for _ in range(2):
+        before, busy = list(given), True
+        await looks(10)
+        assert given == before
+        busy = False
+        await looks(10)
+        assert given == [*before, done]
     tidy.cancel()
 
 

@@ -13,16 +13,17 @@ import httpx
 from prompt_store.local import TEMPORARY
 from tests.e2e.process import Process
 
-REST_SECONDS = 3.0
-"""For what ends after its answer: connections that close, threads that put something away."""
+REST_SECONDS = 5.0
+"""For what ends after its answer: connections that close, threads that put something away, memory that goes back."""
 GAUGE = re.compile(
-    r"^(softprompt_(?:num_requests_\w+|resident_prompts|event_loop_tasks)|softprompt_cache_bytes\S*) (\S+)$"
+    r"^(softprompt_(?:num_requests_\w+|resident_prompts|event_loop_tasks|memory_given\w+|cache_bytes\S+)) (\S+)$"
 )
 NAMES = {
     "softprompt_num_requests_running": "running",
     "softprompt_num_requests_waiting": "waiting",
     "softprompt_event_loop_tasks": "tasks",
     "softprompt_resident_prompts": "prompts",
+    "softprompt_memory_given_back_total": "given_back",
     'softprompt_cache_bytes{cache="prompts"}': "prompt_bytes",
     'softprompt_cache_bytes{cache="texts"}': "text_bytes",
 }
@@ -32,13 +33,15 @@ AT_REST = ("fds", "threads", "tasks", "running", "waiting", "temporary")
 
 
 def rest(process: Process, http: httpx.Client, store: Path, before: Mapping[str, float] | None) -> Sample:
-    """As soon as nothing stands above the last sample, or after `REST_SECONDS` as it is."""
+    """As soon as nothing stands above the last sample and memory has gone back, or after `REST_SECONDS` as it is."""
     deadline = time.monotonic() + REST_SECONDS
+    given = look(process, http, store)["given_back"]
     while True:
         found = look(process, http, store)
         busy = found["running"] or found["waiting"] or found["temporary"]
         above = before is not None and any(found[name] > before[name] for name in AT_REST)
-        if not (busy or above) or time.monotonic() > deadline:
+        kept = found["given_back"] == given
+        if not (busy or above or kept) or time.monotonic() > deadline:
             return found
 
 
