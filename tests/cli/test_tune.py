@@ -146,7 +146,7 @@ def test_a_run_that_nobody_reads_any_more_is_saved(model: Path, tmp_path: Path, 
 def test_a_search_that_is_stopped_goes_on(model: Path, tmp_path: Path, method: str) -> None:
     """Among several methods; what was asked before is not told again, and the file is an undisturbed run's."""
     rows, whole, stopped = write_rows(tmp_path / "rows.jsonl"), tmp_path / "whole", tmp_path / "stopped"
-    more = ["--method", f"{method},prompt_tuning", "--keep-all", "--draws", "400", "--budget", "20000", "--json"]
+    more = ["--method", f"{method},prompt_tuning", "--keep-all", "--draws", "400", "--budget", "5000", "--json"]
     assert run(arguments(model, rows, whole, *more)).returncode == 0
     command = arguments(model, rows, stopped, *more)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -14,13 +14,13 @@ from tests.server.jobs.asking import create, method
 from tests.server.jobs.conftest import client_of
 from tests.server.site import until
 
-STEPS = {"steps": 300, "batch_size": 4, "evaluate_every": 20, "warmup": 1, "length": 3, "patience": 1000}
+STEPS = {"steps": 120, "batch_size": 4, "evaluate_every": 20, "warmup": 1, "length": 3, "patience": 1000}
 
 
 def options(base: Path, folder: Path) -> tuple[tuple[str, ...], Mapping[str, str]]:
     return ("--model", str(base), "--store", str(folder / "store")), {
         "SOFTPROMPT_JOBS": str(folder / "jobs"),
-        "SOFTPROMPT_JOBS_SAVE_SECONDS": "0.2",
+        "SOFTPROMPT_JOBS_SAVE_SECONDS": "0.1",
     }
 
 
@@ -35,7 +35,7 @@ def until_it_learns(folder: Path, job: str) -> None:
     until(lambda: "valid_accuracy" in history.read_text(), "an evaluation", 120)
 
 
-@pytest.mark.parametrize("wanted", [method(told=STEPS), method("hard", {"budget": 12_000, "instructions": "Say it"})])
+@pytest.mark.parametrize("wanted", [method(told=STEPS), method("hard", {"budget": 4_000, "instructions": "Say it"})])
 def test_a_job_survives_a_kill_and_a_restart_and_learns_what_it_would_have(
     base_folder: Path, tmp_path: Path, wanted: Any
 ) -> None:
