@@ -140,7 +140,7 @@ class Door:
     def _make_room(self) -> bool:
         """Whether somebody who was idle has left."""
         looked_at = islice(self.idle.in_turn(), AT_ONCE)
-        longest = next((guest for guest in looked_at if self._says_nothing(guest)), None)
+        longest = next((guest for guest in looked_at if self._makes_room(guest)), None)
         if longest is None:
             return False
         self.idle.take(longest)
@@ -149,11 +149,13 @@ class Door:
             self._entering[longest].cancel()
         return True
 
-    def _says_nothing(self, guest: Guest) -> bool:
-        """No byte of it is in the kernel, where the loop has not come to read it."""
+    def _makes_room(self, guest: Guest) -> bool:
+        """Not who has spoken and was not read yet; to go on with what was begun keeps no place."""
         came = self._inside.get(guest)  # over TLS, one that was sent away may be heard once more
         if came is None:
             return False
+        if self.idle.rank(guest) is Rank.BEGUN:
+            return True
         try:
             return not came.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except OSError:

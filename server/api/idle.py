@@ -36,6 +36,10 @@ class Idle(Generic[Connection]):
         if rank is not None:
             del self._ranks[rank][connection]
 
+    def rank(self, connection: Connection) -> Rank | None:
+        """None where it is answered, or has ended."""
+        return self._of.get(connection)
+
     def in_turn(self) -> Iterator[Connection]:
         """Who makes room, the first one first: the silent before the others, and of each rank the longest idle."""
         return chain.from_iterable(self._ranks.values())

@@ -41,8 +41,7 @@ def told_to_cancel(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
 
 
 def forwards(site: Site) -> int:
-    counters = site.snapshot().counters
-    return counters.decode_forwards + counters.prefill_forwards
+    return site.snapshot().counters.forwards
 
 
 def figures(site: Site) -> dict[str, float]:

@@ -5,14 +5,15 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from server.api.door import OWN_FILES, TOLD_AT_ONCE, most
 from server.config import Settings
-from tests.server.site import connect, read_answer, status
+from tests.server.site import Site, connect, read_answer, status
 from tests.server.site import site as running
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -61,19 +62,40 @@ def test_of_a_crowd_without_room_the_first_are_told(base_folder: Path) -> None:
     assert told.count(503) >= TOLD_AT_ONCE
 
 
+@contextmanager
+def held(site: Site) -> Iterator[None]:
+    """Its loop comes to nothing."""
+    done = threading.Event()
+    site.desk.room.tasks.reach.left.get_loop().call_soon_threadsafe(done.wait, 60)
+    yield
+    done.set()
+
+
 def test_who_has_spoken_makes_no_room(base_folder: Path) -> None:
     """A crowd that came and asked while the loop was busy: as many as there is room for are answered, none cut off."""
     most = 4
     with running(base_folder, "memory://", max_connections=most) as site, ExitStack() as stack:
         site.http.close()
-        loop, held = site.desk.room.tasks.reach.left.get_loop(), threading.Event()
-        loop.call_soon_threadsafe(held.wait, 60)
-        crowd = [stack.enter_context(connect(site.url)) for _ in range(2 * most)]
-        for one in crowd:
-            one.sendall(GET)
-        held.set()
+        with held(site):
+            crowd = [stack.enter_context(connect(site.url)) for _ in range(2 * most)]
+            for one in crowd:
+                one.sendall(GET)
         told = [status(read_answer(one)) for one in crowd]
     assert told == [200] * most + [503] * most
+
+
+def test_who_never_ends_a_request_makes_room(base_folder: Path) -> None:
+    """However busily it goes on with it."""
+    with running(base_folder, "memory://", max_connections=2) as site, ExitStack() as stack:
+        site.http.close()
+        slow, answered = (stack.enter_context(connect(site.url)) for _ in range(2))
+        slow.sendall(GET[:10])
+        begin(answered)
+        with held(site):
+            newcomer = stack.enter_context(connect(site.url))
+            slow.sendall(GET[10:11])
+            newcomer.sendall(GET)
+        assert status(read_answer(newcomer)) == 200
 
 
 def begin(connection: socket.socket) -> None:

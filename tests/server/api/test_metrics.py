@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.engine.settings import Counters, Snapshot
+from server.heap import TIDY_SECONDS
 from server.metrics import OTHER, Meter
 from tests.checkout import text
 from tests.server.site import Site, until
@@ -92,6 +93,13 @@ def test_the_loop_keeps_no_task_of_what_is_over(site: Site) -> None:
         with site.http.stream("POST", "/generate_stream", json={"inputs": "x"}) as answer:
             next(answer.iter_lines())
     until(lambda: of(scraped(site.http), "event_loop_tasks") <= before, "they have ended")
+
+
+def test_memory_goes_back_soon_after_the_last_work(base_folder: Path) -> None:
+    """Long before the minute is over after which it goes back anyway."""
+    with running(base_folder, "memory://") as site:
+        site.generate("play some jazz", max_new_tokens=4)
+        until(lambda: of(scraped(site.http), "memory_given_back_total") > 0, "it went back", TIDY_SECONDS / 2)
 
 
 def test_tasks_beyond_a_bound_share_a_label(base_folder: Path) -> None:
