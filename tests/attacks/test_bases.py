@@ -1,7 +1,6 @@
 """Bases that are damaged, do not fit themselves, bring code, or are another one: T05 to T08."""
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from server.engine.checkpoint import BadBase
 from tests.attacks.asking import OURS, question
 from tests.attacks.attack import Attack
 from tests.attacks.victim import Lines, inside
-from tests.forked import run
+from tests.forked import environment, run
 from tests.models import save
 from tests.server.site import peft_file
 
@@ -61,10 +60,9 @@ def served(**variables: str) -> "subprocess.CompletedProcess[str]":
 
 def started(command: list[str], **variables: str) -> "subprocess.CompletedProcess[str]":
     """The same by a command of its own, made anew: seconds of imports."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
     return subprocess.run(
         command,
-        env={**environment, **GIVEN, **variables},
+        env=environment({**GIVEN, **variables}),
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -1,6 +1,5 @@
 """A running server, and the command as its users call it: a process, known by its exit code and what it says."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,8 +20,7 @@ Softprompt = Callable[..., subprocess.CompletedProcess[str]]
 
 def environment(url: str) -> dict[str, str]:
     """Nothing of who runs the tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SOFTPROMPT_", "COLUMNS"))}
-    return {**kept, "SOFTPROMPT_URL": url}
+    return forked.environment({"SOFTPROMPT_URL": url})
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import forked
 from tests.cli.conftest import COMMAND, SECONDS, Softprompt, environment
 from tests.server.site import Site, until
 from tests.softprompt_client.conftest import response, scripted
@@ -132,9 +133,9 @@ def grown(path: Path, size: int) -> bool:
     return path.exists() and path.stat().st_size >= size
 
 
-def started(site: Site, file: Path, out: Path) -> "subprocess.Popen[str]":
-    command: list[str | Path] = [COMMAND, "generate", "--file", file, "--out", out, "--concurrency", "2"]
-    return subprocess.Popen(command, env=environment(site.url), stderr=subprocess.PIPE, text=True)
+def started(site: Site, file: Path, out: Path) -> forked.Forked:
+    command = ["generate", "--file", str(file), "--out", str(out), "--concurrency", "2"]
+    return forked.started(command, {"SOFTPROMPT_URL": site.url})
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(softprompt: Softprompt, site: Site, many: Path, tmp_path: Path) -> None:
@@ -161,7 +162,6 @@ def test_an_interrupt_ends_a_run_in_good_order(softprompt: Softprompt, site: Sit
     with started(site, many, out) as process:
         until(partial(grown, out, 1), "an answer")
         process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
         said = process.stderr.read()
     assert process.returncode == 130
     assert "stopped; the same command goes on from here" in said

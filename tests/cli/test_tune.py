@@ -1,9 +1,11 @@
 """`softprompt tune` as a process: what it writes, says and survives."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,10 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return forked.run(command[len(START) :], 240, {})
 
 
+def started(command: list[str]) -> forked.Forked:
+    return forked.started(command[len(START) :], {})
+
+
 def test_one_command_writes_a_prompt_file_its_report_and_lines_for_machines(model: Path, tmp_path: Path) -> None:
     """Labels are found, the curve is in the report, every line of --json is an object."""
     out = tmp_path / "new" / "intent.safetensors"
@@ -75,8 +81,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(model: Path, tmp_path: Path) -> 
     whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
     assert run(arguments(model, rows, whole)).returncode == 0
     command = arguments(model, rows, killed, "--json", "--save-seconds", "0")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
+    with started(command) as process:
         steps = (json.loads(line).get("step") for line in process.stdout)
         assert 13 in steps
         process.kill()
@@ -92,13 +97,13 @@ def test_a_disk_without_room_is_told_on_the_way_and_at_the_end(model: Path, tmp_
     """No file of its may be larger than a block: checkpoints first, then what was learnt."""
     rows, out = write_rows(tmp_path / "rows.jsonl"), tmp_path / "a.safetensors"
     command = [*arguments(model, rows, out, "--steps", "3"), "--save-seconds", "0", "--json"]
-    done = subprocess.run(
-        ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *command], capture_output=True, text=True, check=False
-    )
+    little = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (512, 512))
+    with forked.started(command[len(START) :], {}, before=little) as done:
+        told, said = done.communicate(240)
     assert done.returncode == 2
-    events = [json.loads(line) for line in done.stdout.splitlines()]
+    events = [json.loads(line) for line in told.splitlines()]
     assert [one["reason"] for one in events if one["event"] == "unsaved"] == ["File too large"] * 4
-    assert f"{out} cannot be written: File too large; with room there" in done.stderr
+    assert f"{out} cannot be written: File too large; with room there" in said
     assert [path.name for path in tmp_path.glob("a.*")] == []
 
 
@@ -107,8 +112,7 @@ def test_a_stopped_run_is_saved_where_it_is(model: Path, tmp_path: Path, undistu
     rows = write_rows(tmp_path / "rows.jsonl")
     stopped = tmp_path / "stopped.safetensors"
     command = arguments(model, rows, stopped, "--steps", LONG, "--json", "--save-seconds", "3600")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    with started(command) as process:
         assert 7 in (json.loads(line).get("step") for line in process.stdout)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=240)
@@ -149,8 +153,7 @@ def test_a_search_that_is_stopped_goes_on(model: Path, tmp_path: Path, method: s
     more = ["--method", f"{method},prompt_tuning", "--keep-all", "--draws", "400", "--budget", "5000", "--json"]
     assert run(arguments(model, rows, whole, *more)).returncode == 0
     command = arguments(model, rows, stopped, *more)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    with started(command) as process:
         first = [json.loads(process.stdout.readline()) for _ in range(5)]
         process.send_signal(signal.SIGINT)
         out, said = process.communicate(timeout=240)

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from tests.forked import OURS, Forked
+from tests.forked import OURS, Forked, Preparation, Start
 
 COMMAND = Path(sys.executable).parent / "softprompt"
 READ_LATE = "OTEL_"
@@ -25,9 +25,12 @@ PATIENCE = 120.0
 
 
 class Process:
-    """One running server. `log` holds its log lines so far, each an object; `under`: a command that starts it."""
+    """One running server. `log` holds its log lines so far, each an object.
 
-    def __init__(self, *options: str, under: Sequence[str] = (), **variables: str) -> None:
+    `under`: a command that starts it, or what it does itself before all else.
+    """
+
+    def __init__(self, *options: str, under: Sequence[str] | Preparation = (), **variables: str) -> None:
         self._process = _started(options, under, variables)
         self.log: list[dict[str, Any]] = []
         self.other: list[str] = []
@@ -91,14 +94,16 @@ class Process:
 
 
 def _started(
-    options: Sequence[str], under: Sequence[str], variables: Mapping[str, str]
+    options: Sequence[str], under: Sequence[str] | Preparation, variables: Mapping[str, str]
 ) -> "subprocess.Popen[str] | Forked":
     """Forked, unless it has to be made anew."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     environment = {**inherited, "SOFTPROMPT_JOBS": "", **variables}
     arguments = ["serve", "--port", "0", "--threads", "1", *options]
+    if callable(under):
+        return Forked(Start(arguments, environment, before=under))
     if not under and all(name.startswith((OURS, READ_LATE)) for name in variables):
-        return Forked(arguments, environment)
+        return Forked(Start(arguments, environment))
     return subprocess.Popen(
         [*under, COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

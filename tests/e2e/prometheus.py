@@ -14,6 +14,7 @@ import httpx
 import yaml
 
 from tests.docker.monitoring import RULES, scrape
+from tests.server.site import until
 
 PATIENCE = 60.0
 SCRAPES = "250ms"
@@ -26,6 +27,10 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self.url = url
         self._http = httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False)
+
+    def ready(self) -> bool:
+        """It listens before it answers queries."""
+        return self._http.get("/-/ready").status_code == 200
 
     def query(self, expr: str) -> list[tuple[dict[str, str], float]]:
         """Labels and values of an instant query, those that are no numbers left out. Fails where it does not parse."""
@@ -85,6 +90,7 @@ def watching(url: str, key: Path, folder: Path) -> Iterator[Prometheus]:
         address = listening.get(timeout=PATIENCE)
         assert address, said
         running = Prometheus(address)
+        until(running.ready, "it answers queries", PATIENCE)
         yield running
         running.close()
     finally:

@@ -65,26 +65,32 @@ class Network:
         ready.set()
         await self._over.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
             task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, draw: Random) -> None:
-        """One connection, both ways, until either side ends it or it is cut."""
-        there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        """One connection, both ways, until either side ends it, it is cut, or the network is over."""
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return await leave(writer, reset=True)
         most = draw.randint(1, 6000) if draw.random() < self.cut else None
         ways = [asyncio.create_task(self._way(*way, draw, most)) for way in ((reader, back), (there, writer))]
+        broken = True
         try:
             done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             broken = any(way.result() for way in done)
         except OSError:
-            broken = True
+            pass
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
+            await asyncio.gather(leave(back, reset=broken), leave(writer, reset=broken))
         self.cuts += broken
-        for end in (back, writer):
-            leave(end, reset=broken)
+        return None
 
     async def _way(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, draw: Random, most: int | None
@@ -109,13 +115,19 @@ class Network:
             pass
 
 
-def leave(writer: asyncio.StreamWriter, *, reset: bool) -> None:
-    """Ends a connection."""
-    if reset and (found := writer.get_extra_info("socket")) is not None:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+async def leave(writer: asyncio.StreamWriter, *, reset: bool) -> None:
+    """Ends a connection, at the latest when this is cancelled."""
+    try:
+        if reset and (found := writer.get_extra_info("socket")) is not None:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+            writer.transport.abort()
+        else:
+            writer.close()
+        await writer.wait_closed()
+    except OSError:
+        pass
+    finally:
         writer.transport.abort()
-    else:
-        writer.close()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -116,13 +117,12 @@ def test_n2_five_hundred_slow_ones_slow_nobody_else(base_folder: Path, parser: s
 
 
 LIMIT = 256
+FEW_FILES = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
 
 
 def test_n3_more_connections_than_descriptors(base_folder: Path, tmp_path: Path) -> None:
     """The idle make room for those who ask; the store still has its own; at the end of descriptors nobody spins."""
-    process = Process(
-        "--model", str(base_folder), "--store", str(tmp_path / "store"), under=("prlimit", f"--nofile={LIMIT}")
-    )
+    process = Process("--model", str(base_folder), "--store", str(tmp_path / "store"), under=FEW_FILES)
     try:
         with process.wait_until_ready() as client:
             assert client.put("/tasks/t", json={"template": "{text}"}).status_code == 201

@@ -3,12 +3,12 @@
 import json
 import signal
 import ssl
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import pytest
 import trustme
 
 from server.leaving import LATEST_SECONDS
-from tests.e2e.process import COMMAND, Process
+from tests import forked
+from tests.e2e.process import Process
+from tests.faults import failing
 from tests.faults.clinging import HEAD, LONG, Cling, deaf, half_sent, handshaking, kept, sent, silent
-from tests.faults.failing import failing
 from tests.server.certificates import files
 from tests.server.site import read_answer, status, until
 
@@ -160,7 +161,7 @@ def test_x1_tls_clients_do_not_hold_the_end_up(options: Sequence[str], tmp_path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_x2_each_signal_drains_and_a_second_is_immediate(options: Sequence[str], number: signal.Signals) -> None:
     """Exit code 0 both times, however long the drain may take."""
-    default = ("env", f"--default-signal={number.name.removeprefix('SIG')}")  # these tests may be run under nohup
+    default = partial(signal.signal, number, signal.SIG_DFL)  # these tests may be run under nohup
     process = Process(*options, under=default, SOFTPROMPT_DRAIN_SECONDS="600", SOFTPROMPT_RECEIVE_SECONDS="600")
     with process.wait_until_ready() as client, half_sent(process.url):
         assert client.get("/livez").status_code == 200
@@ -173,15 +174,14 @@ def test_x2_each_signal_drains_and_a_second_is_immediate(options: Sequence[str],
 
 def test_x2_a_signal_before_it_serves_ends_it_at_once(options: Sequence[str]) -> None:
     """While the base is read: exit code 0, and it was never ready."""
-    process = Process(*options, under=failing("told early"))
+    process = Process(*options, under=failing.told_early)
     assert process.wait() == 0, process.other
     assert [entry["event"] for entry in process.log] == ["stopped at once"]
 
 
 def test_x2_a_broken_pipe_ends_nothing(options: Sequence[str]) -> None:
     """SIGPIPE itself, and writing to a reader of the log that has gone."""
-    with subprocess.Popen([COMMAND, "serve", *options, "--port", "0"], stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
+    with forked.started(["serve", *options, "--port", "0"], {"SOFTPROMPT_JOBS": ""}) as server:
         url = next(json.loads(line)["url"] for line in server.stderr if '"ready"' in line)
         server.stderr.close()
         with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
@@ -189,12 +189,12 @@ def test_x2_a_broken_pipe_ends_nothing(options: Sequence[str]) -> None:
             server.send_signal(signal.SIGPIPE)
             assert client.get("/readyz").status_code == 200
         server.terminate()
-        assert server.wait() == 0
+        assert server.wait(60) == 0
 
 
 def test_x2_under_nohup_a_hang_up_is_nothing(options: Sequence[str]) -> None:
     """Whoever ignores it for the process has it ignored."""
-    process = Process(*options, under=["nohup"])
+    process = Process(*options, under=partial(signal.signal, signal.SIGHUP, signal.SIG_IGN))
     with process.wait_until_ready() as client:
         process.send(signal.SIGHUP)
         assert client.get("/readyz").status_code == 200

@@ -13,9 +13,9 @@ import pytest
 from prompt_store.store import Store
 from server.leaving import ENGINE_FAILED, LATEST_SECONDS
 from tests.e2e.process import Process, serving
+from tests.faults import failing
 from tests.faults.cgroups import cpu, limited, memory
 from tests.faults.clinging import LONG, half_sent
-from tests.faults.failing import failing
 from tests.faults.operations import history
 from tests.prompt_store.make import put, text_task
 from tests.server.site import until
@@ -61,7 +61,7 @@ def answered(client: httpx.Client) -> bool:
 
 def test_l6_a_lost_device_ends_the_process_and_nobody_is_told_200(options: Sequence[str], store: Path) -> None:
     """Streams get an error event, probes say `engine_failed`, the exit code is 70, the log says why."""
-    process = Process(*options, under=failing("device"), SOFTPROMPT_DRAIN_SECONDS="2", **PATIENT)
+    process = Process(*options, under=failing.device, SOFTPROMPT_DRAIN_SECONDS="2", **PATIENT)
     told: list[tuple[int, str | None]] = []
     with process.wait_until_ready() as client, half_sent(process.url):
         assert client.post("/generate", json=ASK).status_code == 200
@@ -87,7 +87,7 @@ def test_l6_a_lost_device_ends_the_process_and_nobody_is_told_200(options: Seque
 
 def test_l6_an_idle_server_whose_engine_died_is_gone_at_once(options: Sequence[str]) -> None:
     """Nothing runs, so nothing is waited for, whatever the drain may take."""
-    process = Process(*options, under=failing("device"), SOFTPROMPT_DRAIN_SECONDS="600")
+    process = Process(*options, under=failing.device, SOFTPROMPT_DRAIN_SECONDS="600")
     with process.wait_until_ready() as client:
         process.send(signal.SIGUSR1)
         until(lambda: not answered(client), "nobody answers")
@@ -96,7 +96,7 @@ def test_l6_an_idle_server_whose_engine_died_is_gone_at_once(options: Sequence[s
 
 def test_l10_a_pass_that_does_not_end_is_said_and_forgiven(options: Sequence[str]) -> None:
     """Not ready after `stall_seconds`, not alive after six times that; both again as soon as the pass has ended."""
-    process = Process(*options, under=failing("stall"), SOFTPROMPT_STALL_SECONDS=str(STALL))
+    process = Process(*options, under=failing.stall, SOFTPROMPT_STALL_SECONDS=str(STALL))
     with process.wait_until_ready() as client, process.client() as other:
         with client.stream("POST", "/generate_stream", json=LONG) as stream:
             lines = (line for line in stream.iter_lines() if line)
@@ -115,7 +115,7 @@ def test_l10_a_pass_that_does_not_end_is_said_and_forgiven(options: Sequence[str
 
 def test_l10_a_stalled_engine_does_not_hold_the_end_up(options: Sequence[str]) -> None:
     """Its stream still gets an error event as the last, and the exit code is 0 in time."""
-    process = Process(*options, under=failing("stall"), SOFTPROMPT_DRAIN_SECONDS="1")
+    process = Process(*options, under=failing.stall, SOFTPROMPT_DRAIN_SECONDS="1")
     with process.wait_until_ready() as client:
         with client.stream("POST", "/generate_stream", json=LONG) as stream:
             lines = (line for line in stream.iter_lines() if line)
