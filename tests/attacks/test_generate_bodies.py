@@ -56,9 +56,14 @@ LONG = "word " * 2_000_000
 
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON)
 def test_G01_no_object(attack: Attack, body: bytes) -> None:
-    """Nothing, no JSON, or JSON that is not an object."""
+    """Nothing, or no JSON."""
     attack.all_refused(400, "invalid_json", [(route, body) for route in ROUTES])
-    attack.all_refused(400, "invalid_request", [(route, value) for route in ROUTES for value in NOT_AN_OBJECT])
+
+
+@pytest.mark.parametrize("value", NOT_AN_OBJECT, ids=str)
+def test_G01_another_value(attack: Attack, value: Any) -> None:
+    """JSON that is not an object."""
+    attack.all_refused(400, "invalid_request", [(route, value) for route in ROUTES])
 
 
 @pytest.mark.parametrize("body", ENCODED.values(), ids=ENCODED)

@@ -20,7 +20,7 @@ from tests.server.site import site as running
 
 Lines = list[dict[str, Any]]
 TARGET, NEIGHBOUR = "target", "neighbour"
-ASKED = {"task": NEIGHBOUR, "inputs": "play some jazz", "parameters": {"max_new_tokens": 40, "ignore_eos": True}}
+ASKED = {"task": NEIGHBOUR, "inputs": "play some jazz", "parameters": {"max_new_tokens": 16, "ignore_eos": True}}
 SHORT = {"max_new_tokens": 8}
 """What an answer is where nobody asks for more."""
 DEADLINE = 1.0

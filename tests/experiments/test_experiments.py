@@ -46,7 +46,7 @@ def test_sizes_are_compared_with_what_the_methods_reached() -> None:
 def place(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(running, "STEPS", 4)
     monkeypatch.setattr(running, "EVERY", 2)
-    monkeypatch.setattr(running, "SEARCH", replace(running.SEARCH, scored=200, judged=4, searched=8))
+    monkeypatch.setattr(running, "SEARCH", replace(running.SEARCH, scored=100, judged=4, searched=8))
     (tmp_path / "results").mkdir()
     (tmp_path / "scratch").mkdir()
     return Place(

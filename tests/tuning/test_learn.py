@@ -96,7 +96,7 @@ def test_the_time_that_a_run_took_is_not_forgotten(tmp_path: Path) -> None:
 
 def test_a_task_learnt_over_labels_learns_to_say_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its share in the loss the labels' total probability sinks; the file bounds an answer to a label."""
-    settings = replace(SETTINGS, plan=replace(PLAN, steps=200, learning_rate=0.5))
+    settings = replace(SETTINGS, plan=replace(PLAN, steps=100, learning_rate=0.5))
     base, rows = frozen(), examples()
     spoken = {}
     weight = objectives.SPOKEN

@@ -21,6 +21,7 @@ from tuning.scorer import BaseScorer
 from tuning.text import TextName, TextSettings, TextTask
 
 BUDGET = Budget(scored=3000, candidates=6, judged=8, searched=16)
+SMALL = replace(BUDGET, scored=600)
 
 
 class Counting(BaseScorer):
@@ -40,10 +41,10 @@ def encoder(base: FrozenBase, labels: tuple[str, ...] | None = LABELS) -> Encode
     return Encoder(template, " ", base.tokenizer.encode, base.tokenizer.bos, 1, labels)
 
 
-def search(base: FrozenBase, scorer: BaseScorer, seed: int = 0) -> Hard:
+def search(base: FrozenBase, scorer: BaseScorer, seed: int = 0, budget: Budget = BUDGET) -> Hard:
     train, held_out = hold_out(examples())
     line = "{text} Intent:"
-    return Hard(scorer, encoder(base), base.context, line, "Say what it is", train, held_out, BUDGET, seed)
+    return Hard(scorer, encoder(base), base.context, line, "Say what it is", train, held_out, budget, seed)
 
 
 def test_a_search_never_ends_worse_than_it_began() -> None:
@@ -78,7 +79,7 @@ def test_a_budget_without_a_single_round_is_refused() -> None:
 def test_the_same_seed_finds_the_same_words() -> None:
     """And another seed goes another way."""
     ways = [
-        [one.instruction for one in search(base, BaseScorer(base), seed).rounds()]
+        [one.instruction for one in search(base, BaseScorer(base), seed, SMALL).rounds()]
         for base in [frozen()]
         for seed in (0, 0, 1)
     ]
@@ -133,7 +134,7 @@ def test_what_was_written_is_served_as_a_text_task(method: TextName, labels: tup
     settings = replace(
         SETTINGS, labels=labels, metric="accuracy" if labels else "bleu", max_new_tokens=4, template="{soft:3}{text} is"
     )
-    told = TextSettings("Name it", shots=3, draws=3, budget=replace(BUDGET, scored=600))
+    told = TextSettings("Name it", shots=3, draws=3, budget=SMALL)
     task = TextTask(base, method, settings, told, *hold_out(examples()))
     events = list(task.events())
     assert all(isinstance(event, Round) == (method == "hard") for event in events)
@@ -169,7 +170,7 @@ def test_a_search_passes_over_what_does_not_fit() -> None:
     room = base.context - max(len(encoder(base).tokenize(f"say {label}", False)) for label in LABELS) - 24
     long = [replace(one, inputs={"text": base.tokenizer.decode([20] * room)}) for one in examples()]
     rows = [replace(one, inputs={"text": one.inputs["text"] + f" {n}"}) for n, one in enumerate(long)]
-    found = Hard(BaseScorer(base), encoder(base), base.context, line, "say", rows[4:], rows[:4], BUDGET)
+    found = Hard(BaseScorer(base), encoder(base), base.context, line, "say", rows[4:], rows[:4], SMALL)
     assert list(found.rounds())
     with pytest.raises(DataError, match="the base takes"):
         list(Hard(BaseScorer(base), encoder(base), base.context, line, "say " * 60, rows[4:], rows[:4]).rounds())
@@ -182,7 +183,7 @@ def test_one_row_that_leaves_little_room_ends_no_search(hotflip: bool) -> None:
     room = base.context - max(len(encoder(base).tokenize(f"say {label}", False)) for label in LABELS) - 24
     rows = examples()
     rows[8] = replace(rows[8], inputs={"text": base.tokenizer.decode([20] * room)})
-    told = replace(BUDGET, searched=20, judged=2)
+    told = replace(SMALL, searched=20, judged=2)
     flip = HotFlip(base, encoder(base), line, rows[4:]) if hotflip else None
     found = Hard(BaseScorer(base), encoder(base), base.context, line, "say", rows[4:], rows[:4], told, 0, flip)
     assert list(found.rounds())
