@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.s3 import BUCKET, credentials, served
+from tests.s3 import credentials, new_in_bucket, served
 from tests.tools import tool
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared"
@@ -84,4 +83,4 @@ def s3_port() -> Iterator[int]:
 @pytest.fixture
 def s3_store(s3_port: int) -> str:
     """The location of an empty store in a bucket."""
-    return f"s3://{BUCKET}/{uuid4().hex}"
+    return new_in_bucket()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
+from uuid import uuid4
 
 Fault = Literal["refuse", "lose", "hang", "late", "flip", "cut", "flip-sent", "stale", "answer"]
 """Closed unanswered · done, but the answer is lost · silent until `released` · done only when `released`, the client
@@ -34,6 +35,11 @@ def credentials(url: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+def new_in_bucket() -> str:
+    """The location of a store that nobody else has."""
+    return f"s3://{BUCKET}/{uuid4().hex}"
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tests.server.site import site as running
 
 BUDGET = 26 * 2**20
 """Bytes for keys and values: three sequences of the embedded base at their longest."""
-REQUESTS, NEW = 8, 16
+REQUESTS, NEW = 5, 16
 LOOK_SECONDS = 0.1
 """Between two looks, which keep the engine from running."""
 SLACK = 96 * 2**20

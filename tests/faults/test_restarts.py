@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from tests.e2e.process import Process, serving
 from tests.e2e.test_jobs import STEPS, options, until_it_learns, until_status
 from tests.faults.clinging import LONG, sent
 from tests.faults.operations import history
-from tests.faults.outcome import told
 from tests.faults.servers import traced
+from tests.faults.service import ends
 from tests.faults.test_service import READY_SECONDS
 from tests.prompt_store.make import ONE, put, text_task
 from tests.server.jobs.asking import create, method
@@ -25,7 +26,7 @@ from tests.server.jobs.conftest import client_of
 from tests.server.site import read_answer, status, until
 from tests.tools import tool
 
-ENDS = 3
+ENDS = 2
 STREAMS = 6
 LEFT = 10_000
 SLOW_SECONDS = 4
@@ -41,9 +42,9 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_x1_restarts_under_load_lose_nothing_acknowledged() -> None:
+def test_x1_restarts_under_load_lose_nothing_acknowledged(tmp_path: Path) -> None:
     """Four clients publish, delete, roll back and generate when it is told to end; exit code 0 in time, every time."""
-    outcomes = told("service", "--kills", str(ENDS), "--signal", "TERM")
+    outcomes = list(islice(ends(tmp_path, 1, TERM), ENDS))
     assert len(outcomes) == ENDS
     assert not [outcome for outcome in outcomes if outcome.lost]
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -13,8 +14,8 @@ from prompt_store.store import Store
 from tests.e2e.process import Process, serving
 from tests.e2e.test_jobs import STEPS, options, until_status
 from tests.faults.operations import history
-from tests.faults.outcome import told
 from tests.faults.servers import attached, traced
+from tests.faults.service import ends
 from tests.prompt_store.make import put, text_task
 from tests.server.jobs.asking import create, method
 from tests.server.jobs.conftest import client_of
@@ -67,7 +68,7 @@ def test_p7_a_job_killed_while_it_is_saved_goes_on(base_folder: Path, tmp_path: 
     given, variables = options(base_folder, tmp_path)
     process = Process(*given, **variables)
     with process.wait_until_ready() as http:
-        job = create(client_of(str(http.base_url)), "learnt", method(told={**STEPS, "steps": 300})).id
+        job = create(client_of(str(http.base_url)), "learnt", method(told={**STEPS, "steps": 150})).id
         folder = tmp_path / "jobs" / "jobs" / job
         until((folder / "checkpoint.safetensors").exists, "a checkpoint", 60)
         with attached(process, tmp_path / "trace", f"{kill}:signal=KILL:when=1"):
@@ -80,9 +81,9 @@ def test_p7_a_job_killed_while_it_is_saved_goes_on(base_folder: Path, tmp_path: 
         assert not list((tmp_path / "jobs").rglob("*.fresh"))
 
 
-def test_p8_kills_of_a_server_under_load_lose_nothing() -> None:
+def test_p8_kills_of_a_server_under_load_lose_nothing(tmp_path: Path) -> None:
     """Four clients publish, delete, roll back and generate over HTTP when it is killed, twice on one store."""
-    outcomes = told("service", "--kills", str(SERVER_KILLS))
+    outcomes = list(islice(ends(tmp_path, 1, signal.SIGKILL), SERVER_KILLS))
     assert len(outcomes) == SERVER_KILLS
     assert not [outcome for outcome in outcomes if outcome.lost]
 

@@ -6,14 +6,19 @@ import pytest
 
 from prompt_store.store import Store
 from prompt_store.task import Task
+from tests.prompt_store.conftest import PLACES, empty
 from tests.prompt_store.make import ONE, put, text_task
 
 IDS = sorted(["a", "a-b", "a.b", "a0", "aa", "A", "Z", "b", "b_", "b1", "x" * 128])
 
 
-@pytest.fixture
-def full(store: Store) -> Store:
-    """A store with a task for each id, one of them deleted, two of them text tasks."""
+@pytest.fixture(scope="module", params=PLACES)
+def full(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with a task for each id, one of them deleted, two of them text tasks: no test changes it."""
+    return filled(Store(empty(request, tmp_path_factory.mktemp("full"))))
+
+
+def filled(store: Store) -> Store:
     for name in [*IDS, "gone"]:
         put(store, name, text_task() if name in {"aa", "Z"} else ONE)
     store.delete("gone", "d")
@@ -80,8 +85,9 @@ def test_a_page_reads_one_manifest_a_row(full: Store, monkeypatch: pytest.Monkey
     assert all(key.startswith("tasks/") for key in reads)
 
 
-def test_what_a_list_leaves_out_is_named(full: Store) -> None:
+def test_what_a_list_leaves_out_is_named(store: Store) -> None:
     """A task whose newest manifest is garbage; deleted ones are no damage."""
+    full = filled(store)
     assert list(full.damaged()) == []
     full._objects.replace("tasks/aa!/00000001.json", b"garbage")
     assert names(full.list()) == [name for name in IDS if name != "aa"]

@@ -4,6 +4,7 @@ Goes on where a killed or timed-out run stopped. Ends with 1 where something was
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -29,6 +30,11 @@ def say(state: State) -> None:
     sys.stdout.flush()
 
 
+def ends_with_us() -> Sequence[str]:
+    """What starts a server that is gone when this is killed."""
+    return ("setpriv", "--pdeathsig", "KILL") if sys.platform == "linux" and shutil.which("setpriv") else ()
+
+
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
@@ -41,7 +47,7 @@ def main(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     every = given.every or max(25, given.requests // 200)
     state = begun(given.at, Plan(given.requests, every, given.clients, given.seed))
-    soak(state, given.at, given.minutes * 60, say)
+    soak(state, given.at, given.minutes * 60, say, ends_with_us())
     broken = write(state, machine(1, words, program="tests.soak"), given.out)
     sys.stdout.write("".join(f"broken: {one}\n" for one in broken))
     sys.stdout.write(f"{given.out / 'soak'}.json, .md and .svg are written\n")

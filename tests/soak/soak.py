@@ -5,7 +5,6 @@ Knows how to go on; not what is asked, nor what its figures should be.
 
 import asyncio
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -50,11 +49,14 @@ def begun(folder: Path, plan: Plan) -> State:
     return State(plan)
 
 
-def soak(state: State, folder: Path, seconds: float, said: Said) -> None:
-    """Until all is asked, so much time has passed, or too much is wrong. `said` hears of every rest."""
+def soak(state: State, folder: Path, seconds: float, said: Said, under: Sequence[str] = ()) -> None:
+    """Until all is asked, so much time has passed, or too much is wrong. `said` hears of every rest.
+
+    `under`: a command that starts the server.
+    """
     end = time.monotonic() + seconds
     store = folder / "store"
-    with _server(store) as (process, http):
+    with _server(store, under) as (process, http):
         number = len(state.starts)
         state.starts.append((state.done, commit()))
         port = httpx.URL(process.url).port or 0
@@ -74,9 +76,7 @@ def soak(state: State, folder: Path, seconds: float, said: Said) -> None:
 
 
 @contextmanager
-def _server(store: Path) -> Iterator[tuple[Process, httpx.Client]]:
-    """Ends with whoever started it, even where that is killed."""
-    under = ("setpriv", "--pdeathsig", "KILL") if sys.platform == "linux" and shutil.which("setpriv") else ()
+def _server(store: Path, under: Sequence[str]) -> Iterator[tuple[Process, httpx.Client]]:
     process = Process("--store", str(store), under=under, **SMALL)
     try:
         with process.wait_until_ready(patience=START_SECONDS) as http:

@@ -14,7 +14,7 @@ from tests.soak.slopes import BOUNDS, MB, Point, lines, not_zero
 from tests.soak.soak import begun, soak
 from tests.soak.state import Plan, State
 
-REQUESTS, EVERY, STOPPED = 300, 25, 50
+REQUESTS, EVERY, STOPPED = 240, 40, 80
 MACHINE = {"cpu": "a", "cores": 2, "python": "3", "torch": "2", "command": "python -m tests.soak"}
 SMALL = {**BOUNDS, "memory": 128 * MB}
 """Within its first few hundred requests a server still takes up what it will use, which is no slope of anything."""
