@@ -62,17 +62,9 @@ def running(*options: str, **variables: str) -> Iterator[Served]:
     Raises RuntimeError when it does not come up.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SOFTPROMPT_")}
-    command = [sys.executable, "-c", CONSOLE_SCRIPT, "serve", *options]
     started = time.perf_counter()
     ready: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**environment, **variables},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with begun(["serve", *options], {**environment, **variables}) as process:
         reader = threading.Thread(target=_read, args=(process.stderr, ready))
         reader.start()
         try:
@@ -84,6 +76,13 @@ def running(*options: str, **variables: str) -> Iterator[Served]:
             process.terminate()
             process.wait(GRACE)
             reader.join()
+
+
+def begun(arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+    """The command, just started."""
+    command = [sys.executable, "-c", CONSOLE_SCRIPT, *arguments]
+    stdout, stderr = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=stderr, text=True)
 
 
 def _read(stream: Any, ready: "queue.SimpleQueue[str | None]") -> None:

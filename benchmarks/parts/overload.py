@@ -64,7 +64,7 @@ def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:
     """One server a repeat."""
     plan = Plan(given.times, given.seconds, given.embedded)
     if given.tiny:
-        plan = replace(plan, seconds=3.0, waiting=2 * FEW_BUSY, busiest=FEW_BUSY)
+        plan = replace(plan, seconds=1.5, waiting=2 * FEW_BUSY, busiest=FEW_BUSY)
     return [Launch("server", Order.of(given, workload(tiny=given.tiny), plan).to_json())]
 
 

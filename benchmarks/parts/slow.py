@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:
     """A server a parser."""
-    crowd, seconds = (20, 1.5) if given.tiny else (given.crowd, given.seconds)
+    crowd, seconds = (20, 0.9) if given.tiny else (given.crowd, given.seconds)
     size = workload(tiny=given.tiny)
     return [
         Launch(name, Order.of(given, size, Plan(crowd, seconds, name, not given.tiny)).to_json()) for name in PARSERS

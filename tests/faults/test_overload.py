@@ -22,7 +22,7 @@ from tests.server.site import until
 
 LOUD, QUIET = "loud" * 8, "quiet" * 8
 BUSIEST, FEW, TIMES = 64, 4, 10
-SECONDS, WARM, ROUNDS = 6.0, 3.0, 4
+SECONDS, WARM, ROUNDS = 4.0, 2.0, 5
 SHAPE = Shape(layers=12, vocabulary=2048, context=256)
 """Large enough that answers, not HTTP, are what takes time."""
 LENGTHS = range(8, 25)

@@ -17,6 +17,8 @@ from tests.s3 import Proxy, always, credentials
 from tests.server.site import Site, until
 from tests.server.site import site as running
 
+WRITES = 25
+
 
 def test_r2_two_servers_that_start_together_both_come_up(proxies: list[Proxy], s3_store: str, s3_port: int) -> None:
     """A packaged task is another server's just when this one is about to make it: it is there, that is all."""
@@ -153,12 +155,15 @@ def test_r1_r2_writers_on_two_servers_make_one_history(
                 lambda: http.delete("/tasks/a", headers=key),
             ]
             answer = calls[number % 5]()
+            while answer.status_code == 503:  # the bucket was too busy to say: the same operation again
+                assert code(answer) == "503 outcome_unknown"
+                answer = calls[number % 5]()
             assert answer.status_code in {200, 201, 204, 404}, answer.text
             return int(answer.json()["version"]) if answer.status_code == 201 else None
 
         one.publish("a", "first {text}")
         with ThreadPoolExecutor(16) as pool:
-            made = [version for version in pool.map(act, range(40)) if version is not None]
+            made = [version for version in pool.map(act, range(WRITES)) if version is not None]
         assert len(made) == len(set(made)), "no version has two owners"
     history = Store.open(str(store)).versions("a")[::-1]
     assert [task.version for task in history] == list(range(1, len(history) + 1))
@@ -166,5 +171,5 @@ def test_r1_r2_writers_on_two_servers_make_one_history(
     keys = [task.op_id for task in history[1:]]
     assert len(keys) == len(set(keys))
     published = {task.op_id for task in history}
-    assert len(made) >= 16
-    assert published >= {f"op-{number}" for number in range(40) if number % 5 < 2}, "every publish made its version"
+    assert len(made) >= WRITES * 2 // 5
+    assert published >= {f"op-{number}" for number in range(WRITES) if number % 5 < 2}, "every publish made its version"
