@@ -35,6 +35,8 @@ Announce = Callable[[Settings, Started], None]
 SWITCH_SECONDS = 1e-4
 """That Python lets one thread go on when another wants to, by default 5e-3. The engine gives up its turn at every
 operation: it waited so long for the next while many requests came, and did half as much (docs/log.md)."""
+KEPT_SECONDS = 30
+"""That a connection waits for its next request to begin."""
 POLITE_SECONDS = 0.25
 """For clients that have read everything to close their side too."""
 
@@ -226,7 +228,7 @@ def configuration(app: ASGIApp, desk: Desk, lifecycle: Lifecycle, secured: Tls |
         server_header=False,
         proxy_headers=False,
         ssl_context_factory=None if secured is None else lambda *_: secured.context,
-        timeout_keep_alive=30,
+        timeout_keep_alive=KEPT_SECONDS,
     )
 
 

@@ -29,6 +29,8 @@ AT_ONCE = 32
 AGAIN_SECONDS = 1.0
 UNSENT_BYTES = 128 * 2**10
 """Of a connection, in the kernel; by default it takes megabytes, and whoever reads nothing is found out late."""
+NEVER_SECONDS = 86_400.0
+"""For TLS to send the rest and take its leave: what is left then is dropped. `Outgoing` sees who takes nothing."""
 LINE_SECONDS = 60.0
 """Between two lines of log that say the same."""
 
@@ -163,7 +165,7 @@ class Door:
 
     async def _enter(self, protocol: asyncio.Protocol, guest: Guest, came: socket.socket) -> None:
         limit = None if self._tls is None else self._settings.receive_seconds
-        end = None if self._tls is None else self._settings.write_seconds
+        end = None if self._tls is None else NEVER_SECONDS
         try:
             await self._loop.connect_accepted_socket(
                 lambda: protocol, came, ssl=self._tls, ssl_handshake_timeout=limit, ssl_shutdown_timeout=end

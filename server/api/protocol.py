@@ -107,9 +107,9 @@ class Edge(Parser):
             self._framing.take(data)
             self._advance()
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> None:
         """A client that says no more has left, but for what it is being sent."""
-        return self._out.heard_all()
+        self._out.heard_all()
 
     def _advance(self) -> None:
         """As far as what is here goes, and no further than the end of the request that is being answered."""
@@ -215,8 +215,8 @@ class Edge(Parser):
         self._out.full()
 
     def resume_writing(self) -> None:
-        if self._out.empty():
-            super().resume_writing()
+        self._out.empty()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
         self._refuse(Invalid("invalid_request", "this is not HTTP/1.1"))

@@ -1,10 +1,14 @@
 """https from a real process: who is believed, what is refused, and the command line with a private authority."""
 
 import json
+import select
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,12 @@ from typer.testing import CliRunner
 from cli.main import app
 from tests.e2e.process import Process, secured
 from tests.server.certificates import encrypted, files
-from tests.server.site import connect
+from tests.server.site import connect, until
 from tests.test_docker import health
 from tests.tools import tool
 
 CA = trustme.CA()
+LARGE = "/static/vendor/swagger-ui-bundle.js"
 LONG = {"inputs": "play", "parameters": {"max_new_tokens": 60, "ignore_eos": True}}
 
 
@@ -90,6 +95,56 @@ def test_who_leaves_is_noticed(server: tuple[Process, httpx.Client]) -> None:
         next(stream.iter_lines())
     while client.get("/info").json()["engine"]["running"]:
         pass
+
+
+@pytest.fixture(scope="module")
+def hasty(base_folder: Path, folder: Path) -> Iterator[tuple[Process, httpx.Client]]:
+    """A second for a part of an answer."""
+    given = ("--model", str(base_folder), "--store", "memory://", *options(files(folder, CA)))
+    with secured(trusting(), *given, SOFTPROMPT_WRITE_SECONDS="1") as found:
+        yield found
+
+
+@contextmanager
+def asking(url: str, path: str, buffer: int) -> Iterator[ssl.SSLSocket]:
+    """A client whose system takes little ahead of it, with its last request."""
+    address = httpx.URL(url)
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        plain.settimeout(60)
+        plain.connect((address.host, address.port))
+        with trusting().wrap_socket(plain, server_hostname="localhost") as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            yield connection
+
+
+def test_who_reads_slowly_but_reads_has_it_all(hasty: tuple[Process, httpx.Client]) -> None:
+    """Longer than `write_seconds` for the whole: what TLS has encrypted is not yet taken."""
+    process, client = hasty
+    whole = len(client.get(LARGE).content)
+    with asking(process.url, LARGE, 1) as connection:
+        received, began = b"", time.monotonic()
+        while piece := connection.recv(65536):
+            received += piece
+            select.select([], [], [], max(0.0, began + len(received) / whole * 4 - time.monotonic()))
+    assert time.monotonic() - began > 3
+    assert len(received.partition(b"\r\n\r\n")[2]) == whole
+
+
+@pytest.mark.parametrize(("path", "reads"), [(LARGE, False), ("/livez", True)], ids=["the answer", "the end"])
+def test_who_does_not_take_it_is_cut_off(hasty: tuple[Process, httpx.Client], path: str, reads: bool) -> None:
+    """The answer, or the leave that TLS takes, which nobody waits for either."""
+    process, _ = hasty
+    before = descriptors(process)
+    with asking(process.url, path, 1) as connection:
+        if reads:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        until(lambda: descriptors(process) > before, "it is there")
+        until(lambda: descriptors(process) <= before, "it is cut off", 20)
+
+
+def descriptors(process: Process) -> int:
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
 def test_who_does_not_know_the_authority_refuses(server: tuple[Process, httpx.Client]) -> None:

@@ -5,17 +5,18 @@ import socket
 
 import pytest
 
-from server.api.outgoing import SLICE, Outgoing
+from server.api.outgoing import Outgoing
 
 
 async def test_a_client_that_is_gone_is_sent_nothing_more(caplog: pytest.LogCaptureFixture) -> None:
-    """The first slice fails; asyncio warns of the fifth that is written all the same."""
+    """The first piece fails; asyncio warns of the fifth that is written all the same."""
     ours, theirs = socket.socketpair()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
     outgoing = Outgoing(transport, loop, 1.0, lambda: False)
     theirs.close()
-    outgoing.write(bytes(20 * SLICE))
+    for _ in range(20):
+        outgoing.write(bytes(2**16))
     assert outgoing.is_closing()
     assert not caplog.records
     outgoing.lost()

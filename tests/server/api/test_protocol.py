@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from server import serve
+from server.api import outgoing
 from server.api.outgoing import LINGER_SECONDS
 from tests.server.site import Site, connect, raw, read_answer, status, until
 from tests.server.site import site as running
@@ -183,6 +185,17 @@ def test_who_does_not_read_an_answer_is_cut_off(hasty: Site, how: str) -> None:
         assert taken(connection) < 1_000_000
 
 
+def test_who_goes_on_sending_after_the_last_word_is_cut_off(hasty: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast: beyond a bound of bytes nobody waits for the end of the time."""
+    monkeypatch.setattr(outgoing, "LINGER_BYTES", 2**20)
+    monkeypatch.setattr(outgoing, "LINGER_SECONDS", 600.0)
+    with connect(hasty.url) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert status(read_answer(connection)) == 400
+        with pytest.raises(ConnectionError):
+            connection.sendall(bytes(2**30))
+
+
 def test_what_is_sent_ahead_is_left_with_the_kernel(hasty: Site) -> None:
     """A client that sends on and on behind a request that runs has no more of our memory."""
     ask = {"inputs": "play", "parameters": {"max_new_tokens": 200, "ignore_eos": True}}
@@ -209,6 +222,24 @@ def test_who_reads_slowly_but_reads_has_it_all(hasty: Site) -> None:
     assert status(head) == 200
     assert time.monotonic() - began > SECONDS
     assert len(body) == whole
+
+
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+def test_a_head_that_has_begun_has_its_own_deadline(
+    base_folder: Path, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a kept connection, which is otherwise waited for less long."""
+    monkeypatch.setattr(serve, "KEPT_SECONDS", 1)
+    with running(base_folder, "memory://", http_parser=parser) as site, connect(site.url) as connection:
+        connection.sendall(GET)
+        assert status(read_answer(connection)) == 200
+        connection.sendall(GET[:20])
+        connection.settimeout(2)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.sendall(GET[20:])
+        assert status(read_answer(connection)) == 200
+        assert connection.recv(1) == b"", "and then it is over after a second"
 
 
 def test_a_kept_connection_is_kept(hasty: Site) -> None:
