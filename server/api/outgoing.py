@@ -21,7 +21,10 @@ BYTES_ACKED = slice(120, 128)
 
 
 class Outgoing(asyncio.Transport):
-    """`unread`: whether the client is still sending something that nobody will read."""
+    """`unread`: whether the client is still sending something that nobody will read.
+
+    `is_full`: more is to be sent than asyncio likes to hold.
+    """
 
     def __init__(
         self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop, seconds: float, unread: Callable[[], bool]
@@ -33,7 +36,7 @@ class Outgoing(asyncio.Transport):
         self._unread = unread
         self._sent = 0
         self._taken_before = 0
-        self._full = False
+        self.is_full = False
         self._closing = False
         self._watch: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -48,12 +51,12 @@ class Outgoing(asyncio.Transport):
 
     def full(self) -> None:
         """asyncio's buffer is: its client does not read."""
-        self._full = True
+        self.is_full = True
         self._look_later()
 
     def empty(self) -> None:
         """asyncio's buffer is."""
-        self._full = False
+        self.is_full = False
 
     def close(self) -> None:
         """Once everything is sent."""
@@ -90,7 +93,7 @@ class Outgoing(asyncio.Transport):
     def _look(self) -> None:
         """Enough was taken since the last look, or nobody waits, or it is the end."""
         self._watch = None
-        if not (self._full or self._closing):
+        if not (self.is_full or self._closing):
             return
         if self._taken() - self._taken_before < LEAST_RATE * self._seconds:
             self.cut()

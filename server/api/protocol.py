@@ -63,6 +63,7 @@ class Edge(Parser):
         self._begun = False
         self._before: Any = None
         self._refused = False
+        self._turning = False
         self._deadline: asyncio.TimerHandle | None = None
         self._outgoing: Outgoing | None = None
 
@@ -165,8 +166,23 @@ class Edge(Parser):
         self._in_time()
         self._unset_keepalive_if_required()
         self._begun = False
+        self._stage = Stage.WHOLE
         self.transport.write(self._word(turned.fault, turned.request_id, turned.route))
-        self._keep()
+        self._turn()
+
+    def _turn(self) -> None:
+        """What follows waits for it: thousands at once stop nobody else, and what is not read is not piled up."""
+        if self._out.is_full:
+            self._turning = True
+        else:
+            self.loop.call_soon(self._turned)
+
+    def _turned(self) -> None:
+        self._turning = False
+        if not self._out.is_closing():
+            self.flow.resume_reading()
+            self._keep()
+            self._advance()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -217,6 +233,8 @@ class Edge(Parser):
     def resume_writing(self) -> None:
         self._out.empty()
         super().resume_writing()
+        if self._turning:
+            self._turn()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
         self._refuse(Invalid("invalid_request", "this is not HTTP/1.1"))

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.server.api.test_admission import ADMIN, LONG, ONE, ROOM, Crowd, ask, held, named, waiting
+from tests.server.api.test_protocol import not_reading
 from tests.server.site import Site, asking, connect, read_answer, status, until
 from tests.server.site import site as running
 
@@ -20,6 +21,8 @@ KEPT = "Connection: keep-alive"
 """As httpx, requests and browsers send it."""
 KEY = f"Authorization: Bearer {ONE}"
 PAGE = "https://page.example"
+MANY = 3_000
+"""More answers than are written for a client that reads none."""
 BODIES: dict[str, dict[str, Any]] = {
     "/generate": {"inputs": "x", "task": "a"},
     "/generate_stream": {"inputs": "x", "task": "a"},
@@ -84,6 +87,33 @@ def test_a_task_that_is_not_full_gets_through(full: tuple[Site, ThreadPoolExecut
     several = site.http.post("/generate", json={"requests": [{**LONG, "task": "a"}]}, headers=given(ONE))
     assert several.status_code == 200
     assert several.json()["responses"][0]["error"]["code"] == "too_many_requests"
+
+
+def test_thousands_that_come_at_once_stop_nobody_else(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """Each is turned away in a turn of its own: others are answered between two of them, and what is not read waits."""
+    site, _ = full
+    counted = 'softprompt_http_requests_total{method="POST",route="/generate",status="429"} '
+    burst = asking("/generate", BODIES["/generate"], KEY) * MANY
+
+    def told() -> float:
+        answer = site.http.get("/metrics", headers=named(ADMIN))
+        return float(answer.text.partition(counted)[2].partition("\n")[0])
+
+    def rests() -> bool:
+        seen.append(told())
+        return seen[-1] == seen[-2]
+
+    with not_reading(site, b"") as connection, ThreadPoolExecutor(1) as sender:
+        seen = [told()]
+        sending = sender.submit(connection.sendall, burst)
+        until(lambda: told() > seen[0], "some are told")
+        until(rests, "nobody reads, so nothing more is written")
+        assert seen[-1] - seen[0] < MANY
+        answers = b""
+        while answers.count(b"HTTP/1.1 429") < MANY:
+            answers += connection.recv(2**20)
+        sending.result()
+    assert told() - seen[0] == MANY
 
 
 def test_the_short_way_is_short(full: tuple[Site, ThreadPoolExecutor]) -> None:
