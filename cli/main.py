@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from server.early import end_when_told
 from server.waiting import spin_shortly
 
 
@@ -58,6 +59,8 @@ class Lazily(TyperGroup):
         place = COMMANDS[cmd_name]
         if LISTING in ctx.meta:
             return TyperCommand(cmd_name, help=place.help)
+        if cmd_name == "serve":
+            end_when_told()
         spin_shortly()
         alone = typer.Typer(add_completion=False)
         alone.command(cmd_name)(getattr(import_module(place.module), place.function or cmd_name))

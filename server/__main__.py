@@ -2,11 +2,13 @@
 
 import sys
 
+from server.early import end_when_told
 from server.waiting import spin_shortly
 
 CANNOT_START = 2
 
 if __name__ == "__main__":
+    end_when_told()
     spin_shortly()
     from server.serve import start
 

@@ -1,11 +1,13 @@
 """/v1/files: rows to learn from come in, results go out, as OpenAI's clients send and read them."""
 
-from typing import Annotated
+import os
+from collections.abc import AsyncIterator
+from typing import Annotated, BinaryIO
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from server.api import multipart, wire
 from server.api.auth import Access, needs
@@ -20,6 +22,8 @@ from server.errors import Invalid
 from server.jobs.files import TRAINING
 
 router = APIRouter(tags=["tuning"])
+PIECE = 256 * 2**10
+"""Bytes of a file that are read at once."""
 FORM = {
     "requestBody": {
         "required": True,
@@ -87,8 +91,16 @@ async def get_file(request: Request, file: str) -> Response:
 @needs(Access.ADMIN)
 async def get_content(request: Request, file: str) -> Response:
     files = jobs_of(request).files
-    data = await run_sync(files.read, files.get(file))
-    return Response(data, media_type="application/octet-stream")
+    opened = await run_sync(files.opened, files.get(file))
+    size = {"content-length": str(os.fstat(opened.fileno()).st_size)}
+    return StreamingResponse(_pieces(opened), media_type="application/octet-stream", headers=size)
+
+
+async def _pieces(opened: BinaryIO) -> AsyncIterator[bytes]:
+    """As its client takes them: a file is never held in memory as a whole."""
+    with opened:
+        while piece := await run_sync(opened.read, PIECE):
+            yield piece
 
 
 @router.delete("/v1/files/{file}", summary="Delete a file", response_model=FileDeleted, responses=documented(404, 409))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import TypeAdapter
 
@@ -104,10 +105,10 @@ class Files:
         with self._lock:
             return sorted(self._files.values(), key=lambda one: (one.created, one.id))
 
-    def read(self, file: File) -> bytes:
-        """Raises Missing for one that was deleted meanwhile."""
+    def opened(self, file: File) -> BinaryIO:
+        """To read from, which goes on where the file is deleted meanwhile. Raises Missing for one that was before."""
         try:
-            return self.path(file).read_bytes()
+            return self.path(file).open("rb")
         except FileNotFoundError:
             raise Missing("file_not_found", "no such file: it was deleted") from None
 

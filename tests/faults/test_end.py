@@ -3,6 +3,7 @@
 import json
 import signal
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -31,6 +32,14 @@ LATEST = DRAIN + LATEST_SECONDS + BUSY
 """From the signal to the end, whatever clients do."""
 LONG_DRAIN, AT_ONCE = 60.0, 15.0
 CROWD = 8
+TOLD_BY_TORCH = """
+class Told:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            os.kill(os.getpid(), int(sys.orig_argv[-1]))
+sys.meta_path.insert(0, Told())
+"""
+"""A finder that sends the signal when torch is about to be imported."""
 
 
 @pytest.fixture
@@ -177,6 +186,15 @@ def test_x2_a_signal_before_it_serves_ends_it_at_once(options: Sequence[str]) ->
     process = Process(*options, under=failing.told_early)
     assert process.wait() == 0, process.other
     assert [entry["event"] for entry in process.log] == ["stopped at once"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_x2_a_signal_among_the_imports_ends_it_too(number: signal.Signals) -> None:
+    """Before anything of the server is there to hear of it: exit code 0, and not a word."""
+    code = f"import os, sys\nsys.argv = ['softprompt', 'serve']\n{TOLD_BY_TORCH}\nfrom cli.main import app\napp()"
+    command = [sys.executable, "-c", code, str(number.value)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_x2_a_broken_pipe_ends_nothing(options: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def test_files_are_found_again_and_leavings_are_swept(tmp_path: Path) -> None:
     (tmp_path / "files" / "notes.txt").write_text("somebody's own")
     again = Files(tmp_path / "files", 1000)
     assert again.all() == [kept]
-    assert again.read(again.get(kept.id)) == b"rows"
+    assert again.path(again.get(kept.id)).read_bytes() == b"rows"
     assert again.path(kept).parent == tmp_path / "files"
     assert sorted(path.suffix for path in (tmp_path / "files").iterdir()) == [".csv", ".json", ".txt"]
     again.delete(kept)
