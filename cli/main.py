@@ -1,5 +1,6 @@
 """`softprompt`: the command and its subcommands. Knows their names, where each is written and what it is for."""
 
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from server.early import end_when_told
+from server.early import ending_when_told
 from server.waiting import spin_shortly
 
 
@@ -59,11 +60,11 @@ class Lazily(TyperGroup):
         place = COMMANDS[cmd_name]
         if LISTING in ctx.meta:
             return TyperCommand(cmd_name, help=place.help)
-        if cmd_name == "serve":
-            end_when_told()
         spin_shortly()
+        with ending_when_told() if cmd_name == "serve" else nullcontext():
+            module = import_module(place.module)
         alone = typer.Typer(add_completion=False)
-        alone.command(cmd_name)(getattr(import_module(place.module), place.function or cmd_name))
+        alone.command(cmd_name)(getattr(module, place.function or cmd_name))
         return typer.main.get_command(alone)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

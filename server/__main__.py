@@ -2,15 +2,15 @@
 
 import sys
 
-from server.early import end_when_told
+from server.early import ending_when_told
 from server.waiting import spin_shortly
 
 CANNOT_START = 2
 
 if __name__ == "__main__":
-    end_when_told()
     spin_shortly()
-    from server.serve import start
+    with ending_when_told():
+        from server.serve import start
 
     if sys.argv[1:]:
         sys.exit("python -m server takes no options: set SOFTPROMPT_* variables, or say softprompt serve")

@@ -2,13 +2,22 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def end_when_told() -> None:
+@contextmanager
+def ending_when_told() -> Iterator[None]:
     """Exit code 0 at SIGTERM, SIGINT and SIGHUP, which nothing has been done for yet; one that is ignored stays so.
 
-    `server.leaving` takes its place as soon as there is something to end.
+    Afterwards all is as it was: whoever imports the command in a process of his own keeps his signals.
     """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: os._exit(0))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    heard = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in heard:
+        signal.signal(number, lambda *_: os._exit(0))
+    try:
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)

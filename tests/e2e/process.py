@@ -1,7 +1,6 @@
 """`softprompt serve` as a user starts it: a process of its own, known by its output and its socket alone."""
 
 import json
-import os
 import signal
 import ssl
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.forked import OURS, Forked, Preparation, Start
+from tests.forked import OURS, Forked, Preparation, Start, environment
 
 COMMAND = Path(sys.executable).parent / "softprompt"
 READ_LATE = "OTEL_"
@@ -97,15 +96,14 @@ def _started(
     options: Sequence[str], under: Sequence[str] | Preparation, variables: Mapping[str, str]
 ) -> "subprocess.Popen[str] | Forked":
     """Forked, unless it has to be made anew."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    environment = {**inherited, "SOFTPROMPT_JOBS": "", **variables}
+    given = environment({"SOFTPROMPT_JOBS": "", **variables})
     arguments = ["serve", "--port", "0", "--threads", "1", *options]
     if callable(under):
-        return Forked(Start(arguments, environment, before=under))
+        return Forked(Start(arguments, given, before=under))
     if not under and all(name.startswith((OURS, READ_LATE)) for name in variables):
-        return Forked(Start(arguments, environment))
+        return Forked(Start(arguments, given))
     return subprocess.Popen(
-        [*under, COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*under, COMMAND, *arguments], env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

@@ -157,7 +157,7 @@ def test_settings_that_cannot_be_are_named(base_folder: Path) -> None:
     assert "kv_budget" in refused(*model, "--kv-budget", "-1")
     assert "K/V budget" in refused(*model, "--kv-budget", "1K")
     assert "SOFTPROMPT_STOER" in refused(*model, SOFTPROMPT_STOER="x")
-    assert "bucket" in refused(*model, "--store", "s3://bucket")
+    assert "bucket" in refused(*model, "--store", "s3://")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 
 from benchmarks.serving import resident
+from server.heap import give_back
 from tests.server.api.test_protocol import get, not_reading
 from tests.server.site import Site, until
 
@@ -19,6 +20,7 @@ def test_files_that_nobody_reads_take_no_memory(learning: Site) -> None:
     found = learning.http.get(path)
     assert (found.content, found.headers["content-length"]) == (data, str(len(data)))
     del found
+    give_back()
     before = resident()
     with ExitStack() as stack:
         clients = [stack.enter_context(not_reading(learning, get(path))) for _ in range(CLIENTS)]
