@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from server.early import ending_when_told
+from server.early import ending_when_told, uncollected
 from server.waiting import spin_shortly
 
 
@@ -61,7 +61,7 @@ class Lazily(TyperGroup):
         if LISTING in ctx.meta:
             return TyperCommand(cmd_name, help=place.help)
         spin_shortly()
-        with ending_when_told() if cmd_name == "serve" else nullcontext():
+        with ending_when_told() if cmd_name == "serve" else nullcontext(), uncollected():
             module = import_module(place.module)
         alone = typer.Typer(add_completion=False)
         alone.command(cmd_name)(getattr(module, place.function or cmd_name))

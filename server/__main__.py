@@ -2,14 +2,14 @@
 
 import sys
 
-from server.early import ending_when_told
+from server.early import ending_when_told, uncollected
 from server.waiting import spin_shortly
 
 CANNOT_START = 2
 
 if __name__ == "__main__":
     spin_shortly()
-    with ending_when_told():
+    with ending_when_told(), uncollected():
         from server.serve import start
 
     if sys.argv[1:]:

@@ -8,7 +8,6 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from prompt_store.mounts import is_local, unfit_for_a_store
+from server.key_files import Unread, with_keys_of_files
 
 PREFIX = "SOFTPROMPT_"
 EMBEDDED_BASE = Path(__file__).parent / "default" / "base"
@@ -53,42 +53,6 @@ class BadSettings(ValueError):  # noqa: N818 - the settings are
     def __init__(self, lines: list[str]) -> None:
         super().__init__("; ".join(lines))
         self.lines = lines
-
-
-@dataclass(frozen=True, slots=True)
-class _Unread:
-    """In the place of keys: why there are none. What else is wrong is told beside it."""
-
-    reason: str
-
-
-def _with_keys_of_files(given: dict[str, Any]) -> dict[str, Any]:
-    """`given` with the keys of the files it names, as container platforms hand out secrets."""
-    found: dict[str, Any] = {}
-    for name in ("api_key", "admin_key"):
-        file = given.get(f"{name}_file")
-        if file is None:
-            continue
-        try:
-            found[name] = _keys_of(Path(file), f"{name}_file")
-        except ValueError as error:
-            found[name] = _Unread(str(error))
-        if name in given:
-            found[name] = _Unread(f"{name} and {name}_file are both set: one of them is wanted")
-    return {**given, **found}
-
-
-def _keys_of(file: Path, name: str) -> str:
-    """The file's keys, one a line or separated by commas, with commas. Its content is in no message."""
-    try:
-        keys = re.split(r"[,\s]+", file.read_text(encoding="utf-8").strip())
-    except OSError as error:
-        raise ValueError(f"{name}: {file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{name}: {file} is no text") from None
-    if keys == [""]:
-        raise ValueError(f"{name}: {file} holds no key")
-    return ",".join(keys)
 
 
 Keys = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -168,6 +132,8 @@ class Settings(BaseSettings):
     max_body_bytes: Bytes = 4 * 2**20
     bodies_budget: Bytes = 256 * 2**20
     """Of all bodies that are held at once; the first 64 KiB of each are not counted."""
+    answers_budget: Bytes = 256 * 2**20
+    """Of all answers that wait for their clients to take them; the first 64 KiB of each are not counted."""
     max_header_bytes: Bytes = 32 * 2**10
     max_headers: int = Field(default=100, ge=1)
     max_url_bytes: Bytes = 8 * 2**10
@@ -193,12 +159,12 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_keys(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return _with_keys_of_files(given)
+        return with_keys_of_files(given)
 
     @field_validator("api_key", "admin_key", "allowed_hosts", "cors_origins", "pin", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        if isinstance(value, _Unread):
+        if isinstance(value, Unread):
             raise ValueError(value.reason)  # noqa: TRY004 - pydantic's word for a value that is wrong
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import ssl
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from server.early import uncollected
 from tests.s3 import credentials, new_in_bucket, served
 from tests.tools import tool
 
@@ -25,6 +26,13 @@ def pytest_configure() -> None:
     long; nothing is looked for on the Hub."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Imports everything."""
+    with uncollected():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Protocol, cast
 
 from server.api.idle import Idle, Rank
+from server.api.unsent import Unsent
 from server.config import Settings
 from server.telemetry import logger
 
@@ -69,6 +70,7 @@ class Door:
         tls: ssl.SSLContext | None,
     ) -> None:
         self.idle: Idle[Guest] = Idle()
+        self.unsent = Unsent(settings.answers_budget)
         self._listening = listening
         self._guest = guest
         self._settings = settings

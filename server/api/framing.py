@@ -178,6 +178,8 @@ class Framing:
         elif name == b"transfer-encoding":
             self._codings.append(value.lower())
         elif name == b"expect":
+            if self._version == b"0":  # RFC 9110: it is not to be heeded there, and one of the parsers would
+                return
             self._waits = True
         elif name == b"host":
             self._hosts += 1

@@ -49,7 +49,7 @@ CONSTANT = {
     "max_files": MAX_FILES,
 }
 FROM_SETTINGS = (
-    "max_batch", "max_waiting", "queue_seconds", "bodies_budget",
+    "max_batch", "max_waiting", "queue_seconds", "bodies_budget", "answers_budget",
     "kv_budget", "prompt_budget", "text_budget", "jobs_budget", "max_norm",
     "max_upload_bytes", "max_body_bytes", "max_header_bytes", "max_headers", "max_url_bytes", "receive_seconds",
     "write_seconds", "store_seconds", "bucket_seconds", "drain_seconds", "stall_seconds", "staleness_seconds",

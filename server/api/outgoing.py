@@ -11,11 +11,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from server.api.unsent import Unsent
+
 LEAST_RATE = 4 * 2**10
 """Bytes a second that a client must take of what waits for it, over `write_seconds`."""
 LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 2**20
 """For what a client still sends after the last word. It is thrown away: an end of the connection at once would be a
 reset, and a reset takes the last word out of the client's hands."""
+LAST_WORD_BYTES = 16 * 2**10
+"""More than that is an answer."""
 BYTES_ACKED = slice(120, 128)
 """`tcpi_bytes_acked` of Linux's struct tcp_info, as long as that is (linux/tcp.h)."""
 
@@ -27,13 +31,19 @@ class Outgoing(asyncio.Transport):
     """
 
     def __init__(
-        self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop, seconds: float, unread: Callable[[], bool]
+        self,
+        inner: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        seconds: float,
+        unread: Callable[[], bool],
+        unsent: Unsent,
     ) -> None:
         super().__init__()
         self._inner = inner
         self._loop = loop
         self._seconds = seconds
         self._unread = unread
+        self._unsent = unsent
         self._sent = 0
         self._taken_before = 0
         self.is_full = False
@@ -53,10 +63,12 @@ class Outgoing(asyncio.Transport):
         """asyncio's buffer is: its client does not read."""
         self.is_full = True
         self._look_later()
+        self._unsent.hold(self, self._sent - self._taken())
 
     def empty(self) -> None:
         """asyncio's buffer is."""
         self.is_full = False
+        self._unsent.release(self)
 
     def close(self) -> None:
         """Once everything is sent."""
@@ -71,13 +83,23 @@ class Outgoing(asyncio.Transport):
 
     def _linger(self) -> None:
         self.lingering = True
-        self._patience = self._loop.call_later(LINGER_SECONDS, self._inner.close)
+        self._listen(on_its_way=self._sent - self._taken() > LAST_WORD_BYTES)
         self._inner.resume_reading()
         try:
             if self._inner.can_write_eof():
                 self._inner.write_eof()
         except OSError:  # the client has gone already
             self._inner.abort()
+
+    def _listen(self, *, on_its_way: bool) -> None:
+        """For so long, and again where some of an answer was still to be taken: its client may go on sending."""
+        self._patience = self._loop.call_later(LINGER_SECONDS, self._enough, on_its_way)
+
+    def _enough(self, on_its_way: bool) -> None:
+        if on_its_way and not self._inner.is_closing():
+            self._listen(on_its_way=self._taken() < self._sent)
+        else:
+            self._inner.close()
 
     def throw_away(self, count: int) -> None:
         """So many bytes that came too late."""
@@ -121,6 +143,7 @@ class Outgoing(asyncio.Transport):
 
     def lost(self) -> None:
         self._closing = True
+        self._unsent.release(self)
         for timer in (self._watch, self._patience):
             if timer is not None:
                 timer.cancel()

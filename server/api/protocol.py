@@ -68,7 +68,7 @@ class Edge(Parser):
         self._outgoing: Outgoing | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._outgoing = Outgoing(transport, self.loop, self.limits.write_seconds, self._unread)
+        self._outgoing = Outgoing(transport, self.loop, self.limits.write_seconds, self._unread, self.door.unsent)
         super().connection_made(self._outgoing)
         if self.surplus:
             self._refuse(Unavailable("too_many_connections", "the server has as many connections as it may"))

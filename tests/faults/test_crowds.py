@@ -84,6 +84,7 @@ def p99(found: list[float]) -> float:
     return found[len(found) * 99 // 100]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("parser", ["httptools", "h11"])
 def test_n2_five_hundred_slow_ones_slow_nobody_else(base_folder: Path, parser: str) -> None:
     """Heads, bodies and readers: /livez under 100 ms, good clients' p99 within twice, and in the end none is left.

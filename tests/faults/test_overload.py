@@ -20,6 +20,7 @@ from tests.e2e.process import Process, serving
 from tests.server.api.test_metrics import of, scraped
 from tests.server.site import until
 
+pytestmark = pytest.mark.timed
 LOUD, QUIET = "loud" * 8, "quiet" * 8
 BUSIEST, FEW, TIMES = 64, 4, 10
 SECONDS, WARM, ROUNDS = 4.0, 2.0, 5

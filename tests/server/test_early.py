@@ -1,8 +1,9 @@
-"""Signals while a process is being imported; what they do to one is in tests/faults/test_end.py."""
+"""A process that is being imported: its signals, of which more is in tests/faults/test_end.py, and the collector."""
 
+import gc
 import signal
 
-from server.early import ending_when_told
+from server.early import ending_when_told, uncollected
 
 
 def test_afterwards_signals_are_as_they_were() -> None:
@@ -17,3 +18,15 @@ def test_afterwards_signals_are_as_they_were() -> None:
         assert [mine is other for mine, other in zip(within, before, strict=True)] == [False, False, True]
     finally:
         signal.signal(signal.SIGHUP, own)
+
+
+def test_nothing_is_collected_while_a_process_is_imported() -> None:
+    """Afterwards the collector is as it was, off too."""
+    seen = []
+    with uncollected():
+        seen.append(gc.isenabled())
+        with uncollected():
+            pass
+        seen.append(gc.isenabled())
+    assert seen == [False, False]
+    assert gc.isenabled()

@@ -1,10 +1,20 @@
-"""The socket that the process listens on."""
+"""The socket that the process listens on, and what it settles once it has started."""
 
 import asyncio
+import gc
+import signal
 import socket
+import sys
+from pathlib import Path
+
+import pytest
 
 from server.config import Settings
-from server.serve import bound
+from server.heap import THRESHOLDS
+from server.serve import SWITCH_SECONDS, bound
+from server.telemetry import logger
+from tests.e2e.process import Process
+from tests.server.site import until
 
 
 async def test_an_answer_is_not_held_back_by_the_kernel() -> None:
@@ -22,3 +32,27 @@ async def test_an_answer_is_not_held_back_by_the_kernel() -> None:
             assert await accepted.get() == 1
             writer.close()
             await writer.wait_closed()
+
+
+def telling() -> None:
+    """SIGUSR1: how often the collector looks, at how little, and for how long a thread keeps the interpreter."""
+
+    def tell(*_: object) -> None:
+        logger().info("told", told=[*gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval()])
+
+    signal.signal(signal.SIGUSR1, tell)
+
+
+def test_what_was_there_at_the_start_is_never_collected_again(base_folder: Path) -> None:
+    """Half a million objects; and no thread keeps the loop waiting as long as Python would let it."""
+    process = Process("--model", str(base_folder), "--store", "memory://", under=telling)
+    try:
+        with process.wait_until_ready():
+            process.send(signal.SIGUSR1)
+            until(lambda: any("told" in line for line in process.log), "it has told")
+    finally:
+        assert process.end() == 0
+    ((*thresholds, frozen, switch),) = [line["told"] for line in process.log if "told" in line]
+    assert thresholds == list(THRESHOLDS)
+    assert frozen > 200_000
+    assert switch == pytest.approx(SWITCH_SECONDS)

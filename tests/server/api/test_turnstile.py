@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.server.api.connections import not_reading
 from tests.server.api.test_admission import ADMIN, LONG, ONE, ROOM, Crowd, ask, held, named, waiting
-from tests.server.api.test_protocol import not_reading
 from tests.server.site import Site, asking, connect, read_answer, status, until
 from tests.server.site import site as running
 

@@ -9,9 +9,10 @@ from server.engine.engine import MAX_CRASHES, Engine
 from server.engine.kv import KVCache, KVShape
 from server.engine.model import BaseModel
 from server.engine.request import Event, Request, Sampling
-from server.engine.runner import Outcome
+from server.engine.runner import Outcome, Runner
 from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
+from server.engine.slots import Move
 from tests.server.engine import oracle
 from tests.server.engine.faults import Breaking, no_memory
 from tests.server.engine.playing import leftovers
@@ -205,3 +206,16 @@ def _at_once(engine: Engine, requests: list[Request]) -> list["queue.SimpleQueue
     sinks = [queue.SimpleQueue[Event]() for _ in requests]
     engine._tell(lambda: engine.submit_all(list(zip(requests, sinks, strict=True))))
     return sinks
+
+
+def test_a_step_that_is_laid_out_again_moves_nothing_again(base: BaseModel) -> None:
+    """The slot that was moved from is gone with the first layout, of fewer and longer ones."""
+    runner = Runner(base, slots=4, positions=256, area=512)
+    torch.manual_seed(1)
+    runner.kv.tensor.copy_(torch.randn(runner.kv.tensor.shape))
+    wanted = runner.kv.copy_out(3, 10)
+    step = Step(moves=[Move(3, 0, 10)], high=1, reach=200)
+    for _ in range(2):
+        runner.lay_out(step)
+        assert len(runner.kv.layers[0][0]) < 4
+        assert torch.equal(runner.kv.copy_out(0, 10), wanted)

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 from benchmarks.serving import resident
 from server.heap import give_back
-from tests.server.api.test_protocol import get, not_reading
+from tests.server.api.connections import get, not_reading
 from tests.server.site import Site, until
 
 MB = 2**20
