@@ -68,6 +68,7 @@ help:
 $(VENV)/stamp-venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is wanted: make PYTHON=python3.11 ..."; exit 1; }
+	@echo "Installing into $(VENV): two or three minutes, most of them without a word."
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 

@@ -1,6 +1,5 @@
 """`softprompt`: the command and its subcommands. Knows their names, where each is written and what it is for."""
 
-from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, NamedTuple
@@ -61,7 +60,9 @@ class Lazily(TyperGroup):
         if LISTING in ctx.meta:
             return TyperCommand(cmd_name, help=place.help)
         spin_shortly()
-        with ending_when_told() if cmd_name == "serve" else nullcontext(), uncollected():
+        if cmd_name == "serve":
+            ctx.with_resource(ending_when_told())
+        with uncollected():
             module = import_module(place.module)
         alone = typer.Typer(add_completion=False)
         alone.command(cmd_name)(getattr(module, place.function or cmd_name))

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -82,7 +81,7 @@ def announce(settings: Settings, up: Started) -> None:
         "base": f"{'embedded' if settings.embedded else settings.model} ({engine.base.base.fingerprint[:12]})",
         "device, dtype": f"{engine.base.device}, {str(engine.base.dtype).removeprefix('torch.')}",
         "weights": f"8 bits in {engine.base.packed} linear layers" if engine.base.int8 else "as the dtype",
-        "threads": settings.threads or torch.get_num_threads(),
+        "threads": engine.threads,
         "native kernels": engine.base.speedup,
         "longest sequence": f"{engine.max_total_tokens} tokens{_context(settings, engine.max_total_tokens)}",
         "at once": f"{snapshot.slots} sequences, keys and values within {size(settings.kv_budget)}",

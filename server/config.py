@@ -43,8 +43,12 @@ SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
 def _bytes(value: Any) -> Any:
     """A number of bytes, or a text like 512M or 4GiB; K is 1024."""
-    match = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    return int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else value
+    if not isinstance(value, str):
+        return value
+    match = SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("a number of bytes is wanted, or one with its unit: 512M, 4GiB")
+    return int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
 
 
 class BadSettings(ValueError):  # noqa: N818 - the settings are
@@ -133,7 +137,7 @@ class Settings(BaseSettings):
     bodies_budget: Bytes = 256 * 2**20
     """Of all bodies that are held at once; the first 64 KiB of each are not counted."""
     answers_budget: Bytes = 256 * 2**20
-    """Of all answers that wait for their clients to take them; the first 64 KiB of each are not counted."""
+    """Of all answers that wait for their clients to take them; the first 256 KiB of each are not counted."""
     max_header_bytes: Bytes = 32 * 2**10
     max_headers: int = Field(default=100, ge=1)
     max_url_bytes: Bytes = 8 * 2**10

@@ -61,7 +61,8 @@ def _load(context: ssl.SSLContext, cert: str, key: str, password: str | None) ->
         asked = True
         return password or ""
 
-    _read(key, "tls_key")
+    if key != cert:
+        _read(key, "tls_key")
     if not _certificates(cert, "tls_cert", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)):
         raise ValueError(f"tls_cert: {cert} holds no certificate (PEM is wanted)")
     try:

@@ -10,6 +10,7 @@ import contextlib
 import resource
 import socket
 import ssl
+from asyncio import sslproto
 from collections.abc import Callable, Hashable
 from itertools import islice
 from typing import Protocol, cast
@@ -30,6 +31,8 @@ AT_ONCE = 32
 AGAIN_SECONDS = 1.0
 UNSENT_BYTES = 128 * 2**10
 """Of a connection, in the kernel; by default it takes megabytes, and whoever reads nothing is found out late."""
+TLS_BYTES = 64 * 2**10
+"""That are read at once. asyncio has four times as much for each connection, from its first byte on."""
 NEVER_SECONDS = 86_400.0
 """For TLS to send the rest and take its leave: what is left then is dropped. `Outgoing` sees who takes nothing."""
 LINE_SECONDS = 60.0
@@ -76,6 +79,7 @@ class Door:
         self._settings = settings
         self._tls = tls
         self._most = most(settings)
+        sslproto.SSLProtocol.max_size = TLS_BYTES
         self._inside: dict[Guest, socket.socket] = {}
         self._entering: dict[Guest, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
@@ -133,13 +137,12 @@ class Door:
         entering.add_done_callback(lambda _: self._entering.pop(guest, None))
 
     def _bound(self, came: socket.socket) -> None:
-        """What the kernel holds for a client that does not read, and for how long, also after the end."""
-        bounds = {"TCP_NOTSENT_LOWAT": UNSENT_BYTES, "TCP_USER_TIMEOUT": round(self._settings.write_seconds * 1000)}
-        for name, value in bounds.items():
-            option = getattr(socket, name, None)
-            if option is not None:
-                with contextlib.suppress(OSError):
-                    came.setsockopt(socket.IPPROTO_TCP, option, value)
+        """What the kernel holds for a client that does not read. For how long, `Outgoing` says: given a timeout, the
+        kernel cuts off who reads slowly in small pieces."""
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+        if option is not None:
+            with contextlib.suppress(OSError):
+                came.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
     def _make_room(self) -> bool:
         """Whether somebody who was idle has left."""

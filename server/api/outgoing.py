@@ -46,6 +46,8 @@ class Outgoing(asyncio.Transport):
         self._unsent = unsent
         self._sent = 0
         self._taken_before = 0
+        self._waited = 0.0
+        self._since: float | None = None
         self.is_full = False
         self._closing = False
         self._watch: asyncio.TimerHandle | None = None
@@ -63,27 +65,39 @@ class Outgoing(asyncio.Transport):
         """asyncio's buffer is: its client does not read."""
         self.is_full = True
         self._look_later()
-        self._unsent.hold(self, self._sent - self._taken())
+        self._unsent.hold(self)
 
     def empty(self) -> None:
         """asyncio's buffer is."""
         self.is_full = False
         self._unsent.release(self)
+        if self._since is not None and not self._closing:
+            self._waited += self._loop.time() - self._since
+            self._since = None
 
     def close(self) -> None:
         """Once everything is sent."""
         if self._closing:
             return
-        self._closing = True
-        self._look_later()
+        self._end()
         if self._heard_all or not self._unread():
             self._inner.close()
         else:
             self._linger()
 
+    def _end(self) -> None:
+        """Of what is sent. What the kernel still holds then, it holds as long as our own patience would."""
+        self._closing = True
+        self._look_later()
+        option, connection = getattr(socket, "TCP_USER_TIMEOUT", None), self._inner.get_extra_info("socket")
+        if option is not None and connection is not None:
+            patience = self._seconds + self.waiting() / LEAST_RATE
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, option, round(patience * 1000))
+
     def _linger(self) -> None:
         self.lingering = True
-        self._listen(on_its_way=self._sent - self._taken() > LAST_WORD_BYTES)
+        self._listen(on_its_way=self.waiting() > LAST_WORD_BYTES)
         self._inner.resume_reading()
         try:
             if self._inner.can_write_eof():
@@ -97,7 +111,7 @@ class Outgoing(asyncio.Transport):
 
     def _enough(self, on_its_way: bool) -> None:
         if on_its_way and not self._inner.is_closing():
-            self._listen(on_its_way=self._taken() < self._sent)
+            self._listen(on_its_way=self.waiting() > 0)
         else:
             self._inner.close()
 
@@ -108,21 +122,28 @@ class Outgoing(asyncio.Transport):
             self._inner.close()
 
     def _look_later(self) -> None:
+        if self._since is None:
+            self._since = self._loop.time()
         if self._watch is None:
-            self._taken_before = self._taken()
+            self._taken_before, self._waited, self._since = self.taken(), 0.0, self._loop.time()
             self._watch = self._loop.call_later(self._seconds, self._look)
 
     def _look(self) -> None:
-        """Enough was taken since the last look, or nobody waits, or it is the end."""
+        """Enough was taken in the time that something waited since the last look, or nothing does, or it is the end."""
         self._watch = None
-        if not (self.is_full or self._closing):
+        if self._since is None:
             return
-        if self._taken() - self._taken_before < LEAST_RATE * self._seconds:
+        waited = self._waited + self._loop.time() - self._since
+        if self.taken() - self._taken_before < LEAST_RATE * waited:
             self.cut()
         else:
             self._look_later()
 
-    def _taken(self) -> int:
+    def waiting(self) -> int:
+        """Bytes that were sent and not taken."""
+        return self._sent - self.taken()
+
+    def taken(self) -> int:
         """Bytes that the client's system has confirmed; elsewhere than on Linux those that ours was given.
 
         The kernel's buffer holds megabytes, and TLS encrypts ahead of it: what left us is not what arrived.
@@ -138,8 +159,7 @@ class Outgoing(asyncio.Transport):
     def heard_all(self) -> None:
         """Nothing more will come: asyncio closes the connection once everything is sent."""
         self._heard_all = True
-        self._closing = True
-        self._look_later()
+        self._end()
 
     def lost(self) -> None:
         self._closing = True
@@ -147,6 +167,7 @@ class Outgoing(asyncio.Transport):
         for timer in (self._watch, self._patience):
             if timer is not None:
                 timer.cancel()
+        self._inner = _GONE  # TLS has a quarter of a megabyte for each, which else the collector would have to find
 
     def abort(self) -> None:
         self._closing = True
@@ -175,3 +196,24 @@ class Outgoing(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return self._inner.get_write_buffer_size()
+
+
+class _Gone(asyncio.Transport):
+    """In the place of one that has ended."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+_GONE = _Gone()

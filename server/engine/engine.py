@@ -62,6 +62,7 @@ class Engine:
             raise ValueError(f"one sequence of {self.max_total_tokens} tokens needs a K/V budget of {needed} bytes")
         self._kv_bytes = position_bytes * area
         self._settings = settings
+        self.threads = settings.threads or torch.get_num_threads()
         tokens = settings.max_waiting_tokens or max(LEAST_WAITING_TOKENS, WAITING_AREAS * area)
         self.admission = Admission(Load(settings.max_waiting, tokens))
         self._runner = Runner(base, settings.max_batch, self.max_total_tokens, area, settings.tile)
@@ -221,8 +222,7 @@ class Engine:
 
     @torch.inference_mode()
     def _run(self) -> None:
-        if self._settings.threads is not None:
-            torch.set_num_threads(self._settings.threads)
+        torch.set_num_threads(self.threads)
         try:
             while self._wait():
                 self._expire()

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from prompt_store.task import MAX_VERSION, Task
 from server.api.auth import Access, needs
@@ -40,6 +41,8 @@ ROWS = 50
 """Tasks of one part of the table."""
 DRAWN, DRAWN_TOKENS = 200, 10
 """Pseudo-tokens and columns of a picture that somebody can still look at."""
+PIECE = 64 * 2**10
+"""Bytes of a script that are sent at once."""
 POLICY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -173,7 +176,18 @@ def _file(name: str, request: Request) -> Response:
     headers = {**POLICY, "ETag": found.etag, "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == found.etag:
         return Response(status_code=304, headers=headers)
-    return Response(found.data, headers=headers, media_type=found.media_type)
+    return _Shared(found.data, headers=headers, media_type=found.media_type)
+
+
+class _Shared(Response):
+    """Bytes that are there once for all: each has them as he takes them, and nobody's copy waits in memory."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - Starlette's surface
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for start in range(0, len(self.body), PIECE):
+            end = start + PIECE
+            piece = {"type": "http.response.body", "body": self.body[start:end], "more_body": end < len(self.body)}
+            await send(piece)
 
 
 def _why_not(task: Task, desk: Desk) -> str | None:

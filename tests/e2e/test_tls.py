@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 import trustme
 from typer.testing import CliRunner
 
+from benchmarks.serving import resident
 from cli.main import app
 from tests.e2e.process import Process, secured
 from tests.server.certificates import encrypted, files
@@ -26,6 +27,8 @@ from tests.tools import tool
 
 CA = trustme.CA()
 LARGE = "/static/vendor/swagger-ui-bundle.js"
+SILENT, EACH = 200, 150 * 2**10
+"""Connections, bytes."""
 LONG = {"inputs": "play", "parameters": {"max_new_tokens": 60, "ignore_eos": True}}
 
 
@@ -129,6 +132,35 @@ def test_who_reads_slowly_but_reads_has_it_all(hasty: tuple[Process, httpx.Clien
             select.select([], [], [], max(0.0, began + len(received) / whole * 4 - time.monotonic()))
     assert time.monotonic() - began > 3
     assert len(received.partition(b"\r\n\r\n")[2]) == whole
+
+
+def test_who_takes_little_pieces_is_waited_for(hasty: tuple[Process, httpx.Client]) -> None:
+    """Ten times as fast as it must, with a system that holds little: the kernel's own timeout would cut it off."""
+    process, _ = hasty
+    with asking(process.url, LARGE, 8192) as connection:
+        began, got = time.monotonic(), 0
+        while time.monotonic() < began + 5:
+            piece = connection.recv(4096)
+            assert piece, "it was cut off"
+            got += len(piece)
+            select.select([], [], [], 0.1)
+    assert got > 10 * 4096
+
+
+def test_silent_connections_take_little_memory_and_give_it_back(server: tuple[Process, httpx.Client]) -> None:
+    """asyncio would hold a quarter of a megabyte for each, and once they are gone until the collector comes by."""
+    process, client = server
+    address = httpx.URL(process.url)
+    before, files = resident(process.pid), descriptors(process)
+    trust = trusting()
+    for _ in range(2):
+        with ExitStack() as stack:
+            for _ in range(SILENT):
+                plain = stack.enter_context(socket.create_connection((address.host, address.port)))
+                stack.enter_context(trust.wrap_socket(plain, server_hostname="localhost"))
+        until(lambda: descriptors(process) <= files, "they are gone")
+        assert resident(process.pid) - before < SILENT * EACH
+    assert client.get("/livez").status_code == 200
 
 
 @pytest.mark.parametrize(("path", "reads"), [(LARGE, False), ("/livez", True)], ids=["the answer", "the end"])

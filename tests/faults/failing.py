@@ -26,6 +26,19 @@ def told_early() -> None:
     app.load_base = told
 
 
+def told_between() -> None:
+    """SIGTERM between the imports and the handlers of the server."""
+    from server import serve  # noqa: PLC0415 - as above
+
+    bound = serve.bound
+
+    def told(settings: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return bound(settings)
+
+    serve.bound = told
+
+
 def device() -> None:
     """The device is lost: every pass raises."""
     run, lost = Runner.run, threading.Event()

@@ -188,6 +188,13 @@ def test_x2_a_signal_before_it_serves_ends_it_at_once(options: Sequence[str]) ->
     assert [entry["event"] for entry in process.log] == ["stopped at once"]
 
 
+def test_x2_a_signal_between_imports_and_server_ends_it_at_once(options: Sequence[str]) -> None:
+    """There is no moment in which it would end it in another way."""
+    process = Process(*options, under=failing.told_between)
+    assert process.wait() == 0, process.other
+    assert process.log == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_x2_a_signal_among_the_imports_ends_it_too(number: signal.Signals) -> None:
     """Before anything of the server is there to hear of it: exit code 0, and not a word."""

@@ -17,6 +17,8 @@ from tests.soak.soak import begun, soak
 from tests.soak.state import Plan, State
 
 RESULTS = Path(__file__).parent / "results"
+WHOLE = 100_000
+"""Requests: a soak of fewer is no record."""
 
 
 def say(state: State) -> None:
@@ -37,20 +39,22 @@ def ends_with_us() -> Sequence[str]:
 
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--requests", type=int, default=WHOLE)
     parser.add_argument("--minutes", type=float, default=90.0, help="at most; the same command goes on")
     parser.add_argument("--every", type=int, help="requests between two rests; default a two hundredth, 25 at least")
     parser.add_argument("--clients", type=int, default=8, help="at once")
     parser.add_argument("--seed", type=int, default=1, help="what is drawn")
     parser.add_argument("--at", type=Path, default=ROOT / "build" / "soak", help="folder to go on in")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for soak.json, soak.md and soak.svg")
+    where = "folder for soak.json, soak.md and soak.svg; results/ for a whole soak, else where --at says"
+    parser.add_argument("--out", type=Path, help=where)
     given = parser.parse_args(words)
     every = given.every or max(25, given.requests // 200)
     state = begun(given.at, Plan(given.requests, every, given.clients, given.seed))
     soak(state, given.at, given.minutes * 60, say, ends_with_us())
-    broken = write(state, machine(1, words, program="tests.soak"), given.out)
+    out = given.out or (RESULTS if state.over and state.plan.requests >= WHOLE else given.at)
+    broken = write(state, machine(1, words, program="tests.soak"), out)
     sys.stdout.write("".join(f"broken: {one}\n" for one in broken))
-    sys.stdout.write(f"{given.out / 'soak'}.json, .md and .svg are written\n")
+    sys.stdout.write(f"{out / 'soak'}.json, .md and .svg are written\n")
     if broken:
         return 1
     return 0 if state.over else 2

@@ -39,7 +39,8 @@ def verdict(state: State, bounds: Mapping[str, float] = BOUNDS) -> tuple[dict[st
     try:
         found = lines(state.points, state.plan.requests, bounds)
     except ValueError as error:
-        broken.append(str(error))
+        if state.over:
+            broken.append(str(error))
     for name, one in found.items():
         if not one.held:
             broken.append(f"{name} grew by {_figure(name, one.growth)}, and {_figure(name, one.bound)} is the bound")

@@ -12,6 +12,8 @@ from server.api.outgoing import LINGER_SECONDS
 from tests.server.api.connections import LARGE, LATEST, SECONDS, connections, get, not_reading
 from tests.server.site import Site, connect, read_answer, status, until
 
+ONE_PIECE = "/openapi.json"
+
 
 def taken(connection: socket.socket) -> int:
     """Bytes that still come before the reset."""
@@ -55,6 +57,16 @@ def test_who_takes_next_to_nothing_is_cut_off(hasty: Site) -> None:
         until(lambda: connections(hasty) <= before, "nothing is left of it")
 
 
+def test_who_takes_little_pieces_is_waited_for(hasty: Site) -> None:
+    """A system that has no room for a whole segment takes it all the same, a part at a time."""
+    with not_reading(hasty, get(LARGE)) as connection:
+        began, got = time.monotonic(), 0
+        while time.monotonic() < began + 5 * SECONDS:
+            got += len(connection.recv(1500))
+            select.select([], [], [], 0.1)
+    assert got > 10 * 1500
+
+
 def test_who_goes_on_sending_after_the_last_word_is_cut_off(hasty: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """However fast: beyond a bound of bytes nobody waits for the end of the time."""
     monkeypatch.setattr(outgoing, "LINGER_BYTES", 2**20)
@@ -82,10 +94,10 @@ def test_who_reads_slowly_but_reads_has_it_all(hasty: Site) -> None:
 
 def test_who_goes_on_sending_reads_a_large_answer_to_its_end(hasty: Site) -> None:
     """It may take longer than the last word is waited for, as long as it is taken."""
-    whole, seconds = len(hasty.http.get(LARGE).content), LINGER_SECONDS * 2 + 2
-    with not_reading(hasty, get(LARGE, "Content-Length: 1000000000")) as connection:
+    whole, seconds = len(hasty.http.get(ONE_PIECE).content), LINGER_SECONDS * 2 + 2
+    with not_reading(hasty, get(ONE_PIECE, "Content-Length: 1000000000")) as connection:
         received, began = b"", time.monotonic()
-        while piece := connection.recv(65536):
+        while piece := connection.recv(8192):
             received += piece
             with contextlib.suppress(BrokenPipeError):
                 connection.send(b"more")

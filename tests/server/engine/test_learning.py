@@ -3,19 +3,24 @@
 import itertools
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from server.engine import scheduler
 from server.engine.engine import Engine
 from server.engine.learning import view
 from server.engine.model import BaseModel
 from server.engine.packing import PackedLinear, Part
 from server.engine.request import Event, Finished, Request, Sampling, TokenEvent
+from server.engine.runner import Outcome
 from server.engine.settings import EngineSettings
 from server.tokenizer import Tokenizer
 from tests import models
+from tests.server.engine import oracle
 from tests.tuning.conftest import LABELS, examples
 from tests.tuning.test_learn import PLAN, SETTINGS
 from tuning.base import FrozenBase
@@ -138,3 +143,24 @@ def test_the_pace_is_asked_before_every_pass(tmp_path: Path) -> None:
         counts.append(len(passes))
     assert counts[1] > 2 * counts[0]
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_what_others_choose_for_torch_is_not_the_engines(base: BaseModel) -> None:
+    """A job learns on one thread, beside: the engine has as many as it was made with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    engine = Engine(base, EngineSettings())
+    run, seen = engine._runner.run, set()
+
+    def noted(step: scheduler.Step) -> list[Outcome]:
+        seen.add(torch.get_num_threads())
+        return run(step)
+
+    engine._runner.run = noted  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(torch.set_num_threads, 1).result()
+    engine.start()
+    oracle.ask(engine, Request("once", (1, 2, 3), Sampling(max_new_tokens=1)))
+    engine.close()
+    torch.set_num_threads(before)
+    assert seen == {engine.threads} == {3}
