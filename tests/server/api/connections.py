@@ -1,6 +1,7 @@
 """Requests as bytes, and clients that do not read."""
 
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.server.site import Site
@@ -9,6 +10,8 @@ SECONDS = 1.0
 """That a hasty server waits, both ways."""
 LATEST = 15.0
 """Seconds after a deadline, on a busy machine."""
+OPEN, ENDING = ("01", "08"), ("04",)
+"""States in /proc/net/tcp: ESTABLISHED and CLOSE_WAIT, FIN_WAIT1."""
 LARGE = "/static/vendor/swagger-ui-bundle.js"
 
 
@@ -21,13 +24,13 @@ def get(path: str, *headers: str) -> bytes:
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
 
 
-def connections(site: Site) -> int:
-    """Open to the server, as the kernel tells it, but for the client's own."""
+def connections(site: Site, states: Collection[str] = OPEN) -> int:
+    """To the server, as the kernel tells it, but for the client's own."""
     port = int(site.url.rpartition(":")[2])
     with Path("/proc/net/tcp").open() as table:
         lines = [line.split() for line in table][1:]
     local = f"{port:04X}"
-    return sum(line[1].endswith(":" + local) and line[3] in {"01", "08"} for line in lines)
+    return sum(line[1].endswith(":" + local) and line[3] in states for line in lines)
 
 
 def not_reading(site: Site, request: bytes) -> socket.socket:
