@@ -1,5 +1,7 @@
 """`softprompt`: the command and its subcommands. Knows their names, where each is written and what it is for."""
 
+import sys
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, NamedTuple
@@ -62,7 +64,8 @@ class Lazily(TyperGroup):
         spin_shortly()
         if cmd_name == "serve":
             ctx.with_resource(ending_when_told())
-        with uncollected():
+        known = place.module in sys.modules  # in a program of somebody else's, who has garbage of his own
+        with nullcontext() if known else uncollected():
             module = import_module(place.module)
         alone = typer.Typer(add_completion=False)
         alone.command(cmd_name)(getattr(module, place.function or cmd_name))

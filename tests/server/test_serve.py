@@ -37,14 +37,16 @@ async def test_an_answer_is_not_held_back_by_the_kernel() -> None:
 def telling() -> None:
     """SIGUSR1: how often the collector looks, at how little, and for how long a thread keeps the interpreter."""
 
+    imported = gc.get_freeze_count()
+
     def tell(*_: object) -> None:
-        logger().info("told", told=[*gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval()])
+        logger().info("told", told=[*gc.get_threshold(), gc.get_freeze_count() - imported, sys.getswitchinterval()])
 
     signal.signal(signal.SIGUSR1, tell)
 
 
 def test_what_was_there_at_the_start_is_never_collected_again(base_folder: Path) -> None:
-    """Half a million objects; and no thread keeps the loop waiting as long as Python would let it."""
+    """Of the base and the store as little as of what was imported; and no thread keeps the loop waiting as long as Python would let it."""
     process = Process("--model", str(base_folder), "--store", "memory://", under=telling)
     try:
         with process.wait_until_ready():
@@ -54,5 +56,5 @@ def test_what_was_there_at_the_start_is_never_collected_again(base_folder: Path)
         assert process.end() == 0
     ((*thresholds, frozen, switch),) = [line["told"] for line in process.log if "told" in line]
     assert thresholds == list(THRESHOLDS)
-    assert frozen > 200_000
+    assert frozen > 1000
     assert switch == pytest.approx(SWITCH_SECONDS)
