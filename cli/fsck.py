@@ -42,7 +42,7 @@ def _told(place: str, checked: Checked) -> None:
     for found in checked.found:
         typer.echo(line(found))
     typer.echo(
-        f"{place}: {counted(checked.tasks, 'task')} with those deleted, {counted(checked.versions, 'version')},"
+        f"{place}: {counted(checked.tasks, 'task')}, {counted(checked.versions, 'version')},"
         f" {counted(checked.files, 'file')}, {size(checked.bytes)}; {checked.damage} damaged"
     )
 
