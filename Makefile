@@ -51,6 +51,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := $(PIP) install --require-hashes --no-deps --only-binary "$(ONLY_BINARY)" --requirement
 OWN := $(PIP) install --no-deps --no-build-isolation --editable .
+TIMED := tests/faults
 TESTS := $(BIN)/python -m pytest --durations=40 --durations-min=5
 KERNELS := $(wildcard server/engine/native/*.c server/engine/native/*.inc) server/engine/native/build.py
 ROOMS := server prompt_store tuning cli softprompt_client
@@ -105,10 +106,10 @@ serve: $(VENV)/stamp-install kernels
 	exec $(BIN)/softprompt serve --host "$(HOST)" --port "$(PORT)" --store "$(STORE)" $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 # A file is one worker's; what measures time comes last and alone. ARGS="-n0 tests/cli" runs the named ones in this
-# process, one after the other. pytest says 5 where ARGS leaves a part nothing to do.
+# process, one after the other. pytest says 5 where ARGS leaves a part nothing to do. (TIMED: to import all takes a while.)
 test: $(VENV)/stamp-dev kernels
 	$(TESTS) -m "not timed" --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS) || [ $$? = 5 ]
-	$(TESTS) -m timed $(ARGS) || [ $$? = 5 ]
+	$(TESTS) -m timed $(or $(ARGS),$(TIMED)) || [ $$? = 5 ]
 
 check: format-check lint types contracts test
 

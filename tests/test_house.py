@@ -151,6 +151,15 @@ def test_the_engine_package_imports_nothing() -> None:
     assert (ROOT / "server" / "engine" / "__init__.py").read_text(encoding="utf-8") == ""
 
 
+def test_what_measures_time_is_where_it_is_looked_for() -> None:
+    """`make test` runs it last, and imports no more than has some."""
+    sign = "pytest.mark." + "timed"
+    marked = [file for file in python_files("tests") if sign in text(str(file))]
+    (where,) = re.findall(r"^TIMED := (\S+)$", text("Makefile"), re.MULTILINE)
+    assert marked
+    assert not [str(file) for file in marked if not file.is_relative_to(where)]
+
+
 def test_continuous_integration_can_be_started() -> None:
     """.ci/run is executable and ends in `make test`."""
     run = ROOT / ".ci" / "run"
