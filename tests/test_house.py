@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -154,8 +155,8 @@ def test_the_engine_package_imports_nothing() -> None:
 def test_what_measures_time_is_where_it_is_looked_for() -> None:
     """`make test` runs it last, and imports no more than has some."""
     sign = "pytest.mark." + "timed"
-    marked = [file for file in python_files("tests") if sign in text(str(file))]
-    (where,) = re.findall(r"^TIMED := (\S+)$", text("Makefile"), re.MULTILINE)
+    marked = [file for file in python_files("tests") if sign in text(file)]
+    (where,) = re.findall(r"^TIMED := (\S+)$", text(Path("Makefile")), re.MULTILINE)
     assert marked
     assert not [str(file) for file in marked if not file.is_relative_to(where)]
 
