@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from server.config import Settings, is_loopback, unknown_variables
+from server.config import BadSettings, Settings, is_loopback, read, unknown_variables
 
 KEY = "0123456789abcdef"
 
@@ -107,6 +107,13 @@ def test_a_file_that_holds_no_key_is_named(
 def test_sizes_are_written_as_people_do(text: str, number: int) -> None:
     """K, M, G and T count in 1024s."""
     assert Settings(kv_budget=text).kv_budget == number  # type: ignore[arg-type]  # as the environment gives it
+
+
+@pytest.mark.parametrize("text", ["4XB", "-1", "1.5G", ""])
+def test_what_is_no_size_is_told_how_one_looks(text: str) -> None:
+    """And not what an integer is."""
+    with pytest.raises(BadSettings, match="kv_budget: a number of bytes is wanted, or one with its unit: 512M, 4GiB"):
+        read({"kv_budget": text})
 
 
 def test_a_mistyped_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

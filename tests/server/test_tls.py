@@ -85,6 +85,7 @@ def test_files_that_cannot_serve_are_named(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent")
     assert "absent cannot be read: No such file" in refusal({**own, "tls_cert": absent})
     assert "absent cannot be read: No such file" in refusal({**own, "tls_key": absent})
+    assert refusal({"tls_cert": absent}).startswith("tls_cert: "), "no key was named"
     assert "junk holds no certificate" in refusal({**own, "tls_cert": str(junk)})
     assert "junk holds no private key" in refusal({**own, "tls_key": str(junk)})
     assert "own.key holds no certificate" in refusal({"tls_cert": own["tls_key"]})
