@@ -32,7 +32,7 @@ AGAIN_SECONDS = 1.0
 UNSENT_BYTES = 128 * 2**10
 """Of a connection, in the kernel; by default it takes megabytes, and whoever reads nothing is found out late."""
 TLS_BYTES = 64 * 2**10
-"""That are read at once. asyncio has four times as much for each connection, from its first byte on."""
+"""That are read at once. asyncio, which offers no setting, holds four times as much for each connection."""
 NEVER_SECONDS = 86_400.0
 """For TLS to send the rest and take its leave: what is left then is dropped. `Outgoing` sees who takes nothing."""
 LINE_SECONDS = 60.0
@@ -79,7 +79,8 @@ class Door:
         self._settings = settings
         self._tls = tls
         self._most = most(settings)
-        sslproto.SSLProtocol.max_size = TLS_BYTES
+        if tls is not None:
+            sslproto.SSLProtocol.max_size = TLS_BYTES
         self._inside: dict[Guest, socket.socket] = {}
         self._entering: dict[Guest, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
