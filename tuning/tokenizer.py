@@ -12,6 +12,8 @@ from pathlib import Path
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+BRIEF_CHARACTERS = 4096
+"""Of a longer text the library is asked as of many: of one alone it keeps Python's lock, seconds for a large one."""
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -62,6 +64,8 @@ class Tokenizer:
     def encode(self, text: str, parse_special: bool) -> list[int]:
         """Ids without added special tokens."""
         backend = self._special if parse_special else self._plain
+        if len(text) > BRIEF_CHARACTERS:
+            return list(backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
         return list(backend.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: list[int]) -> str:

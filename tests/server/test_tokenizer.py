@@ -1,5 +1,7 @@
 """Ids to text without broken characters, text to ids without special tokens from strangers."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,20 @@ def test_a_piece_reads_as_it_does_inside_a_text(byte_level: Tokenizer) -> None:
     tokenizer = sentencepiece()
     assert tokenizer.piece(tokenizer.encode("b", parse_special=False)[0]) == " b"
     assert byte_level.piece(1) == "</s>"
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_long_text_is_read_as_a_short_one_and_keeps_nobody_waiting(byte_level: Tokenizer, special: bool) -> None:
+    """Other threads go on meanwhile; the ids are the library's own of one text."""
+    text = "play <s> {a} some jazz é " * 20_000
+    alone = byte_level._special if special else byte_level._plain
+    with ThreadPoolExecutor(1) as beside:
+        began = last = time.monotonic()
+        reading = beside.submit(byte_level.encode, text, special)
+        longest = 0.0
+        while not reading.done():
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+        took = time.monotonic() - began
+    assert reading.result() == alone.encode(text, add_special_tokens=False).ids
+    assert longest < took / 2

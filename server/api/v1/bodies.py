@@ -5,7 +5,7 @@ Knows shapes and bounds; no tasks, no engine.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, ConfigDict, FailFast, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from prompt_store.parameters import MAX_STOP_CHARACTERS, MAX_STOPS
@@ -250,4 +250,4 @@ class DetokenizeBody(Lenient):
     model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [1, 2, 3]}]})
 
     model: Given[Name] = None
-    tokens: Annotated[list[Annotated[int, Field(ge=0), WHOLE]], Field(max_length=MAX_IDS)]
+    tokens: Annotated[list[Annotated[int, Field(ge=0), WHOLE]], Field(max_length=MAX_IDS), FailFast()]
