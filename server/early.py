@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def ending_when_told() -> Iterator[None]:
-    """Exit code 0 at SIGTERM, SIGINT and SIGHUP, which nothing has been done for yet; one that is ignored stays so.
+    """Exit code 0 at SIGTERM, SIGINT and SIGHUP until the server hears them itself; one that is ignored stays so.
 
     Afterwards all is as it was: whoever imports the command in a process of his own keeps his signals.
     """

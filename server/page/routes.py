@@ -4,7 +4,7 @@ From HTTP to the store, the jobs and the templates, and nothing else. Whatever c
 own routes, called by the page's scripts.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 import jinja2
@@ -12,8 +12,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query
 from pydantic import Field, field_validator
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response, StreamingResponse
 
 from prompt_store.task import MAX_VERSION, Task
 from server.api.auth import Access, needs
@@ -176,18 +175,14 @@ def _file(name: str, request: Request) -> Response:
     headers = {**POLICY, "ETag": found.etag, "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == found.etag:
         return Response(status_code=304, headers=headers)
-    return _Shared(found.data, headers=headers, media_type=found.media_type)
+    size = {"content-length": str(len(found.data))}
+    return StreamingResponse(_pieces(found.data), headers={**headers, **size}, media_type=found.media_type)
 
 
-class _Shared(Response):
-    """Bytes that are there once for all: each has them as he takes them, and nobody's copy waits in memory."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - Starlette's surface
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for start in range(0, len(self.body), PIECE):
-            end = start + PIECE
-            piece = {"type": "http.response.body", "body": self.body[start:end], "more_body": end < len(self.body)}
-            await send(piece)
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    """As its client takes them: the bytes are there once for all, and nobody's copy waits in memory."""
+    for start in range(0, len(data), PIECE):
+        yield data[start : start + PIECE]
 
 
 def _why_not(task: Task, desk: Desk) -> str | None:

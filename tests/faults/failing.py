@@ -15,28 +15,26 @@ DEVICE = "CUDA error: device-side assert triggered\nCUDA kernel errors might be 
 
 def told_early() -> None:
     """SIGTERM as soon as the base is to be read."""
-    from server import app  # noqa: PLC0415 - it takes a while, and one failure wants it
+    from server import app  # noqa: PLC0415 - it takes a while, and few failures want it
 
-    load = app.load_base
-
-    def told(settings: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return load(settings)
-
-    app.load_base = told
+    _told_before(app, "load_base")
 
 
 def told_between() -> None:
     """SIGTERM between the imports and the handlers of the server."""
     from server import serve  # noqa: PLC0415 - as above
 
-    bound = serve.bound
+    _told_before(serve, "bound")
+
+
+def _told_before(module: Any, name: str) -> None:
+    goes_on = getattr(module, name)
 
     def told(settings: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return bound(settings)
+        return goes_on(settings)
 
-    serve.bound = told
+    setattr(module, name, told)
 
 
 def device() -> None:
