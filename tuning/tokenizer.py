@@ -20,7 +20,7 @@ NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 class Tokenizer:
     """Thread-safe: two frozen copies of the backend, one of which takes special tokens for plain text.
 
-    `longest`: no id stands for more characters than this.
+    `longest`: no id stands for more characters than this. `size`: one more than the largest id.
     """
 
     def __init__(
@@ -37,7 +37,9 @@ class Tokenizer:
         self._plain.encode_special_tokens = True
         self.special = special
         self.falls_back_to_bytes = "ByteFallback" in str(json.loads(backend.to_str())["decoder"])
-        self.longest = max(map(len, backend.get_vocab(with_added_tokens=True)))
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.longest = max(map(len, vocabulary))
+        self.size = 1 + max(vocabulary.values())
         self.bos = bos if self._adds(bos) else None
         self._anchor = self._plain.encode("a", add_special_tokens=False).ids[-1:]
         self.piece = lru_cache(maxsize=65536)(self._piece)
@@ -56,17 +58,12 @@ class Tokenizer:
     def _adds(self, bos: int | None) -> bool:
         return bos is not None and self._special.encode("a", add_special_tokens=True).ids[:1] == [bos]
 
-    @property
-    def size(self) -> int:
-        """One more than the largest id."""
-        return 1 + max(self._special.get_vocab(with_added_tokens=True).values())
-
     def encode(self, text: str, parse_special: bool) -> list[int]:
         """Ids without added special tokens."""
         backend = self._special if parse_special else self._plain
         if len(text) > BRIEF_CHARACTERS:
-            return list(backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
-        return list(backend.encode(text, add_special_tokens=False).ids)
+            return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return backend.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
         """Text without special tokens."""

@@ -1,5 +1,7 @@
 """How many bytes of bodies are held at once, so that many large ones do not fill the memory. Knows sizes alone."""
 
+from anyio import CapacityLimiter
+
 from server.errors import Unavailable
 
 HELD = "softprompt.held"
@@ -8,11 +10,16 @@ FREE_BYTES = 64 * 2**10
 
 
 class Bodies:
-    """Of one server; a body that is larger than `budget` is taken while there is no other."""
+    """Of one server; a body that is larger than `budget` is taken while there is no other.
+
+    `turn`: large ones are decoded one after the other. Python's decoder keeps the lock of all threads, a tenth of a
+    second for some megabytes: of several at once one would take it after the other, and the loop wait for them all.
+    """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.held = 0
+        self.turn = CapacityLimiter(1)
 
     def hold(self) -> "Held":
         return Held(self)
@@ -22,6 +29,7 @@ class Held:
     """By one request, until it has been answered."""
 
     def __init__(self, bodies: Bodies) -> None:
+        self.turn = bodies.turn
         self._bodies = bodies
         self._bytes = 0
 

@@ -5,6 +5,8 @@ Knows the protocol's headers; not what the body means.
 
 import asyncio
 import difflib
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -20,9 +22,12 @@ from server.errors import Invalid, Late, TooLarge, Unsupported
 from server.parameters import Parameters
 
 INLINE_BYTES = 16 * 2**10
-"""A body this small is decoded on the loop: a thread would cost more."""
+"""A body this small is decoded and validated on the loop: a thread would cost more."""
+LARGE_BYTES = 256 * 2**10
+"""Larger ones take turns."""
 
 Model = TypeVar("Model", bound=BaseModel)
+Read = TypeVar("Read")
 
 
 def media_type(request: Request) -> str:
@@ -63,14 +68,28 @@ def _too_large(limit: int) -> TooLarge:
     return fault
 
 
-async def read_json(request: Request, *types: str) -> Any:
-    """The body's JSON value; `types` are the media types that may hold it, application/json if none is named."""
+async def read_json(request: Request, into: Callable[[Any], Read], *types: str) -> Read:
+    """What `into` makes of the body's JSON value; `types` may hold it, application/json if none is named."""
     settings = request.app.state.settings
     allowed = types or ("application/json",)
     if media_type(request) not in allowed:
         raise Unsupported("unsupported_media_type", f"the body must be {' or '.join(allowed)}")
     body = await read_bytes(request, settings.max_body_bytes, settings.receive_seconds)
-    return loads(body) if len(body) <= INLINE_BYTES else await run_sync(loads, body)
+    return await decoded(request, body, into)
+
+
+async def decoded(request: Request, body: bytes, into: Callable[[Any], Read]) -> Read:
+    """The same of a body that was read."""
+    if len(body) <= INLINE_BYTES:
+        return into(loads(body))
+    held: Held = request.scope[HELD]
+    turn = held.turn if len(body) > LARGE_BYTES else None
+    return await run_sync(lambda: into(loads(body)), limiter=turn)
+
+
+def strict(model: type[Model]) -> Callable[[Any], Model]:
+    """For `read_json`: into `model`."""
+    return partial(validated, model)
 
 
 def validated(model: type[Model], value: Any) -> Model:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from server.api import wire
 from server.api.answers import Classified, ClassifiedMany, Generated, GeneratedMany, Rendered, StreamEvent
 from server.api.auth import Access, caller_of, needs
-from server.api.body import read_json, validated
+from server.api.body import read_json, strict, validated
 from server.api.desk_of import desk_of
 from server.api.disconnect import while_connected
 from server.api.errors import documented
@@ -40,6 +40,8 @@ FAILURES = (404, 408, 413, 415)
 REFUSALS = (*FAILURES, 429)
 """Of what the engine is asked."""
 
+One = TypeVar("One", bound=BaseModel)
+Batch = TypeVar("Batch", bound=BaseModel)
 Many = TypeVar("Many", bound=BaseModel)
 Caller = int | None
 Work = Callable[[Many, Room, Caller], Awaitable[wire.Json]]
@@ -55,11 +57,10 @@ Work = Callable[[Many, Room, Caller], Awaitable[wire.Json]]
 @needs(Access.GENERATE)
 @asks_engine("task")
 async def generate_route(request: Request) -> Response:
-    body = await read_json(request)
-    if _is_many(body):
-        return await _many(request, validated(GenerateMany, body).requests, _answered)
-    one = validated(GenerateOne, body)
-    return await (_stream(request, one) if one.stream else _one(request, one, _answered))
+    asked = await read_json(request, _one_or_many(GenerateOne, GenerateMany))
+    if isinstance(asked, GenerateMany):
+        return await _many(request, asked.requests, _answered)
+    return await (_stream(request, asked) if asked.stream else _one(request, asked, _answered))
 
 
 @router.post(
@@ -72,7 +73,7 @@ async def generate_route(request: Request) -> Response:
 @needs(Access.GENERATE)
 @asks_engine("task")
 async def generate_stream_route(request: Request) -> Response:
-    return await _stream(request, validated(GenerateOne, await read_json(request)))
+    return await _stream(request, await read_json(request, strict(GenerateOne)))
 
 
 @router.post(
@@ -85,10 +86,10 @@ async def generate_stream_route(request: Request) -> Response:
 @needs(Access.GENERATE)
 @asks_engine("task")
 async def classify_route(request: Request) -> Response:
-    body = await read_json(request)
-    if _is_many(body):
-        return await _many(request, validated(ClassifyMany, body).requests, _classified)
-    return await _one(request, validated(ClassifyItem, body), _classified)
+    asked = await read_json(request, _one_or_many(ClassifyItem, ClassifyMany))
+    if isinstance(asked, ClassifyMany):
+        return await _many(request, asked.requests, _classified)
+    return await _one(request, asked, _classified)
 
 
 @router.post(
@@ -100,7 +101,7 @@ async def classify_route(request: Request) -> Response:
 )
 @needs(Access.GENERATE)
 async def render_route(request: Request) -> Response:
-    asked = validated(RenderOne, await read_json(request))
+    asked = await read_json(request, strict(RenderOne))
     room = _room(request)
     served = await room.tasks.served(asked.task, asked.version, asked.min_version)
     composed = await render(served, asked.inputs, room, asked.truncate)
@@ -113,8 +114,14 @@ def _room(request: Request) -> Room:
     return desk_of(request).room
 
 
-def _is_many(body: Any) -> bool:
-    return isinstance(body, dict) and "requests" in body
+def _one_or_many(one: type[One], many: type[Batch]) -> Callable[[Any], One | Batch]:
+    """For `read_json`: what has `requests` is many."""
+
+    def read(value: Any) -> One | Batch:
+        is_many = isinstance(value, dict) and "requests" in value
+        return validated(many, value) if is_many else validated(one, value)
+
+    return read
 
 
 def _item(asked: GenerateItem, caller: Caller, *, streamed: bool = False) -> Item:

@@ -49,7 +49,7 @@ LACKING = {
 @needs(Access.ADMIN)
 async def create(request: Request) -> Response:
     jobs = jobs_of(request)
-    body = lenient(JobBody, await read_json(request), LACKING)
+    body = await read_json(request, lenient(JobBody, LACKING))
     if body.model != BARE:
         raise Missing("model_not_found", f"tasks are learnt on this server's own base: the model is {BARE}", "model")
     if not is_task_id(body.suffix):

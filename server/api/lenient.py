@@ -4,7 +4,7 @@ A field of theirs that this server lacks is refused unless it asks for nothing. 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -50,7 +50,15 @@ class Lacking:
     neutral: tuple[Any, ...] = ()
 
 
-def lenient(model: type[Model], value: Any, lacking: Mapping[str, Lacking]) -> Model:
+NONE: Mapping[str, Lacking] = {}
+
+
+def lenient(model: type[Model], lacking: Mapping[str, Lacking] = NONE) -> Callable[[Any], Model]:
+    """For `read_json`: into `model`."""
+    return lambda value: _lenient(model, value, lacking)
+
+
+def _lenient(model: type[Model], value: Any, lacking: Mapping[str, Lacking]) -> Model:
     """Raises Invalid."""
     if not isinstance(value, dict):
         return validated(model, value)

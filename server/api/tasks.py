@@ -15,7 +15,7 @@ from prompt_store.telling import version_fields
 from server.api import wire
 from server.api.answers import Nearest, TaskList, TaskObject, VersionDetail, VersionList
 from server.api.auth import Access, needs
-from server.api.body import media_type, read_bytes, read_json, validated
+from server.api.body import decoded, media_type, read_bytes, read_json, strict, validated
 from server.api.conditions import check_content_digest, if_match, if_none_match, is_given, operation_id
 from server.api.desk_of import desk_of
 from server.api.errors import TASK_ID_RULE, documented
@@ -23,7 +23,6 @@ from server.api.openapi import accepts, binary, takes
 from server.api.patience import in_time
 from server.api.queries import BINARY, ETAG, LOCATION, MERGE_PATCH, OPERATION, AtLeast, Bare, Near, NewId, Page
 from server.api.schemas import RollbackBody, TaskPatch, TextTask
-from server.api.strict_json import loads
 from server.errors import Invalid, Missing, Unsupported
 from server.publish import Desk, Patch, Upload, delete, patch, publish, rollback
 from server.rendering import Room
@@ -76,8 +75,7 @@ async def put_task(request: Request, task: NewId, query: Annotated[Bare, Query()
 )
 @needs(Access.ADMIN)
 async def patch_task(request: Request, task: str) -> Response:
-    merge = await read_json(request, "application/json", "application/merge-patch+json")
-    validated(TaskPatch, merge)
+    merge = await read_json(request, _merge, "application/json", "application/merge-patch+json")
     change = Patch(task, merge, operation_id(request), is_given(request), if_match(request))
     patched, created = await _in_time(request, patch(change, desk_of(request)), change.op_id)
     return _changed(request, patched, change.op_id, created=created)
@@ -204,7 +202,7 @@ def _near_answer(found: list[list[tuple[int, str, float]]]) -> Response:
 )
 @needs(Access.ADMIN)
 async def rollback_task(request: Request, task: str) -> Response:
-    body = validated(RollbackBody, await read_json(request))
+    body = await read_json(request, strict(RollbackBody))
     op_id = operation_id(request)
     given = is_given(request)
     change = rollback(task, body.version, op_id, if_match(request), desk_of(request), given=given)
@@ -243,6 +241,13 @@ def _object(task: Task, desk: Desk) -> wire.Json:
     return wire.task_object(task, desk.room.tasks, desk.room.running.engine)
 
 
+def _merge(value: Any) -> dict[str, Any]:
+    """A patch as it stands: what is null in it is not what is left out. Raises Invalid."""
+    validated(TaskPatch, value)
+    found: dict[str, Any] = value
+    return found
+
+
 def _number(version: str) -> int:
     """A version in a path. Raises Missing: there is none of another form."""
     if version.isascii() and version.isdecimal() and len(version) <= 8 and version[0] != "0":
@@ -264,7 +269,7 @@ async def _source(request: Request, bare: dict[str, Any]) -> bytes | dict[str, A
         return data
     if bare:
         raise Invalid("invalid_request", "the query's metadata are for a bare PEFT file", next(iter(bare)))
-    task = validated(TextTask, await run_sync(loads, data))
+    task = await decoded(request, data, strict(TextTask))
     return task.model_dump(exclude_unset=True)
 
 

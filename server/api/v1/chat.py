@@ -40,7 +40,7 @@ router = APIRouter(tags=["openai"])
 @needs(Access.GENERATE)
 @asks_engine("model")
 async def chat(request: Request) -> Response:
-    body = lenient(ChatBody, await read_json(request), CHAT)
+    body = await read_json(request, lenient(ChatBody, CHAT))
     desk = desk_of(request)
     prompt = await conversation(body.messages, desk.room.chat)
     envelope = Envelope("chat.completion", body.model, desk.room.running.engine.base.base.fingerprint, "chatcmpl")

@@ -40,7 +40,7 @@ UNSET = MappingProxyType({"max_new_tokens": 16, "temperature": 1.0})
 @needs(Access.GENERATE)
 @asks_engine("model")
 async def completions(request: Request) -> Response:
-    body = lenient(CompletionBody, await read_json(request), COMPLETION)
+    body = await read_json(request, lenient(CompletionBody, COMPLETION))
     desk = desk_of(request)
     envelope = Envelope("text_completion", body.model, desk.room.running.engine.base.base.fingerprint, "cmpl")
     form = Continuation(desk.room.tokenizer, body.echo, body.logprobs is not None)

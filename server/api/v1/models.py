@@ -84,8 +84,7 @@ def _model(name: str, task: Task | None, room: Room) -> wire.Json:
 )
 @needs(Access.GENERATE)
 async def tokenize(request: Request) -> Response:
-    body, room = lenient(TokenizeBody, await read_json(request), {}), _room(request)
-    tokenizer = room.tokenizer
+    body, room = await read_json(request, lenient(TokenizeBody)), _room(request)
     await _found(body.model or BARE, room)
     if body.messages is not None:
         exact = await conversation(body.messages, room.chat, body.add_generation_prompt)
@@ -93,12 +92,17 @@ async def tokenize(request: Request) -> Response:
     else:
         text, bos = body.prompt or "", body.add_special_tokens is not False
     turn = room.long_texts if len(text) > LONG_CHARACTERS else None
-    ids = await run_sync(tokenizer.encode, text, True, limiter=turn) if text else []
+    return wire.written(await run_sync(_tokenized, text, bos, body.return_token_strs, room, limiter=turn))
+
+
+def _tokenized(text: str, bos: bool, names: bool, room: Room) -> bytes:
+    """A thread's work, all of it: of a long text the answer takes as long to write as the ids to find."""
+    tokenizer = room.tokenizer
+    ids = tokenizer.encode(text, True) if text else []
     if bos and tokenizer.bos is not None and ids[:1] != [tokenizer.bos]:
         ids = [tokenizer.bos, *ids]
-    names = tokenizer.names(ids) if body.return_token_strs else None
-    found = {"count": len(ids), "max_model_len": room.running.engine.max_total_tokens}
-    return wire.answer({**found, "tokens": ids, "token_strs": names})
+    found = {"count": len(ids), "max_model_len": room.running.engine.max_total_tokens, "tokens": ids}
+    return wire.in_slices({**found, "token_strs": tokenizer.names(ids) if names else None})
 
 
 @router.post(
@@ -110,11 +114,17 @@ async def tokenize(request: Request) -> Response:
 )
 @needs(Access.GENERATE)
 async def detokenize(request: Request) -> Response:
-    body, room = lenient(DetokenizeBody, await read_json(request), {}), _room(request)
+    body, room = await read_json(request, lenient(DetokenizeBody)), _room(request)
     await _found(body.model or BARE, room)
-    if any(index >= room.tokenizer.size for index in body.tokens):
-        raise Invalid("invalid_request", f"ids are from 0 to {room.tokenizer.size - 1}", "tokens")
-    return wire.answer({"prompt": await run_sync(room.tokenizer.spelled, body.tokens)})
+    turn = room.long_texts if len(body.tokens) > LONG_CHARACTERS else None
+    return wire.written(await run_sync(_detokenized, body.tokens, room, limiter=turn))
+
+
+def _detokenized(ids: list[int], room: Room) -> bytes:
+    size = room.tokenizer.size
+    if max(ids, default=0) >= size:
+        raise Invalid("invalid_request", f"ids are from 0 to {size - 1}", "tokens")
+    return wire.in_slices({"prompt": room.tokenizer.spelled(ids)})
 
 
 @router.get("/tokenizer_info", summary="The tokenizer", response_model=TokenizerInfo, responses=documented())
