@@ -44,11 +44,13 @@ ARGS ?=
 PART ?=
 
 export PYTHONNOUSERSITE := 1
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Python compiles what it imports, and keeps it: pip would first compile all of torch, a third of the time of an install.
+UNCOMPILED := PIP_COMPILE=0
+PIP := $(UNCOMPILED) $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := $(PIP) install --require-hashes --no-deps --only-binary "$(ONLY_BINARY)" --requirement
 OWN := $(PIP) install --no-deps --no-build-isolation --editable .
 TIMED := tests/faults
@@ -74,7 +76,7 @@ $(VENV)/stamp-venv:
 	touch $@
 
 $(VENV)/stamp-torch: requirements/torch.txt requirements/cuda.txt requirements/take_torch.py | $(VENV)/stamp-venv
-	$(BIN)/python requirements/take_torch.py "$(TORCH_INDEX_URL)"
+	$(UNCOMPILED) $(BIN)/python requirements/take_torch.py "$(TORCH_INDEX_URL)"
 	touch $@
 
 $(VENV)/stamp-packages: requirements/report.txt requirements/serve.txt | $(VENV)/stamp-venv
