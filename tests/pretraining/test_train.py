@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file
 
 from pretraining import train
-from pretraining.stream import documents
 
 SMALL = "0.3m"
 
@@ -65,10 +64,3 @@ def test_the_schedule_warms_up_holds_and_decays_to_zero() -> None:
     assert max(scales) == 1.0
     assert scales[0] == pytest.approx(1 / train.WARMUP_STEPS)
     assert scales[-1] == pytest.approx(1 / (train.DECAY_PART * 1000))
-
-
-def test_the_stream_holds_no_label_beside_its_text(shared: Path) -> None:
-    """A row's answer is never in the same document as its input."""
-    texts = {text for _, text in documents(shared / "data")}
-    assert not any("name[" in text and "\n" in text for text in texts)
-    assert "PlayMusic" not in texts

@@ -1,17 +1,14 @@
-"""No test text is learnt from: not by the base, not by the tuner."""
+"""No test text is learnt from by the tuner."""
 
-import random
 from pathlib import Path
 
 import pytest
 
 from demos.recipes import RECIPES
-from pretraining.stream import documents
 from tuning.datasets import DATA_SETS
 from tuning.learn import hold_out
-from tuning.splits import WINDOW, TestTexts, part_of, split, without_repeats, words
+from tuning.splits import TestTexts, part_of, split, without_repeats, words
 
-SAMPLED = 20
 TEST = "The quick brown fox jumps over the lazy dog tonight."
 
 
@@ -48,18 +45,3 @@ def test_the_tuner_learns_from_no_test_text(shared: Path, name: str) -> None:
     recipe = next(recipe for recipe in RECIPES.values() if recipe.data_set == name)
     seen = [example for part in hold_out([recipe.example(row) for row in parts.train]) for example in part]
     assert len(seen) == len(parts.train)
-
-
-def test_the_base_learns_from_no_test_text(shared: Path) -> None:
-    """A plain search of sampled test texts of every set in everything that the base reads."""
-    read = [words(text) for _, text in documents(shared / "data")]
-    stream, lines = " | ".join(map(" ".join, read)), set(read)
-    rng = random.Random(0)
-    for name, data in DATA_SETS.items():
-        if name == "babi" or data.corpus:
-            continue
-        scored = [words(row[field]) for row in split(shared / "data", name).test for field in data.texts]
-        assert not lines & {text for text in scored if len(text) > 1}, name  # "goodbye" is nobody's secret
-        long = [text for text in scored if len(text) >= WINDOW]
-        for text in rng.sample(long, min(SAMPLED, len(long))):
-            assert f" {' '.join(text)} " not in stream, name
