@@ -21,7 +21,7 @@ from tuning.remembering import Remembering
 from tuning.scorer import BaseScorer
 from tuning.text import TextName, TextSettings, TextTask
 
-TOLD = TextSettings("Name it", shots=3, draws=5, budget=replace(BUDGET, scored=700), hotflip=True)
+TOLD = TextSettings("Name it", shots=3, draws=5, budget=replace(BUDGET, scored=400), hotflip=True)
 WAYS = [("design", LABELS), ("design", None), ("hard", LABELS), ("hard", None)]
 
 

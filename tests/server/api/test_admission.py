@@ -18,7 +18,7 @@ from tests.server.site import Site, connect, raw, read_answer, status, until
 from tests.server.site import site as running
 
 ONE, TWO, ADMIN = "one" * 8, "two" * 8, "admin" * 8
-LONG = {"inputs": "play", "parameters": {"max_new_tokens": 100, "ignore_eos": True}}
+ASKED = {"inputs": "play", "parameters": {"max_new_tokens": 10, "ignore_eos": True}}
 ROOM = 12
 TASKS = ("a", "b", "c", "d")
 
@@ -65,7 +65,7 @@ def named(key: str | None) -> dict[str, str]:
 
 def ask(site: Site, key: str | None = None, path: str = "/generate", **fields: Any) -> httpx.Response:
     with httpx.Client(base_url=site.url, timeout=60, trust_env=False) as client:
-        return client.post(path, json={**LONG, **fields}, headers=named(key))
+        return client.post(path, json={**ASKED, **fields}, headers=named(key))
 
 
 def waiting(site: Site) -> int:
@@ -165,7 +165,7 @@ def test_several_requests_in_one_are_refused_one_by_one(narrow: Site) -> None:
             until(lambda: narrow.snapshot().running == 1, "one runs")
             crowd.until_refused()
             before = waiting(narrow)
-            both = [LONG, {**LONG, "task": "quiet"}]
+            both = [ASKED, {**ASKED, "task": "quiet"}]
             many = pool.submit(narrow.http.post, "/generate", json={"requests": both})
             until(lambda: waiting(narrow) > before, "one of the two waits")
         full, fine = many.result().json()["responses"]

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.server.api.connections import not_reading
-from tests.server.api.test_admission import ADMIN, LONG, ONE, ROOM, Crowd, ask, held, named, waiting
+from tests.server.api.test_admission import ADMIN, ASKED, ONE, ROOM, Crowd, ask, held, named, waiting
 from tests.server.site import Site, asking, connect, read_answer, status, until
 from tests.server.site import site as running
 
@@ -81,10 +81,10 @@ def test_a_task_that_is_not_full_gets_through(full: tuple[Site, ThreadPoolExecut
     before = waiting(site)
     pool.submit(ask, site, ONE, task="b")
     until(lambda: waiting(site) > before, "the other task's waits")
-    bodies = (b"[]", b"no json", b'{"task": 5, "inputs": "x"}', json.dumps({**LONG, "task": "nobody"}).encode())
+    bodies = (b"[]", b"no json", b'{"task": 5, "inputs": "x"}', json.dumps({**ASKED, "task": "nobody"}).encode())
     found = [site.http.post("/generate", content=body, headers=given(ONE)).status_code for body in bodies]
     assert found == [400, 400, 400, 404]
-    several = site.http.post("/generate", json={"requests": [{**LONG, "task": "a"}]}, headers=given(ONE))
+    several = site.http.post("/generate", json={"requests": [{**ASKED, "task": "a"}]}, headers=given(ONE))
     assert several.status_code == 200
     assert several.json()["responses"][0]["error"]["code"] == "too_many_requests"
 
@@ -164,7 +164,7 @@ def test_a_server_that_leaves_says_so_and_not_that_it_is_full(full: tuple[Site, 
 
 def test_who_has_no_key_is_told_that(full: tuple[Site, ThreadPoolExecutor]) -> None:
     """However full the queue is."""
-    stranger = full[0].http.post("/generate", json={**LONG, "task": "a"}, headers=given("stranger" * 4))
+    stranger = full[0].http.post("/generate", json={**ASKED, "task": "a"}, headers=given("stranger" * 4))
     assert stranger.status_code == 401
 
 
