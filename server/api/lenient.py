@@ -50,10 +50,10 @@ class Lacking:
     neutral: tuple[Any, ...] = ()
 
 
-NONE: Mapping[str, Lacking] = {}
+NOTHING: Mapping[str, Lacking] = {}
 
 
-def lenient(model: type[Model], lacking: Mapping[str, Lacking] = NONE) -> Callable[[Any], Model]:
+def lenient(model: type[Model], lacking: Mapping[str, Lacking] = NOTHING) -> Callable[[Any], Model]:
     """For `read_json`: into `model`."""
     return lambda value: _lenient(model, value, lacking)
 
