@@ -15,6 +15,9 @@ DEEPEST_FRAMES = 5000
 """Four wraps of 200 are 800 levels, each of two calls or three, one inside the other."""
 sys.setrecursionlimit(max(sys.getrecursionlimit(), DEEPEST_FRAMES))
 
+MOST_PLACES = 2**17
+"""In one value: more are far past a body's limit, and half a minute of this program's own."""
+
 Place = tuple[Any, Any]
 """A container and a key or an index in it."""
 
@@ -113,7 +116,8 @@ def _many(value: Any, draw: Random, mark: str) -> None:
     if isinstance(inner, str):
         container[key] = inner * times
     elif not isinstance(inner, list) or len(inner) < 300:
-        container[key] = [copy.deepcopy(inner) for _ in range(times)]
+        most = MOST_PLACES // (1 + sum(1 for _ in places(inner)))
+        container[key] = [copy.deepcopy(inner) for _ in range(min(times, most))]
 
 
 TREE: tuple[Callable[[Any, Random, str], None], ...] = (

@@ -3,12 +3,15 @@
 Knows nothing of what is sent to it.
 """
 
+import json
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +65,7 @@ class Held:
 
 
 class Subject:
-    """A ready server. `look` and `settle` are for one thread; a prober asks `/livez` on its own."""
+    """A ready server. `look` and `settle` are for one thread."""
 
     def __init__(self, process: Process, http: httpx.Client, findings: Findings, pace: Pace) -> None:
         self.process = process
@@ -71,7 +74,6 @@ class Subject:
         self.pace = pace
         self._findings = findings
         self._seen = psutil.Process(process.pid)
-        self._stop = threading.Event()
         self._before: Held | None = None
         self._logged = 0
 
@@ -85,13 +87,20 @@ class Subject:
 
     @contextmanager
     def probed(self) -> Iterator[None]:
-        prober = threading.Thread(target=self._probe)
-        prober.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            prober.join()
+        """`/livez` is asked by a process of its own: this one has pauses, while it draws and compares."""
+        program = str(Path(__file__).with_name("prober.py"))
+        words = (self.url, str(self.process.pid), str(PROBE_SECONDS), str(10 * self.pace.probe))
+        with deaf_to_interrupts():
+            prober = subprocess.Popen([sys.executable, program, *words], stdout=subprocess.PIPE, text=True)
+        with prober:
+            assert prober.stdout is not None
+            hearing = threading.Thread(target=hear, args=(prober.stdout, self._findings, self.pace))
+            hearing.start()
+            try:
+                yield
+            finally:
+                prober.terminate()
+                hearing.join()
 
     def look(self, case: str) -> None:
         """Memory and log so far."""
@@ -109,7 +118,6 @@ class Subject:
 
     def settle(self, case: str) -> None:
         """Nothing runs, nothing waits, and what was taken is given back."""
-        self._stop.set()
         before = self._before or self.held()
         until = time.monotonic() + SETTLED_SECONDS
         while (left := self._left(before)) and time.monotonic() < until:
@@ -126,37 +134,18 @@ class Subject:
             found["threads"] = f"{now.threads}, {before.threads} before"
         return ", ".join(f"{name} {value}" for name, value in found.items())
 
-    def _probe(self) -> None:
-        """A connection of its own each time: one that is kept would not see a server that takes no new ones."""
-        while not self._stop.wait(PROBE_SECONDS):
-            began, waited = time.monotonic(), self._waited()
-            try:
-                answer = httpx.get(f"{self.url}/livez", timeout=10 * self.pace.probe, trust_env=False)
-                said = f"{answer.status_code}"
-            except httpx.HTTPError as error:
-                said = type(error).__name__
-            took, busy = time.monotonic() - began, _longer(waited, self._waited())
-            self._findings.count("probes")
-            self._findings.most("slowest probe, seconds", took)
-            self._findings.most("slowest probe, less what a busy machine kept it, seconds", max(0.0, took - busy))
-            good = said == "200" and took - busy <= self.pace.probe
-            self._findings.claim(
-                good, "probe", f"/livez: {said} in {took:.2f} s, {busy:.2f} of them for want of a processor"
-            )
 
-    def _waited(self) -> dict[str, float]:
-        """Seconds that each of the server's threads and this one had work and no processor, as Linux tells them."""
-        here = Path("/proc/thread-self/schedstat")
-        found = {}
-        for file in (here, *Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")):
-            with suppress(OSError):  # no Linux, or a thread that has ended
-                found[file.parent.name] = int(file.read_text().split()[1]) / 1e9
-        return found
-
-
-def _longer(before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    """Of the threads that were there all the while: one that has ended takes its seconds with it."""
-    return sum(after[thread] - before[thread] for thread in before.keys() & after.keys())
+def hear(said: Iterable[str], findings: Findings, pace: Pace) -> None:
+    """What the prober tells, a line each time."""
+    for line in said:
+        probe = json.loads(line)
+        took, busy = probe["took"], probe["busy"]
+        findings.count("probes")
+        findings.most("slowest probe, seconds", took)
+        findings.most("slowest probe, less what a busy machine kept it, seconds", max(0.0, took - busy))
+        good = probe["said"] == "200" and took - busy <= pace.probe
+        what = f"/livez: {probe['said']} in {took:.2f} s, {busy:.2f} of them for want of a processor"
+        findings.claim(good, "probe", what)
 
 
 @contextmanager
