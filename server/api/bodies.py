@@ -1,4 +1,7 @@
-"""How many bytes of bodies are held at once, so that many large ones do not fill the memory. Knows sizes alone."""
+"""How many bytes of bodies are held at once, so that many large ones do not fill the memory, and whose turn it is.
+
+Knows sizes alone.
+"""
 
 from anyio import CapacityLimiter
 

@@ -6,6 +6,7 @@ A field of theirs that this server lacks is refused unless it asks for nothing. 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
@@ -55,10 +56,10 @@ NOTHING: Mapping[str, Lacking] = {}
 
 def lenient(model: type[Model], lacking: Mapping[str, Lacking] = NOTHING) -> Callable[[Any], Model]:
     """For `read_json`: into `model`."""
-    return lambda value: _lenient(model, value, lacking)
+    return partial(_lenient, model, lacking)
 
 
-def _lenient(model: type[Model], value: Any, lacking: Mapping[str, Lacking]) -> Model:
+def _lenient(model: type[Model], lacking: Mapping[str, Lacking], value: Any) -> Model:
     """Raises Invalid."""
     if not isinstance(value, dict):
         return validated(model, value)

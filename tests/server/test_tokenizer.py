@@ -1,7 +1,5 @@
 """Ids to text without broken characters, text to ids without special tokens from strangers."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from server.tokenizer import BROKEN, Spelling, Tokenizer
 from tests.models import tokenizer as backend
+from tests.server.pauses import beside
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +142,6 @@ def test_a_long_text_is_read_as_a_short_one_and_keeps_nobody_waiting(byte_level:
     """Other threads go on meanwhile; the ids are the library's own of one text."""
     text = "play <s> {a} some jazz é " * 20_000
     alone = byte_level._special if special else byte_level._plain
-    with ThreadPoolExecutor(1) as beside:
-        began = last = time.monotonic()
-        reading = beside.submit(byte_level.encode, text, special)
-        longest = 0.0
-        while not reading.done():
-            now = time.monotonic()
-            longest, last = max(longest, now - last), now
-        took = time.monotonic() - began
-    assert reading.result() == alone.encode(text, add_special_tokens=False).ids
-    assert longest < took / 2
+    ids, pause = beside(lambda: byte_level.encode(text, special))
+    assert ids == alone.encode(text, add_special_tokens=False).ids
+    assert pause < 1 / 2

@@ -124,7 +124,7 @@ def _detokenized(ids: list[int], room: Room) -> bytes:
     size = room.tokenizer.size
     if max(ids, default=0) >= size:
         raise Invalid("invalid_request", f"ids are from 0 to {size - 1}", "tokens")
-    return wire.in_slices({"prompt": room.tokenizer.spelled(ids)})
+    return wire.dumps({"prompt": room.tokenizer.spelled(ids)}).encode()
 
 
 @router.get("/tokenizer_info", summary="The tokenizer", response_model=TokenizerInfo, responses=documented())

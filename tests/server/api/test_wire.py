@@ -1,12 +1,11 @@
 """Results as JSON."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from server.api.wire import SLICE, dumps, in_slices
+from tests.server.pauses import beside
 
 
 @pytest.mark.parametrize(
@@ -28,12 +27,5 @@ def test_in_slices_it_is_the_same_text(value: dict[str, Any]) -> None:
 def test_a_long_list_is_written_while_others_go_on() -> None:
     """json's own encoder keeps Python's lock from the first item to the last."""
     value = {"tokens": [7] * 2_000_000}
-    with ThreadPoolExecutor(1) as beside:
-        began = last = time.monotonic()
-        writing = beside.submit(in_slices, value)
-        longest = 0.0
-        while not writing.done():
-            now = time.monotonic()
-            longest, last = max(longest, now - last), now
-        took = time.monotonic() - began
-    assert longest < took / 3
+    _, pause = beside(lambda: in_slices(value))
+    assert pause < 1 / 3
