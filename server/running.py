@@ -114,6 +114,11 @@ class Running:
         with _refusals(self.engine, caller):
             self.engine.check_room(caller, task)
 
+    def expect(self, caller: Hashable, task: str) -> None:
+        """As `check_room`, of an engine that is not closed, with those who passed here and are still on their way."""
+        with _refusals(self.engine, caller):
+            self.engine.admission.expect(caller, task)
+
     async def _hear(
         self, queue: "asyncio.Queue[Heard]", requests: Sequence[Request], open_ids: set[object], trial: Trial
     ) -> AsyncIterator[Heard]:

@@ -1,8 +1,9 @@
 """Ten times more than the server can do: what it still does, how soon the rest is told, what a quiet key feels.
 
-A real `softprompt serve` on loopback, three keys. The clients share the machine with it. First as
-many requests are kept in flight as make it busiest; then so many times that rate comes, whether anything is answered or
-not, by one key and by two; meanwhile a third key asks with few requests at a time.
+A real `softprompt serve` on loopback, three keys. The clients share the machine with it. As many
+requests are kept in flight as make it busiest; then so many times that rate comes, whether anything is answered or not,
+by one key and by two; meanwhile a third key asks with few requests at a time. Before, between and after the floods it
+is the busiest again: a machine that others use is not the same from one minute to the next.
 """
 
 import argparse
@@ -10,19 +11,21 @@ import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import httpx
 
 from benchmarks.crowd import OK, Crowd, Outcome, Question, spread
 from benchmarks.order import Launch, Order
+from benchmarks.processor import Stopwatch
 from benchmarks.prompts import prompt_file
-from benchmarks.report import Chart, charted, gathered
+from benchmarks.report import Chart, Found, charted, gathered
 from benchmarks.serving import SECONDS, resident, running
 from benchmarks.workload import workload
 from prompt_store.base import read_base
@@ -96,22 +99,41 @@ def _publish(url: str, order: Order) -> None:
 async def _crowds(url: str, pid: int, plan: Plan) -> dict[str, Any]:
     loud, second, quiet = (_questions(url, key) for key in (LOUD, SECOND, QUIET))
     seconds, warm = plan.seconds, plan.seconds / 3
+    spent: dict[str, dict[str, float]] = {}
     with closing(Crowd(url)) as crowd, closing(Crowd(url)) as beside:
-        peak = await crowd.closed_loop(loud, plan.busiest, seconds, warm)
+
+        async def busiest() -> Outcome:
+            with counted(spent, "at the busiest", pid):
+                return await crowd.closed_loop(loud, plan.busiest, seconds, warm)
+
+        peaks = [await busiest()]
         alone = await beside.closed_loop(quiet, FEW, seconds / 2, warm / 2)
         shared, among = await asyncio.gather(
             crowd.closed_loop(loud, plan.busiest, seconds, warm), beside.closed_loop(quiet, FEW, seconds, warm)
         )
-        rate, before = plan.times * peak.statuses[OK] / peak.seconds, resident(pid)
+        rate, before = plan.times * peaks[0].statuses[OK] / peaks[0].seconds, resident(pid)
         found: dict[str, Any] = {
-            "peak": _told(peak), "quiet_alone": _told(alone), "quiet_among_busy": _told(among), "busy": _told(shared),
+            "quiet_alone": _told(alone), "quiet_among_busy": _told(among), "busy": _told(shared),
         }  # fmt: skip
         for name, asked in (("one key", loud), ("two keys", [*loud, *second])):
-            flood, felt = await asyncio.gather(
-                crowd.open_loop(asked, rate, seconds, warm), beside.closed_loop(quiet, FEW, seconds, warm)
-            )
+            with counted(spent, f"flooded by {name}", pid):
+                flood, felt = await asyncio.gather(
+                    crowd.open_loop(asked, rate, seconds, warm), beside.closed_loop(quiet, FEW, seconds, warm)
+                )
             found[name] = {"flood": _told(flood), "quiet": _told(felt), "resident": resident(pid)}
-    return {**found, "rate": rate, "resident_before": before, "base": "embedded" if plan.embedded else "135M"}
+            peaks.append(await busiest())
+    found |= {"peaks": [_told(peak) for peak in peaks], "spent": spent, "rate": rate, "resident_before": before}
+    return {**found, "base": "embedded" if plan.embedded else "135M"}
+
+
+@contextmanager
+def counted(spent: dict[str, dict[str, float]], name: str, pid: int) -> Iterator[None]:
+    """Who had the cores and who waited for one; of a crowd that comes again, the last time."""
+    server, clients = Stopwatch(pid), Stopwatch(os.getpid())
+    yield
+    own = clients.read()
+    ran, waited = (sum(own[f"{who}_{what}"] for who in ("main", "others")) for what in ("ran", "waited"))
+    spent[name] = {**server.read(), "clients_ran": ran, "clients_waited": waited}
 
 
 def _questions(url: str, key: str) -> list[Question]:
@@ -141,16 +163,24 @@ def _told(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+COLUMNS = {
+    "main_ran": "the loop's",
+    "main_waited": "the loop waiting",
+    "others_ran": "the engine's",
+    "others_waited": "the engine waiting",
+    "clients_ran": "the clients'",
+    "clients_waited": "the clients waiting",
+}
 FLOODS = ("one key", "two keys")
 
 
 def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Goodput against the peak; how soon a refusal comes; the quiet key's p99 against a busy neighbour's company."""
+    """Goodput, how soon a refusal comes, the quiet key's seconds beside a busy neighbour's; memory; the cores."""
     goodput = gathered(
         pair
         for run in runs
         for pair in (
-            ("at the busiest", "tokens/s", run["peak"]["tokens_per_second"]),
+            *(("at the busiest", "tokens/s", peak["tokens_per_second"]) for peak in run["peaks"]),
             *((f"flooded by {name}", "tokens/s", _all_tokens(run[name])) for name in FLOODS),
         )
     )
@@ -170,16 +200,12 @@ def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:
         )
         for at, value in told["answered_ms"].items()
     )
-    memory = gathered(
-        (f"after the flood of {name}", "MiB", (run[name]["resident"] - run["resident_before"]) / MEGABYTE)
-        for run in runs
-        for name in FLOODS
-    )
     return [
         charted(
             "output tokens/s",
             "",
             goodput,
+            best=fmean,
             ratio="over the busiest",
             reference=lambda *_: ("at the busiest", "tokens/s"),
         ),
@@ -192,8 +218,26 @@ def charts(runs: Sequence[Mapping[str, Any]]) -> list[Chart]:
             ratio="over beside a busy key",
             reference=lambda _, column: ("beside a busy key", column),
         ),
-        charted("MiB of memory more than before", "", memory, best=min),
+        charted("MiB of memory more than before", "", _memory(runs), best=min),
+        charted("seconds of a core a second", "of whom", _cores(runs), best=fmean),
     ]
+
+
+def _memory(runs: Sequence[Mapping[str, Any]]) -> Found:
+    return gathered(
+        (f"after the flood of {name}", "MiB", (run[name]["resident"] - run["resident_before"]) / MEGABYTE)
+        for run in runs
+        for name in FLOODS
+    )
+
+
+def _cores(runs: Sequence[Mapping[str, Any]]) -> Found:
+    return gathered(
+        (who, COLUMNS[column], value)
+        for run in runs
+        for who, told in run["spent"].items()
+        for column, value in told.items()
+    )
 
 
 def _all_tokens(run: Mapping[str, Any]) -> float:

@@ -131,6 +131,11 @@ class Framing:
         return line
 
     def _head(self) -> bytes | None:
+        if not self._lines and not self._seen and (plain := self._plain_lines()):
+            self._request_line(plain[0])
+            for one in plain[1:]:
+                self._header(one)
+            return self._whole_head()
         while True:
             if not self._lines:
                 line = self._line(self._bounds.url + LINE_SLACK, self._long_line)
@@ -147,6 +152,18 @@ class Framing:
             if not line:
                 return self._whole_head()
             self._header(line)
+
+    def _plain_lines(self) -> Sequence[bytes]:
+        """Of a head that is all here, its lines well ended and not too long, as nearly all are: looked at in one go.
+        None of any other, which is judged line by line."""
+        end = self._buffer.find(b"\r\n\r\n", 0, self._bounds.headers)
+        if end <= 0 or ILLEGAL.search(self._buffer, 0, end + 2):
+            return ()
+        lines = bytes(self._buffer[:end]).split(b"\r\n")
+        if not lines[0] or len(lines[0]) > self._bounds.url or any(b"\n" in line for line in lines):
+            return ()
+        del self._buffer[: end + 4]
+        return lines
 
     def _request_line(self, line: bytes) -> None:
         match = REQUEST_LINE.fullmatch(line)

@@ -7,20 +7,17 @@ The same over httptools and over h11: a parser sees one request at a time, judge
 import asyncio
 import secrets
 from enum import Enum, auto
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.api import wire
 from server.api.door import Door
-from server.api.errors import RETRY_SECONDS
 from server.api.framing import Bounds, Framing, Piece
-from server.api.headers import with_safe_ones
 from server.api.idle import Rank
 from server.api.outgoing import LINGER_SECONDS, Outgoing
 from server.api.turnstile import Turned, Turnstile
+from server.api.words import word
 from server.config import Settings
 from server.errors import Fault, Invalid, Late, Unavailable
 from server.metrics import Meter
@@ -174,8 +171,10 @@ class Edge(Parser):
         """What follows waits for it: thousands at once stop nobody else, and what is not read is not piled up."""
         if self._out.is_full:
             self._turning = True
-        else:
+        elif self._framing.held:
             self.loop.call_soon(self._turned)
+        else:
+            self._turned()
 
     def _turned(self) -> None:
         self._turning = False
@@ -253,24 +252,11 @@ class Edge(Parser):
 
     def _word(self, fault: Fault, named: str = "", route: str = "", *, last: bool = False) -> bytes:
         """A whole answer, counted and logged. Without a route its request was not read that far."""
-        body, status = wire.dumps(wire.error(fault)).encode(), fault.rule.status
-        named = named or secrets.token_hex(16)
+        status, named = fault.rule.status, named or secrets.token_hex(16)
         method, route = ("POST", route) if route else ("other", "none")
         self.meter.answered(method, route, status)
         logger().info("request", request_id=named, method=method, route=route, status=status, code=fault.code)
-        given = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            "x-request-id": named,
-            "x-should-retry": "true" if fault.rule.retryable else "false",
-            **({"connection": "close"} if last else {}),
-            **({"vary": "Origin"} if self.limits.cors_origins else {}),  # pages are answered by the routes
-            **({"retry-after": RETRY_SECONDS} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}),
-            **{name.lower(): value for name, value in fault.headers.items()},
-        }
-        headers = with_safe_ones([(name.encode(), value.encode()) for name, value in given.items()], "http", "")
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(), *(b": ".join(pair) for pair in headers)]
-        return b"\r\n".join(lines) + b"\r\n\r\n" + body
+        return word(fault, named, last=last, pages=bool(self.limits.cors_origins))
 
 
 class OverHttpTools(Edge, HttpToolsProtocol):

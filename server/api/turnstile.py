@@ -72,7 +72,7 @@ class Turnstile:
             caller = self._keys.sender(headers).number
             self._running.check_room(caller)
             if (task := _task(piece, field)) is not None:
-                self._running.check_room(caller, task)
+                self._running.expect(caller, task)
         except (TooMany, Unavailable) as fault:
             fault.__context__ = None  # frames that know one another are left for the collector, which stops everybody
             return Turned(fault.with_traceback(None), route, request_id_in(headers).decode())

@@ -21,6 +21,8 @@ STARTS = 64
 MAX_RETRY_SECONDS = 60
 NEWEST_SECONDS = 1.0
 """A pace is not told from less."""
+EXPECTED_SECONDS = 1.0
+"""For one that was let through to come."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -39,21 +41,44 @@ class Load:
         return Load(self.requests - other.requests, self.tokens - other.tokens)
 
 
+class _Loads:
+    """Of all, of each owner and of each of its groups; of those who come and go nothing is kept."""
+
+    def __init__(self) -> None:
+        self.all = Load()
+        self._owners: dict[Hashable, Load] = {}
+        self._groups: dict[tuple[Hashable, Hashable], Load] = {}
+
+    def change(self, owner: Hashable, group: Hashable, by: Load) -> None:
+        self.all += by
+        _kept(self._owners, owner, by)
+        _kept(self._groups, (owner, group), by)
+
+    def owner(self, owner: Hashable) -> Load:
+        return self._owners.get(owner, _NOTHING)
+
+    def group(self, owner: Hashable, group: Hashable) -> Load:
+        return self._groups.get((owner, group), _NOTHING)
+
+
+_NOTHING, _NOBODY = Load(), _Loads()
+
+
 class Admission:
     """Counts who waits. `most`: of all together."""
 
     def __init__(self, most: Load) -> None:
         self.most = most
-        self._all = Load()
-        self._owners: dict[Hashable, Load] = {}
-        self._groups: dict[tuple[Hashable, Hashable], Load] = {}
+        self._waiting = _Loads()
+        self._coming = _Loads()
+        self._expected: deque[tuple[float, Hashable, Hashable]] = deque()
         self._inside: set[Request] = set()
         self._starts: deque[float] = deque(maxlen=STARTS)
         self._lock = threading.Lock()
 
     @property
     def waiting(self) -> Load:
-        return self._all
+        return self._waiting.all
 
     def check(self, owner: Hashable, group: Hashable = None) -> None:
         """Raises as `enter` would for whatever `owner` brings, of this group or of any, as far as that is known."""
@@ -61,6 +86,19 @@ class Admission:
             self._check_owner(owner, Load(1))
             if group is not None:
                 self._check_group(owner, group)
+
+    def expect(self, owner: Hashable, group: Hashable) -> None:
+        """As `check`, with all others that were let through and have not come yet: those who come between an end and
+        the next entry would all find the same place, and be refused when much has been done for them.
+
+        Who does not come, as it was refused for something else, is expected for a while. `enter` asks nobody who was.
+        """
+        with self._lock:
+            self._lapse(time.monotonic() - EXPECTED_SECONDS)
+            self._check_owner(owner, Load(1), self._coming)
+            self._check_group(owner, group, self._coming)
+            self._expected.append((time.monotonic(), owner, group))
+            self._coming.change(owner, group, Load(1))
 
     def enter(self, requests: Sequence[Request]) -> None:
         """All of one owner and group wait from here on, or none. Raises QueueFull or OwnerFull.
@@ -70,10 +108,11 @@ class Admission:
         first = requests[0]
         size = _size(requests)
         with self._lock:
+            self._has_come(first)
             self._check_owner(first.owner, size)
             self._check_group(first.owner, first.group)
             self._inside.update(requests)
-            self._change(first, size)
+            self._waiting.change(first.owner, first.group, size)
 
     def leave(self, request: Request, *, started: bool) -> None:
         """It no longer waits: it has `started`, or ended before."""
@@ -81,35 +120,43 @@ class Admission:
             if request not in self._inside:
                 return
             self._inside.remove(request)
-            self._change(request, Load() - _size([request]))
+            self._waiting.change(request.owner, request.group, _NOTHING - _size([request]))
             if started:
                 self._starts.append(time.monotonic())
 
-    def _check_owner(self, owner: Hashable, size: Load) -> None:
-        whole, most = self._all + size, self.most
+    def _has_come(self, request: Request) -> None:
+        """One of its owner and group, whichever: they are alike."""
+        found = next((one for one in self._expected if one[1:] == (request.owner, request.group)), None)
+        if found is not None:
+            self._expected.remove(found)
+            self._coming.change(request.owner, request.group, _NOTHING - Load(1))
+
+    def _lapse(self, before: float) -> None:
+        while self._expected and self._expected[0][0] < before:
+            _, owner, group = self._expected.popleft()
+            self._coming.change(owner, group, _NOTHING - Load(1))
+
+    def _check_owner(self, owner: Hashable, size: Load, beside: _Loads = _NOBODY) -> None:
+        inside, most = self._waiting.all + beside.all, self.most
+        whole = inside + size
         full = whole.requests > most.requests or whole.tokens > most.tokens
-        if full and self._all.requests:
+        if full and inside.requests:
             raise QueueFull(self._patience())
-        if not _below(self._owners.get(owner, Load()), most - self._all):
+        if not _below(self._waiting.owner(owner) + beside.owner(owner), most - inside):
             raise OwnerFull(self._patience())
 
-    def _check_group(self, owner: Hashable, group: Hashable) -> None:
-        room = self.most - self._all - self._owners.get(owner, Load())
-        if not _below(self._groups.get((owner, group), Load()), room):
+    def _check_group(self, owner: Hashable, group: Hashable, beside: _Loads = _NOBODY) -> None:
+        inside = self._waiting.all + beside.all
+        room = self.most - inside - self._waiting.owner(owner) - beside.owner(owner)
+        if not _below(self._waiting.group(owner, group) + beside.group(owner, group), room):
             raise OwnerFull(self._patience())
-
-    def _change(self, request: Request, by: Load) -> None:
-        self._all += by
-        key = (request.owner, request.group)
-        _kept(self._owners, request.owner, by)
-        _kept(self._groups, key, by)
 
     def _patience(self) -> int:
         """Seconds until who waits now will have started, at the pace of late."""
         if len(self._starts) < 2:
             return 1
         took = max(NEWEST_SECONDS, time.monotonic() - self._starts[0])
-        return max(1, min(MAX_RETRY_SECONDS, math.ceil(self._all.requests * took / len(self._starts))))
+        return max(1, min(MAX_RETRY_SECONDS, math.ceil(self._waiting.all.requests * took / len(self._starts))))
 
 
 def _size(requests: Sequence[Request]) -> Load:

@@ -84,9 +84,11 @@ def test_an_overload_is_refused_and_the_quiet_key_answered() -> None:
         assert set(flood["statuses"]) <= {"200", "429", "503"}
         assert flood["without_patience"] == 0
         assert set(run[name]["quiet"]["statuses"]) == {"200"}
-    goodput, _, quiet, _ = PARTS["overload"].charts(runs)
+    goodput, _, quiet, _, cores = PARTS["overload"].charts(runs)
     assert list(goodput.rows) == ["at the busiest", "flooded by one key", "flooded by two keys"]
+    assert len(run["peaks"]) == 3
     assert "alone" in quiet.rows
+    assert all(line["the engine's"].best > line["the clients'"].best > 0 for line in cores.rows.values())
 
 
 def test_slow_clients_are_beside_good_ones_over_either_parser() -> None:

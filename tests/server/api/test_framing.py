@@ -173,6 +173,7 @@ def test_what_is_let_through_is_read_alike(data: bytes) -> None:
 
 
 @given(requests(), st.lists(st.integers(0, 400), max_size=6))
+@example(b"GET /" + b"a b" * 40 + b" HTTP/1.1\r\nHost: a\r\n\r\n", [])
 @settings(max_examples=300, deadline=None)
 def test_how_bytes_are_split_changes_nothing(data: bytes, cuts: list[int]) -> None:
     """Whole, in any pieces, or one by one: the same requests, the same fault."""

@@ -1,9 +1,12 @@
 """Whoever is turned away by the bytes of a request is told what the routes would have said."""
 
 import json
+import select
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,24 @@ def test_a_task_that_is_not_full_gets_through(full: tuple[Site, ThreadPoolExecut
     several = site.http.post("/generate", json={"requests": [{**ASKED, "task": "a"}]}, headers=given(ONE))
     assert several.status_code == 200
     assert several.json()["responses"][0]["error"]["code"] == "too_many_requests"
+
+
+def test_of_many_who_come_at_once_no_more_pass_than_find_a_place(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """The others are turned away here: no route sees them, whose answers have a date."""
+    site, _ = full
+    room, crowd = ROOM - 2 * waiting(site), 20
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(site.url)) for _ in range(crowd)]
+        for connection in connections:
+            connection.sendall(asking("/generate", {**BODIES["/generate"], "task": "b"}, KEY))
+        until(lambda: len(readable(connections)) >= crowd - room // 2, "all but those who wait are answered")
+        answers = [read_answer(connection) for connection in readable(connections)]
+    assert [status(answer) for answer in answers] == [429] * (crowd - room // 2)
+    assert not any("date" in headers_of(answer) for answer in answers)
+
+
+def readable(connections: list[socket.socket]) -> list[socket.socket]:
+    return select.select(connections, [], [], 0)[0]
 
 
 def test_thousands_that_come_at_once_stop_nobody_else(full: tuple[Site, ThreadPoolExecutor]) -> None:

@@ -14,6 +14,7 @@ from server.engine.model import BaseModel
 from server.engine.request import Closed, Event, OwnerFull, QueueFull, Request, Sampling
 from server.engine.settings import EngineSettings
 from tests.server.engine import oracle
+from tests.server.site import until
 
 PLENTY = 10**9
 
@@ -108,7 +109,44 @@ def test_who_has_left_is_forgotten() -> None:
     for one in some * 2:
         admission.leave(one, started=False)
     assert admission.waiting == Load()
-    assert not any((admission._owners, admission._groups, admission._inside))
+    assert not any((admission._waiting._owners, admission._waiting._groups, admission._inside))
+
+
+def test_who_is_expected_has_a_place_until_it_comes() -> None:
+    """Nobody who is asked later finds the same one; who enters anyway does, expected or not."""
+    admission = Admission(Load(6, PLENTY))
+    assert expected(admission, "a") == 2
+    assert expected(admission, "b") == 2
+    admission.check("a", "t")
+    assert admission.waiting == Load()
+    assert fill(admission, "a") == 2
+    assert expected(admission, "a") == 0
+    assert not admission._coming.owner("a").requests
+
+
+def test_an_owner_expects_no_more_of_many_tasks_than_of_itself() -> None:
+    """Each task's first would always find a place; all together they are the owner's."""
+    admission = Admission(Load(8, PLENTY))
+    assert sum(expected(admission, "a", str(number)) for number in range(20)) == 4
+
+
+def test_who_was_expected_and_does_not_come_is_forgotten() -> None:
+    """It was refused for something else; a little later its place is another's."""
+    admission = Admission(Load(6, PLENTY))
+    assert expected(admission, "a") == 2
+    until(lambda: expected(admission, "a") == 2, "the first two have lapsed")
+    assert admission._coming.all == Load(2)
+
+
+def expected(admission: Admission, owner: str, group: str = "t") -> int:
+    """How many of one owner and group are let through before one is not."""
+    count = 0
+    try:
+        while True:
+            admission.expect(owner, group)
+            count += 1
+    except QueueFull:
+        return count
 
 
 def test_when_to_come_back_is_told_from_the_pace() -> None:

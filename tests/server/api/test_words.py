@@ -1,0 +1,46 @@
+"""What is said without a route is written once for each thing that is said, and said of each request."""
+
+from itertools import pairwise
+
+import pytest
+
+from server.api.words import word
+from server.errors import Fault, Invalid, TooMany, Unavailable
+
+
+def fault(kind: type[Fault], code: str, message: str = "m", param: str | None = None, **headers: str) -> Fault:
+    found = kind(code, message, param)
+    found.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+    return found
+
+
+DIFFERENT = [
+    (Invalid, "invalid_request", {}),
+    (Invalid, "invalid_json", {}),
+    (Invalid, "invalid_json", {"message": "another"}),
+    (Invalid, "invalid_json", {"message": "another", "param": "inputs"}),
+    (TooMany, "too_many_requests", {"Retry_After": "1"}),
+    (TooMany, "too_many_requests", {"Retry_After": "2"}),
+    (Unavailable, "queue_full", {}),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), list(pairwise(DIFFERENT)))
+def test_two_things_are_never_said_alike(
+    one: tuple[type[Fault], str, dict[str, str]], other: tuple[type[Fault], str, dict[str, str]]
+) -> None:
+    """Whatever they differ in, and however often each is said."""
+    said = [word(fault(kind, code, **given), "id", last=False, pages=False) for kind, code, given in (one, other) * 2]
+    assert said[:2] == said[2:]
+    assert said[0] != said[1]
+
+
+def test_each_request_is_told_its_own_id_and_how_its_connection_goes_on() -> None:
+    """The same fault, said to several."""
+    full = fault(TooMany, "too_many_requests", Retry_After="3")
+    plain, ends, page = (
+        word(full, "a-1", last=last, pages=pages) for last, pages in ((False, False), (True, False), (False, True))
+    )
+    assert word(full, "b-2", last=False, pages=False) == plain.replace(b"a-1", b"b-2")
+    assert ends.replace(b"connection: close\r\n", b"") == plain == page.replace(b"vary: Origin\r\n", b"")
+    assert len({plain, ends, page}) == 3
