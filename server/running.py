@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
+from server.engine.admission import Place
 from server.engine.engine import Engine
 from server.engine.request import (
     Closed,
@@ -22,6 +23,7 @@ from server.engine.request import (
     TokenEvent,
 )
 from server.errors import Broken, Fault, Late, TooMany, Unavailable
+from server.place import leave_place
 from server.quarantine import Quarantine, Trial
 
 
@@ -99,6 +101,7 @@ class Running:
         sinks = [MailSink(self._mailbox, queue, index) for index in range(len(requests))]
         prompt = requests[0].prompt
         with self._quarantine.trial(None if prompt is None else prompt.digest, anyway=canary) as trial:
+            leave_place()
             with _refusals(self.engine, requests[0].owner):
                 self.engine.submit_all(list(zip(requests, sinks, strict=True)))
             self._hearing.add(queue)
@@ -114,10 +117,10 @@ class Running:
         with _refusals(self.engine, caller):
             self.engine.check_room(caller, task)
 
-    def expect(self, caller: Hashable, task: str) -> None:
+    def expect(self, caller: Hashable, task: str) -> Place:
         """As `check_room`, of an engine that is not closed, with those who passed here and are still on their way."""
         with _refusals(self.engine, caller):
-            self.engine.admission.expect(caller, task)
+            return self.engine.admission.expect(caller, task)
 
     async def _hear(
         self, queue: "asyncio.Queue[Heard]", requests: Sequence[Request], open_ids: set[object], trial: Trial

@@ -6,6 +6,8 @@ Knows no HTTP framework; the guard binds the request id and writes the one line 
 import contextlib
 import logging
 import sys
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, TextIO, cast
 
 import structlog
@@ -91,3 +93,29 @@ def configure(level: str = "INFO") -> None:
 def logger() -> Log:
     """Bound once and not for each line: a crowd that is refused writes hundreds a second."""
     return _BOUND.get("all") or cast("Log", structlog.get_logger())
+
+
+MOST, WINDOW = 10, 1.0
+"""Lines of one kind, in so many seconds."""
+
+
+class Often:
+    """The lines of requests that a crowd is refused by the hundred: of each kind the first few, then how many more."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[tuple[tuple[str, str | int], ...]] = Counter()
+
+    def request(self, later: Callable[[float, Callable[[], None]], Any], request_id: str, **kind: str | int) -> None:
+        """`later` calls, after so many seconds, on the same thread."""
+        if not self._seen:
+            later(WINDOW, self._sum_up)
+        named = tuple(kind.items())
+        self._seen[named] += 1
+        if self._seen[named] <= MOST:
+            logger().info("request", request_id=request_id, **kind)
+
+    def _sum_up(self) -> None:
+        seen, self._seen = self._seen, Counter()
+        for named, count in seen.items():
+            if count > MOST:
+                logger().info("requests", count=count - MOST, **dict(named))

@@ -18,6 +18,7 @@ from server.api.headers import request_id_in, with_safe_ones
 from server.config import Settings, is_loopback
 from server.errors import ExpectationFailed, Fault, Forbidden, Invalid, Unsupported
 from server.metrics import Meter
+from server.place import PLACE, kept
 from server.telemetry import logger
 
 UNTRACED = {b"/livez", b"/readyz", b"/startupz", b"/health", b"/ping", b"/metrics"}
@@ -64,6 +65,7 @@ class Guard:
             structlog.contextvars.bound_contextvars(request_id=account.request_id),
             trace(account, scope["headers"]),
             opened(account),
+            kept(scope.get(PLACE)),
         ):
             scope["path"] = scope["raw_path"].decode("latin-1")
             scope["root_path"] = ""

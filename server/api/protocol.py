@@ -7,7 +7,7 @@ The same over httptools and over h11: a parser sees one request at a time, judge
 import asyncio
 import secrets
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -19,9 +19,11 @@ from server.api.outgoing import LINGER_SECONDS, Outgoing
 from server.api.turnstile import Turned, Turnstile
 from server.api.words import word
 from server.config import Settings
+from server.engine.admission import Place
 from server.errors import Fault, Invalid, Late, Unavailable
 from server.metrics import Meter
-from server.telemetry import logger
+from server.place import PLACE
+from server.telemetry import Often, logger
 
 if TYPE_CHECKING:
     Parser = HttpToolsProtocol  # and H11Protocol, which has the same surface
@@ -30,6 +32,8 @@ else:
 
 HELD_BYTES = 64 * 2**10
 """Of later requests, sent before an earlier one is answered; more is left with the kernel."""
+PLACE_SECONDS = 1.0
+"""From the edge to the queue, in which nobody else has one's place."""
 GRACE_SECONDS = 1.0
 """A route that reads its body answers 408 by itself; this much later the connection does."""
 
@@ -48,6 +52,7 @@ class Edge(Parser):
     limits: Settings
     meter: Meter
     turnstile: Turnstile
+    often: Often
     door: Door
     surplus = False
 
@@ -134,9 +139,9 @@ class Edge(Parser):
             self._within(self.limits.receive_seconds)
 
     def _feed(self, piece: Piece) -> None:
-        turned = self.turnstile.turned(piece) if piece.begins else None
-        if turned is not None:
-            self._turn_away(turned, whole=piece.ends)
+        passed = self.turnstile.passed(piece) if piece.begins else None
+        if isinstance(passed, Turned):
+            self._turn_away(passed, whole=piece.ends)
             return
         if piece.begins:
             self._in_time()
@@ -151,8 +156,19 @@ class Edge(Parser):
         elif piece.begins:
             self._within(self.limits.receive_seconds + GRACE_SECONDS)
         super().data_received(piece.data)
+        if passed is not None:
+            self._keep_place(passed)
         if piece.ends and not piece.begins and self.cycle.response_complete:
             self._keep()
+
+    def _keep_place(self, place: Place) -> None:
+        """Of the request that the parser has seen; it is answered in a later turn of the loop. Not for long: what it
+        waits for may be a store that does not answer."""
+        if self.cycle is self._before:
+            place.leave()
+        else:
+            cast("dict[str, Any]", self.cycle.scope)[PLACE] = place
+            self.loop.call_later(PLACE_SECONDS, place.leave)
 
     def _turn_away(self, turned: Turned, *, whole: bool) -> None:
         """Answered, and no parser has seen the request; where some of it is still to come, the connection ends."""
@@ -251,11 +267,15 @@ class Edge(Parser):
         self.transport.close()
 
     def _word(self, fault: Fault, named: str = "", route: str = "", *, last: bool = False) -> bytes:
-        """A whole answer, counted and logged. Without a route its request was not read that far."""
+        """A whole answer, counted and logged. Without a route its request was not read that far, and no crowd's."""
         status, named = fault.rule.status, named or secrets.token_hex(16)
-        method, route = ("POST", route) if route else ("other", "none")
-        self.meter.answered(method, route, status)
-        logger().info("request", request_id=named, method=method, route=route, status=status, code=fault.code)
+        method, told_route = ("POST", route) if route else ("other", "none")
+        self.meter.answered(method, told_route, status)
+        told: dict[str, str | int] = {"method": method, "route": told_route, "status": status, "code": fault.code}
+        if route:
+            self.often.request(self.loop.call_later, named, **told)
+        else:
+            logger().info("request", request_id=named, **told)
         return word(fault, named, last=last, pages=bool(self.limits.cors_origins))
 
 
@@ -272,5 +292,5 @@ PARSERS: dict[str, type[Edge]] = {"httptools": OverHttpTools, "h11": OverH11}
 
 def protocol(settings: Settings, meter: Meter, turnstile: Turnstile) -> type[Edge]:
     """Of one server: uvicorn makes the connections itself, with arguments of its own."""
-    own = {"limits": settings, "meter": meter, "turnstile": turnstile}
+    own = {"limits": settings, "meter": meter, "turnstile": turnstile, "often": Often()}
     return type("Connection", (PARSERS[settings.http_parser],), own)

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from server.api.auth import Keys
 from server.api.framing import Piece
 from server.api.headers import request_id_in
+from server.engine.admission import Place
 from server.errors import Fault, TooMany, Unavailable
 from server.lifecycle import Lifecycle
 from server.lookup import BARE
@@ -59,8 +60,11 @@ class Turnstile:
         asking = {route.path: _ASKING[route.endpoint] for route in routes if route.endpoint in _ASKING}
         self._asking = {f"POST {path} HTTP/1.1".encode(): (path, field) for path, field in asking.items()}
 
-    def turned(self, piece: Piece) -> Turned | None:
-        """Why a request that begins may turn around at once; None where the routes shall see it."""
+    def passed(self, piece: Piece) -> Turned | Place | None:
+        """Why a request that begins may turn around at once; or the place that it has; or nothing is said of it here.
+
+        Who gets a place sees that it is left.
+        """
         asked = self._asking.get(piece.lines[0])
         if asked is None or self._lifecycle.draining or not self._running.engine.admission.waiting.requests:
             return None
@@ -71,14 +75,13 @@ class Turnstile:
         try:
             caller = self._keys.sender(headers).number
             self._running.check_room(caller)
-            if (task := _task(piece, field)) is not None:
-                self._running.expect(caller, task)
+            task = _task(piece, field)
+            return None if task is None else self._running.expect(caller, task)
         except (TooMany, Unavailable) as fault:
             fault.__context__ = None  # frames that know one another are left for the collector, which stops everybody
             return Turned(fault.with_traceback(None), route, request_id_in(headers).decode())
         except Fault:
             return None
-        return None
 
 
 def _task(piece: Piece, field: str) -> str | None:

@@ -15,7 +15,7 @@ from server.api.headers import with_safe_ones
 from server.errors import Fault
 
 Kind = Callable[[str, str, str | None], Fault]
-KEPT = 256
+KEPT = 1024
 """Different ones: nothing in them but the seconds to wait is ever counted, and no word is a client's."""
 
 

@@ -10,8 +10,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from server.engine.request import OwnerFull, QueueFull, Request
@@ -21,8 +22,6 @@ STARTS = 64
 MAX_RETRY_SECONDS = 60
 NEWEST_SECONDS = 1.0
 """A pace is not told from less."""
-EXPECTED_SECONDS = 1.0
-"""For one that was let through to come."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -64,6 +63,20 @@ class _Loads:
 _NOTHING, _NOBODY = Load(), _Loads()
 
 
+class Place:
+    """Of one that was let through and has not come yet: until it `leave`s, which it may more than once, nobody else
+    finds it."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave: Callable[[], None] | None = leave
+
+    def leave(self) -> None:
+        """The request enters the queue now, or never will."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+
+
 class Admission:
     """Counts who waits. `most`: of all together."""
 
@@ -71,7 +84,6 @@ class Admission:
         self.most = most
         self._waiting = _Loads()
         self._coming = _Loads()
-        self._expected: deque[tuple[float, Hashable, Hashable]] = deque()
         self._inside: set[Request] = set()
         self._starts: deque[float] = deque(maxlen=STARTS)
         self._lock = threading.Lock()
@@ -87,18 +99,23 @@ class Admission:
             if group is not None:
                 self._check_group(owner, group)
 
-    def expect(self, owner: Hashable, group: Hashable) -> None:
+    def expect(self, owner: Hashable, group: Hashable) -> Place:
         """As `check`, with all others that were let through and have not come yet: those who come between an end and
         the next entry would all find the same place, and be refused when much has been done for them.
 
-        Who does not come, as it was refused for something else, is expected for a while. `enter` asks nobody who was.
+        What it will bring nobody knows yet: it counts as one of those who wait. `enter` looks at no places.
         """
         with self._lock:
-            self._lapse(time.monotonic() - EXPECTED_SECONDS)
-            self._check_owner(owner, Load(1), self._coming)
+            waiting = self._waiting.all
+            usual = Load(1, waiting.tokens // max(1, waiting.requests))
+            self._check_owner(owner, usual, self._coming)
             self._check_group(owner, group, self._coming)
-            self._expected.append((time.monotonic(), owner, group))
-            self._coming.change(owner, group, Load(1))
+            self._coming.change(owner, group, usual)
+        return Place(partial(self._come, owner, group, _NOTHING - usual))
+
+    def _come(self, owner: Hashable, group: Hashable, by: Load) -> None:
+        with self._lock:
+            self._coming.change(owner, group, by)
 
     def enter(self, requests: Sequence[Request]) -> None:
         """All of one owner and group wait from here on, or none. Raises QueueFull or OwnerFull.
@@ -108,7 +125,6 @@ class Admission:
         first = requests[0]
         size = _size(requests)
         with self._lock:
-            self._has_come(first)
             self._check_owner(first.owner, size)
             self._check_group(first.owner, first.group)
             self._inside.update(requests)
@@ -123,18 +139,6 @@ class Admission:
             self._waiting.change(request.owner, request.group, _NOTHING - _size([request]))
             if started:
                 self._starts.append(time.monotonic())
-
-    def _has_come(self, request: Request) -> None:
-        """One of its owner and group, whichever: they are alike."""
-        found = next((one for one in self._expected if one[1:] == (request.owner, request.group)), None)
-        if found is not None:
-            self._expected.remove(found)
-            self._coming.change(request.owner, request.group, _NOTHING - Load(1))
-
-    def _lapse(self, before: float) -> None:
-        while self._expected and self._expected[0][0] < before:
-            _, owner, group = self._expected.popleft()
-            self._coming.change(owner, group, _NOTHING - Load(1))
 
     def _check_owner(self, owner: Hashable, size: Load, beside: _Loads = _NOBODY) -> None:
         inside, most = self._waiting.all + beside.all, self.most

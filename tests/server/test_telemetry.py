@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
-from server.telemetry import configure, logger
+from server.telemetry import MOST, Often, configure, logger
 
 
 class Full:
@@ -35,7 +37,7 @@ def test_lines_that_cannot_be_written_are_lost_in_silence(monkeypatch: pytest.Mo
 
 TALKERS = """
 import logging, threading
-from server.telemetry import configure, logger
+from server.telemetry import MOST, Often, configure, logger
 configure()
 def ours():
     for number in range(3000):
@@ -58,3 +60,25 @@ def test_lines_of_several_threads_do_not_run_into_each_other() -> None:
     assert len(lines) == 9000
     for line in lines:
         assert json.loads(line)["event"].split()[0] in {"ours", "theirs"}
+
+
+def test_what_a_crowd_is_refused_is_told_as_a_number() -> None:
+    """The first few of each kind have their lines, with their ids; the next window begins anew."""
+    often, later = Often(), list[Callable[[], None]]()
+
+    def at(_: float, call: Callable[[], None]) -> None:
+        later.append(call)
+
+    kind: dict[str, str | int] = {"route": "/generate", "status": 429, "code": "too_many_requests"}
+    with capture_logs() as lines:
+        for number in range(MOST + 5):
+            often.request(at, str(number), **kind)
+        often.request(at, "other", **{**kind, "status": 503})
+        (end,) = later
+        end()
+        often.request(at, "again", **kind)
+    told = [line for line in lines if line["event"] == "request"]
+    assert [line["request_id"] for line in told] == [*map(str, range(MOST)), "other", "again"]
+    (summed,) = [line for line in lines if line["event"] == "requests"]
+    assert summed == {"event": "requests", "log_level": "info", "count": 5, **kind}
+    assert len(later) == 2

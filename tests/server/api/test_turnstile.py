@@ -1,8 +1,10 @@
 """Whoever is turned away by the bytes of a request is told what the routes would have said."""
 
+import asyncio
 import json
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from server.telemetry import MOST
 from tests.server.api.connections import not_reading
 from tests.server.api.test_admission import ADMIN, ASKED, ONE, ROOM, Crowd, ask, held, named, waiting
 from tests.server.site import Site, asking, connect, read_answer, status, until
@@ -104,6 +107,46 @@ def test_of_many_who_come_at_once_no_more_pass_than_find_a_place(full: tuple[Sit
         answers = [read_answer(connection) for connection in readable(connections)]
     assert [status(answer) for answer in answers] == [429] * (crowd - room // 2)
     assert not any("date" in headers_of(answer) for answer in answers)
+
+
+def test_what_the_routes_refuse_holds_no_place(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """However many ask for what is not there, or ask wrongly, each of another task: its key finds room for what is."""
+    site, pool = full
+    with connect(site.url) as connection:
+        for number in range(3 * ROOM):
+            inputs = "x" if number % 2 else 5
+            connection.sendall(asking("/generate", {"inputs": inputs, "task": f"nobody-{number}"}, KEY))
+            assert status(read_answer(connection)) == (404 if number % 2 else 400)
+    before = waiting(site)
+    pool.submit(ask, site, ONE, task="b")
+    until(lambda: waiting(site) > before, "a request that is right waits")
+    until(lambda: coming(site) == 0, "nobody is on the way")
+
+
+def test_who_waits_for_a_store_keeps_its_place_for_a_second(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """It would keep others out who need nothing of the store."""
+    site, _ = full
+    tasks, answered = site.desk.room.tasks, threading.Event()
+    served = tasks.served
+
+    async def stuck(*asked: Any) -> Any:
+        await asyncio.to_thread(answered.wait)
+        return await served(*asked)
+
+    tasks.served = stuck  # type: ignore[method-assign, assignment]
+    try:
+        with connect(site.url) as connection:
+            connection.sendall(asking("/generate", {**BODIES["/generate"], "task": "b"}, KEY))
+            until(lambda: coming(site) == 1, "it has a place")
+            until(lambda: coming(site) == 0, "it has none any more")
+            assert not readable([connection])
+    finally:
+        answered.set()
+        del tasks.served
+
+
+def coming(site: Site) -> int:
+    return site.desk.room.running.engine.admission._coming.all.requests
 
 
 def readable(connections: list[socket.socket]) -> list[socket.socket]:
@@ -202,3 +245,14 @@ def test_every_refusal_is_counted_and_logged_under_its_route(full: tuple[Site, T
     (line,) = [line for line in lines if line.get("request_id") == "seen"]
     assert (line["method"], line["route"], line["status"]) == ("POST", "/generate", 429)
     assert line["code"] == "too_many_requests"
+
+
+def test_a_crowd_leaves_few_lines_and_a_number(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """A disk is not filled by who is refused; the metrics count them all."""
+    crowd = 3 * MOST
+    with capture_logs() as lines, connect(full[0].url) as connection:
+        connection.sendall(asking("/generate", BODIES["/generate"], KEY) * crowd)
+        until(lambda: any(line["event"] == "requests" for line in lines), "the others are summed up")
+    refused = [line for line in lines if line.get("status") == 429]
+    assert sum(line.get("count", 1) for line in refused) == crowd
+    assert len(refused) < crowd

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.admission import Admission, Load
+from server.engine.admission import Admission, Load, Place
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Closed, Event, OwnerFull, QueueFull, Request, Sampling
 from server.engine.settings import EngineSettings
 from tests.server.engine import oracle
-from tests.server.site import until
 
 PLENTY = 10**9
 
@@ -24,12 +23,12 @@ def asked(owner: str | None = None, group: str = "t", length: int = 1, new: int 
     return Request(object(), (0,) * length, sampling, owner=owner, group=group)
 
 
-def fill(admission: Admission, owner: str | None, group: str = "t") -> int:
+def fill(admission: Admission, owner: str | None, group: str = "t", length: int = 1) -> int:
     """How many of one owner and group are let in before one is not."""
     count = 0
     try:
         while True:
-            admission.enter([asked(owner, group)])
+            admission.enter([asked(owner, group, length)])
             count += 1
     except QueueFull:
         return count
@@ -112,41 +111,55 @@ def test_who_has_left_is_forgotten() -> None:
     assert not any((admission._waiting._owners, admission._waiting._groups, admission._inside))
 
 
-def test_who_is_expected_has_a_place_until_it_comes() -> None:
+def test_who_is_expected_has_a_place_until_it_leaves_it() -> None:
     """Nobody who is asked later finds the same one; who enters anyway does, expected or not."""
     admission = Admission(Load(6, PLENTY))
-    assert expected(admission, "a") == 2
-    assert expected(admission, "b") == 2
+    places = expected(admission, "a")
+    assert len(places) == len(expected(admission, "b")) == 2
     admission.check("a", "t")
     assert admission.waiting == Load()
-    assert fill(admission, "a") == 2
-    assert expected(admission, "a") == 0
-    assert not admission._coming.owner("a").requests
+    for _ in range(3):
+        places[0].leave()
+    assert len(expected(admission, "a")) == 1
+    assert fill(admission, "c") == 2
 
 
 def test_an_owner_expects_no_more_of_many_tasks_than_of_itself() -> None:
     """Each task's first would always find a place; all together they are the owner's."""
     admission = Admission(Load(8, PLENTY))
-    assert sum(expected(admission, "a", str(number)) for number in range(20)) == 4
+    places = [place for number in range(20) for place in expected(admission, "a", str(number))]
+    assert len(places) == 4
+    for place in places:
+        place.leave()
+    assert admission._coming.all == Load()
+    assert not any((admission._coming._owners, admission._coming._groups))
 
 
-def test_who_was_expected_and_does_not_come_is_forgotten() -> None:
-    """It was refused for something else; a little later its place is another's."""
-    admission = Admission(Load(6, PLENTY))
-    assert expected(admission, "a") == 2
-    until(lambda: expected(admission, "a") == 2, "the first two have lapsed")
-    assert admission._coming.all == Load(2)
+def test_who_finds_all_places_taken_is_told_that_it_is_not_its_own_doing() -> None:
+    """By those who are still to come, too."""
+    admission = Admission(Load(1, PLENTY))
+    admission.expect("a", "t")
+    with pytest.raises(QueueFull) as full:
+        admission.expect("b", "t")
+    assert not isinstance(full.value, OwnerFull)
 
 
-def expected(admission: Admission, owner: str, group: str = "t") -> int:
-    """How many of one owner and group are let through before one is not."""
-    count = 0
+def test_who_is_expected_counts_as_one_of_those_who_wait() -> None:
+    """Where tokens are what fills the room, one place is one place too."""
+    admission = Admission(Load(PLENTY, 900))
+    fill(admission, "a", "t", length=100)
+    admission.enter([asked("b", length=100)])
+    assert [len(expected(admission, owner)) for owner in "bc"] == [1, 2]
+
+
+def expected(admission: Admission, owner: str, group: str = "t") -> list[Place]:
+    """Of one owner and group as many as are let through before one is not."""
+    places = []
     try:
         while True:
-            admission.expect(owner, group)
-            count += 1
+            places.append(admission.expect(owner, group))
     except QueueFull:
-        return count
+        return places
 
 
 def test_when_to_come_back_is_told_from_the_pace() -> None:
