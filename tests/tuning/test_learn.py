@@ -150,7 +150,7 @@ def test_a_sweep_learns_what_each_run_learns_alone(tmp_path: Path, method: Metho
         alone = various(frozen(), method)[number]
         losses = [e.loss for e in alone.events(tmp_path / "alone") if isinstance(e, Step)]
         found = [e.loss for e in events if isinstance(e, Step) and e.run == str(number)]
-        assert found == pytest.approx(losses, rel=1e-3)
+        assert_one_curve(found, losses)
         assert together[number].best_figures == pytest.approx(alone.best_figures, rel=1e-2)
         for name, parameter in alone.run.parameters.items():
             one, other = parameter.detach(), together[number].run.parameters[name]
@@ -206,7 +206,14 @@ def test_a_run_whose_loss_is_not_finite_ends_alone(tmp_path: Path) -> None:
     assert [(e.run, e.step) for e in events if isinstance(e, Diverged)] == [("1", 0)]
     alone = various(frozen(), "prompt_tuning")[0]
     losses = [e.loss for e in alone.events(tmp_path / "alone") if isinstance(e, Step)]
-    assert [e.loss for e in events if isinstance(e, Step) and e.run == "0"] == pytest.approx(losses, rel=1e-3)
+    assert_one_curve([e.loss for e in events if isinstance(e, Step) and e.run == "0"], losses)
+
+
+def assert_one_curve(found: list[float], alone: list[float]) -> None:
+    """At first to float tolerance. A loss that falls from 64 to 16 in ten steps makes more of a difference with each:
+    on a processor with other kernels a thousandth of the eleventh."""
+    assert found[:4] == pytest.approx(alone[:4], rel=1e-5)
+    assert found == pytest.approx(alone, rel=1e-2)
 
 
 @pytest.mark.parametrize(
