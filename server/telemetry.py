@@ -43,9 +43,6 @@ _SHARED: list[Any] = [
 ]
 
 
-_BOUND: dict[str, Log] = {}
-
-
 class _Lossy:
     """A stream whose reader may be gone or whose disk may be full: lines are lost then, requests are not."""
 
@@ -71,7 +68,6 @@ def configure(level: str = "INFO") -> None:
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    _BOUND["all"] = structlog.get_logger().bind()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -91,8 +87,7 @@ def configure(level: str = "INFO") -> None:
 
 
 def logger() -> Log:
-    """Bound once and not for each line: a crowd that is refused writes hundreds a second."""
-    return _BOUND.get("all") or cast("Log", structlog.get_logger())
+    return cast("Log", structlog.get_logger())
 
 
 MOST, WINDOW = 10, 1.0
