@@ -100,7 +100,8 @@ function fields() {
     }),
   );
   form().classify.hidden = !sides.some((side) => side.dataset.labels);
-  if (arrived) document.querySelector("#inputs textarea").focus();
+  // Not from under the hands of who has begun to type elsewhere.
+  if (arrived && !form().contains(document.activeElement)) document.querySelector("#inputs textarea").focus();
   arrived = false;
 }
 

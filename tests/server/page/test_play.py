@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.server.page.looking import answer, choose, watched
 from tests.server.site import Site, until
@@ -57,6 +57,26 @@ def test_what_was_found_in_memory_is_shown(page: Page, learning: Site) -> None:
     expect(answer(page, "a").locator(".share")).to_have_attribute(
         "aria-label", re.compile(f", {again} of the text found")
     )
+
+
+def test_who_types_already_is_not_moved_elsewhere(page: Page, learning: Site) -> None:
+    """What the server says of a task that somebody came to try may arrive late."""
+    learning.publish("late", "{input}", soft=2)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/page/pane?*", hold)
+    with page.expect_request("**/page/pane?*"):
+        page.goto("/#play/late")
+    other = page.locator("input[name=task-b]")
+    other.focus()
+    expect(other).to_be_focused()
+    held[0].continue_()
+    page.locator(".choice[data-side=a] .chosen[data-task='late']").wait_for(state="attached")
+    expect(page.locator("#inputs textarea")).to_be_visible()
+    expect(other).to_be_focused()
 
 
 def test_two_versions_of_one_task_are_compared(page: Page, learning: Site) -> None:
