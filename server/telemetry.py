@@ -1,6 +1,7 @@
 """Log lines: one JSON object each, with the request id, never with a payload, a path or a key.
 
-Knows no HTTP framework; the guard binds the request id and writes the one line that every request gets.
+Knows no HTTP framework; the guard binds the request id and writes the line of a request. A crowd that finds no room has
+few lines and a number.
 """
 
 import contextlib

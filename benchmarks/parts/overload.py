@@ -103,7 +103,7 @@ async def _crowds(url: str, pid: int, plan: Plan) -> dict[str, Any]:
     with closing(Crowd(url)) as crowd, closing(Crowd(url)) as beside:
 
         async def busiest() -> Outcome:
-            with counted(spent, "at the busiest", pid):
+            with _counted(spent, "at the busiest", pid):
                 return await crowd.closed_loop(loud, plan.busiest, seconds, warm)
 
         peaks = [await busiest()]
@@ -116,7 +116,7 @@ async def _crowds(url: str, pid: int, plan: Plan) -> dict[str, Any]:
             "quiet_alone": _told(alone), "quiet_among_busy": _told(among), "busy": _told(shared),
         }  # fmt: skip
         for name, asked in (("one key", loud), ("two keys", [*loud, *second])):
-            with counted(spent, f"flooded by {name}", pid):
+            with _counted(spent, f"flooded by {name}", pid):
                 flood, felt = await asyncio.gather(
                     crowd.open_loop(asked, rate, seconds, warm), beside.closed_loop(quiet, FEW, seconds, warm)
                 )
@@ -127,7 +127,7 @@ async def _crowds(url: str, pid: int, plan: Plan) -> dict[str, Any]:
 
 
 @contextmanager
-def counted(spent: dict[str, dict[str, float]], name: str, pid: int) -> Iterator[None]:
+def _counted(spent: dict[str, dict[str, float]], name: str, pid: int) -> Iterator[None]:
     """Who had the cores and who waited for one; of a crowd that comes again, the last time."""
     server, clients = Stopwatch(pid), Stopwatch(os.getpid())
     yield

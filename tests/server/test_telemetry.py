@@ -37,7 +37,7 @@ def test_lines_that_cannot_be_written_are_lost_in_silence(monkeypatch: pytest.Mo
 
 TALKERS = """
 import logging, threading
-from server.telemetry import MOST, Often, configure, logger
+from server.telemetry import configure, logger
 configure()
 def ours():
     for number in range(3000):
