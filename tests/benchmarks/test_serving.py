@@ -79,14 +79,15 @@ def test_an_overload_is_refused_and_the_quiet_key_answered() -> None:
     """More comes than is answered, every refusal says when to come back, and the third key is never refused."""
     runs = measured("overload", "--times", "2")
     (run,) = runs
-    for name in ("one key", "two keys"):
-        flood = run[name]["flood"]
-        assert set(flood["statuses"]) <= {"200", "429", "503"}
-        assert flood["without_patience"] == 0
-        assert set(run[name]["quiet"]["statuses"]) == {"200"}
-    goodput, _, quiet, _, cores = PARTS["overload"].charts(runs)
+    for one in run["floods"]:
+        assert set(one["flood"]["statuses"]) <= {"200", "429", "503"}
+        assert one["flood"]["without_patience"] == 0
+        assert set(one["quiet"]["statuses"]) == {"200"}
+    goodput, kept, _, quiet, _, cores = PARTS["overload"].charts(runs)
     assert list(goodput.rows) == ["at the busiest", "flooded by one key", "flooded by two keys"]
+    assert [one["by"] for one in run["floods"]] == ["one key", "two keys"]
     assert len(run["peaks"]) == 3
+    assert kept.rows["flooded by one key"]["goodput"].least > 0
     assert "alone" in quiet.rows
     assert all(line["the engine's"].best > line["the clients'"].best > 0 for line in cores.rows.values())
 
