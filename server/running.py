@@ -117,6 +117,10 @@ class Running:
         with _refusals(self.engine, caller):
             self.engine.check_room(caller, task)
 
+    def at_once(self) -> Place | None:
+        """Of whoever comes while there are slots for it and for all who are on their way."""
+        return self.engine.admission.at_once(self.engine.slots.free)
+
     def expect(self, caller: Hashable, task: str) -> Place:
         """As `check_room`, of an engine that is not closed, with those who passed here and are still on their way."""
         with _refusals(self.engine, caller):

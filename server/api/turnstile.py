@@ -66,8 +66,10 @@ class Turnstile:
         Who gets a place sees that it is left.
         """
         asked = self._asking.get(piece.lines[0])
-        if asked is None or self._lifecycle.draining or not self._running.engine.admission.waiting.requests:
+        if asked is None or self._lifecycle.draining:
             return None
+        if (place := self._running.at_once()) is not None:
+            return place
         headers = [(name, value) for name, _, value in (line.partition(b": ") for line in piece.lines[1:])]
         if any(name in OWN_WAY and (name, value.lower()) != KEPT for name, value in headers):
             return None

@@ -84,6 +84,7 @@ class Admission:
         self.most = most
         self._waiting = _Loads()
         self._coming = _Loads()
+        self._starting = 0
         self._inside: set[Request] = set()
         self._starts: deque[float] = deque(maxlen=STARTS)
         self._lock = threading.Lock()
@@ -98,6 +99,19 @@ class Admission:
             self._check_owner(owner, Load(1))
             if group is not None:
                 self._check_group(owner, group)
+
+    def at_once(self, free: int) -> Place | None:
+        """Of one who will not have to wait, whoever it is: nobody does, and of the `free` slots fewer have been given
+        to others who have not come yet. None where that is not so."""
+        with self._lock:
+            if self._waiting.all.requests or self._starting >= free:
+                return None
+            self._starting += 1
+        return Place(self._start)
+
+    def _start(self) -> None:
+        with self._lock:
+            self._starting -= 1
 
     def expect(self, owner: Hashable, group: Hashable) -> Place:
         """As `check`, with all others that were let through and have not come yet: those who come between an end and

@@ -69,11 +69,11 @@ class Engine:
         loader = Loader(self._runner, position_bytes, self.max_total_tokens)
         self._residency = Residency(settings.prompt_budget, loader)
         self._texts = Texts(settings.text_budget, position_bytes)
-        slots = Slots(settings.max_batch, area)
+        self.slots = Slots(settings.max_batch, area)
         budget = settings.tile or settings.max_batch_tokens
         whole = settings.deterministic
         queues = Queues(self.admission)
-        self._scheduler = Scheduler(slots, budget, self._residency, self._texts, queues, whole=whole)
+        self._scheduler = Scheduler(self.slots, budget, self._residency, self._texts, queues, whole=whole)
         self._counters = Counters()
         self._progress = Progress(self._scheduler, self._runner.kv, self._residency, base.eos_ids, self._counters)
         self._contained = Containment(self._scheduler, self._runner, self._progress)
@@ -180,10 +180,10 @@ class Engine:
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
-            running=len(self._scheduler.slots),
+            running=len(self.slots),
             waiting=self.admission.waiting.requests,
             waiting_tokens=self.admission.waiting.tokens,
-            slots=self._scheduler.slots.count,
+            slots=self.slots.count,
             resident_prompts=len(self._residency),
             resident_bytes=self._residency.bytes,
             kv_bytes=self._kv_bytes,

@@ -109,6 +109,32 @@ def test_of_many_who_come_at_once_no_more_pass_than_find_a_place(full: tuple[Sit
     assert not any("date" in headers_of(answer) for answer in answers)
 
 
+def test_of_many_who_come_at_once_to_an_idle_server_no_more_pass_than_find_room(base_folder: Path) -> None:
+    """A slot or a place: the others are turned away here although nobody waits yet."""
+    crowd, room = 20, ROOM // 3 + 1
+    with running(base_folder, "memory://", max_batch=1, max_waiting=ROOM) as site, held(site), ExitStack() as stack:
+        connections = [stack.enter_context(connect(site.url)) for _ in range(crowd)]
+        for connection in connections:
+            connection.sendall(asking("/generate", {"inputs": "x", "task": "base"}))
+        until(lambda: len(readable(connections)) >= crowd - room, "all but those who wait are answered")
+        answers = [read_answer(connection) for connection in readable(connections)]
+    assert {status(answer) for answer in answers} == {503}
+    assert not any("date" in headers_of(answer) for answer in answers)
+
+
+def test_an_idle_server_has_at_once_what_it_has_slots(base_folder: Path) -> None:
+    """And as many fewer as it runs."""
+    with running(base_folder, "memory://", max_batch=3) as site, ThreadPoolExecutor(1) as pool:
+        at_once = site.desk.room.running.at_once
+        places = [place for place in (at_once() for _ in range(5)) if place is not None]
+        for place in places:
+            place.leave()
+        with held(site):
+            pool.submit(ask, site)
+            until(lambda: site.snapshot().running == 1, "one runs")
+            assert len(places) == sum(at_once() is not None for _ in range(5)) + 1 == 3
+
+
 def test_what_the_routes_refuse_holds_no_place(full: tuple[Site, ThreadPoolExecutor]) -> None:
     """However many ask for what is not there, or ask wrongly, each of another task: its key finds room for what is."""
     site, pool = full

@@ -152,6 +152,27 @@ def test_who_is_expected_counts_as_one_of_those_who_wait() -> None:
     assert [len(expected(admission, owner)) for owner in "bc"] == [1, 2]
 
 
+def test_who_comes_while_nobody_waits_has_a_slot_as_long_as_there_are_some() -> None:
+    """Whoever it is, and however many may wait; who is given none may still find a place to wait at."""
+    admission = Admission(Load(3, PLENTY))
+    begun = [admission.at_once(2) for _ in range(4)]
+    assert [place is not None for place in begun] == [True, True, False, False]
+    assert len(expected(admission, "a")) == 1
+    for _ in range(2):
+        begun[0].leave()  # type: ignore[union-attr]
+    assert [admission.at_once(2) is not None for _ in range(2)] == [True, False]
+
+
+def test_who_comes_while_somebody_waits_has_no_slot() -> None:
+    """The slots are for those who came before."""
+    admission = Admission(Load(3, PLENTY))
+    one = asked("a")
+    admission.enter([one])
+    assert admission.at_once(2) is None
+    admission.leave(one, started=True)
+    assert admission.at_once(2) is not None
+
+
 def expected(admission: Admission, owner: str, group: str = "t") -> list[Place]:
     """Of one owner and group as many as are let through before one is not."""
     places = []
