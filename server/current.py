@@ -10,6 +10,7 @@ from collections import OrderedDict
 from prompt_store.errors import StoreUnavailable, TaskDeleted, TaskNotFound, VersionNotVisible
 from prompt_store.task import Task
 from server.metrics import Meter
+from server.place import leave_place
 from server.reach import Reach
 from server.telemetry import logger
 
@@ -54,6 +55,7 @@ class Current:
                 return newest
             if time.monotonic() >= deadline:
                 raise VersionNotVisible("it did not arrive in time")
+            leave_place()  # others come before it
             await asyncio.sleep(POLL_SECONDS)
 
     async def newest(self, name: str, max_age: float) -> Task:

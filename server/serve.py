@@ -56,9 +56,16 @@ class Listening(uvicorn.Server):
             door.open(self.config.backlog)
             self._doors.append(door)
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().serve(sockets)
+        self._edge.often.sum_up()  # nobody else would tell
+
+    @property
+    def _edge(self) -> type[Edge]:
+        return cast("type[Edge]", self.config.http_protocol_class)
+
     def _guest(self) -> asyncio.Protocol:
-        make = cast("type[Edge]", self.config.http_protocol_class)
-        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return self._edge(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def shut(self) -> None:
         """Nobody is let in any more."""

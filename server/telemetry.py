@@ -8,7 +8,8 @@ import contextlib
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextvars import Context
 from typing import Any, TextIO, cast
 
 import structlog
@@ -92,26 +93,29 @@ def logger() -> Log:
 
 
 MOST, WINDOW = 10, 1.0
-"""Lines of one kind, in so many seconds."""
+"""Lines of one caller and kind, in so many seconds."""
+Later = Callable[[float, Callable[[], None]], Any]
 
 
 class Often:
     """The lines of requests that a crowd is refused by the hundred: of each kind the first few, then how many more."""
 
     def __init__(self) -> None:
-        self._seen: Counter[tuple[tuple[str, str | int], ...]] = Counter()
+        self._seen: Counter[tuple[Hashable, tuple[tuple[str, str | int], ...]]] = Counter()
 
-    def request(self, later: Callable[[float, Callable[[], None]], Any], request_id: str, **kind: str | int) -> None:
-        """`later` calls, after so many seconds, on the same thread."""
+    def request(self, later: Later, request_id: str, whose: Hashable, **kind: str | int) -> None:
+        """`later` calls, after so many seconds, on the same thread. Each caller's are counted apart: no crowd takes
+        somebody else's line."""
         if not self._seen:
-            later(WINDOW, self._sum_up)
-        named = tuple(kind.items())
-        self._seen[named] += 1
-        if self._seen[named] <= MOST:
+            Context().run(later, WINDOW, self.sum_up)  # of no request
+        one = whose, tuple(kind.items())
+        self._seen[one] += 1
+        if self._seen[one] <= MOST:
             logger().info("request", request_id=request_id, **kind)
 
-    def _sum_up(self) -> None:
+    def sum_up(self) -> None:
+        """How many more there were until now."""
         seen, self._seen = self._seen, Counter()
-        for named, count in seen.items():
+        for (_, named), count in seen.items():
             if count > MOST:
                 logger().info("requests", count=count - MOST, **dict(named))

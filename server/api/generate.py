@@ -158,7 +158,11 @@ async def _one(request: Request, asked: Many, work: Work[Many]) -> Response:
 
 
 async def _many(request: Request, asked: list[Many], work: Work[Many]) -> Response:
-    """All at once, short of what would fill the engine's queue alone; what an item raises stands in its place."""
+    """All at once, short of what would fill the engine's queue alone; what an item raises stands in its place.
+
+    Raises TooMany or Unavailable where there is no room for any.
+    """
+    _room(request).running.check_room(caller_of(request))
     choices = max(getattr(getattr(one, "parameters", None), "n", None) or 1 for one in asked)
     turns = asyncio.Semaphore(max(1, request.app.state.settings.max_waiting // (4 * choices)))
 

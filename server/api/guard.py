@@ -5,7 +5,6 @@ what was encoded must not turn into a separator.
 """
 
 import asyncio
-import re
 import time
 
 import structlog
@@ -15,7 +14,7 @@ from server.account import Account, Trace, opened, untraced
 from server.api.bodies import HELD, Bodies
 from server.api.cors import CrossOrigin, forged
 from server.api.errors import fault_response
-from server.api.headers import request_id_in, with_safe_ones
+from server.api.headers import HOST, host_in, is_strict, request_id_in, with_safe_ones
 from server.config import Settings, is_loopback
 from server.errors import ExpectationFailed, Fault, Forbidden, Invalid, Unsupported
 from server.metrics import Meter
@@ -25,7 +24,6 @@ from server.telemetry import logger
 UNTRACED = {b"/livez", b"/readyz", b"/startupz", b"/health", b"/ping", b"/metrics"}
 """Asked by machines every few seconds."""
 FAULT = "softprompt.fault"
-HOST = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 class Guard:
@@ -58,7 +56,8 @@ class Guard:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 account.status = message["status"]
-                headers = with_safe_ones([*message["headers"]], scope["scheme"], _host(scope))
+                strict = is_strict(scope["scheme"], host_in(scope["headers"]))
+                headers = with_safe_ones([*message["headers"]], strict=strict)
                 closed = [(b"connection", b"close")] if unasked else []  # whether its body still comes, nobody knows
                 message["headers"] = [*headers, *closed, (b"x-request-id", request_id)]
             await send(message)
@@ -128,13 +127,6 @@ class Guard:
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     await fault_response(scope[FAULT])(scope, receive, send)
-
-
-def _host(scope: Scope) -> str:
-    """The name in the Host header, where it is one."""
-    given = next((value for name, value in scope["headers"] if name == b"host"), b"")
-    match = HOST.fullmatch(given.decode("latin-1"))
-    return match["name"].lower() if match else ""
 
 
 def _method(scope: Scope) -> str:

@@ -11,6 +11,7 @@ Headers = list[tuple[bytes, bytes]]
 NOTHING = b"default-src 'none'; frame-ancestors 'none'"
 """The policy of an answer that is data and says nothing else: opened in a browser it runs, loads and sends nothing."""
 HSTS = b"max-age=31536000"
+HOST = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -22,17 +23,27 @@ def request_id_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return secrets.token_hex(16).encode()
 
 
-def with_safe_ones(headers: Headers, scheme: str, host: str) -> Headers:
-    """`headers`, and those that are missing. A route's own policy stands.
+def host_in(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The name in the Host header, where it is one."""
+    given = next((value for name, value in headers if name == b"host"), b"")
+    match = HOST.fullmatch(given.decode("latin-1"))
+    return match["name"].lower() if match else ""
 
-    A browser that has been told once never asks `host` without TLS again, on no port: names of this machine are spared.
-    """
+
+def is_strict(scheme: str | None, host: str) -> bool:
+    """A browser that has been told once never asks `host` without TLS again, on no port: names of this machine are
+    spared."""
+    return scheme == "https" and not is_loopback(host)
+
+
+def with_safe_ones(headers: Headers, *, strict: bool) -> Headers:
+    """`headers`, and those that are missing. A route's own policy stands. `strict`: only with TLS from here on."""
     own = {name.lower() for name, _ in headers}
     safe = [
         (b"x-content-type-options", b"nosniff"),
         (b"content-security-policy", NOTHING),
         (b"referrer-policy", b"no-referrer"),
     ]
-    if scheme == "https" and not is_loopback(host):
+    if strict:
         safe.append((b"strict-transport-security", HSTS))
     return [*headers, *(pair for pair in safe if pair[0] not in own)]

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.api.door import Door
 from server.api.framing import Bounds, Framing, Piece
+from server.api.headers import is_strict
 from server.api.idle import Rank
 from server.api.outgoing import LINGER_SECONDS, Outgoing
 from server.api.turnstile import Turned, Turnstile
@@ -174,13 +175,13 @@ class Edge(Parser):
         """Answered, and no parser has seen the request; where some of it is still to come, the connection ends."""
         self.meter.failed(turned.fault.code)
         if not whole:
-            self._refuse(turned.fault, turned.request_id, turned.route)
+            self._refuse(turned.fault, turned)
             return
         self._in_time()
         self._unset_keepalive_if_required()
         self._begun = False
         self._stage = Stage.WHOLE
-        self.transport.write(self._word(turned.fault, turned.request_id, turned.route))
+        self.transport.write(self._word(turned.fault, turned))
         self._turn()
 
     def _turn(self) -> None:
@@ -254,29 +255,30 @@ class Edge(Parser):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
         self._refuse(Invalid("invalid_request", "this is not HTTP/1.1"))
 
-    def _refuse(self, fault: Fault, named: str = "", route: str = "") -> None:
+    def _refuse(self, fault: Fault, turned: Turned | None = None) -> None:
         """The last word on this connection, unless an answer has begun."""
         self._in_time()
         self._refused = True
         cycle = None if self.cycle is self._before else self.cycle
         if cycle is None or not cycle.response_started:
-            self.transport.write(self._word(fault, named, route, last=True))
+            self.transport.write(self._word(fault, turned, last=True))
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.close()
 
-    def _word(self, fault: Fault, named: str = "", route: str = "", *, last: bool = False) -> bytes:
-        """A whole answer, counted and logged. Without a route its request was not read that far, and no crowd's."""
-        status, named = fault.rule.status, named or secrets.token_hex(16)
-        method, told_route = ("POST", route) if route else ("other", "none")
-        self.meter.answered(method, told_route, status)
-        told: dict[str, str | int] = {"method": method, "route": told_route, "status": status, "code": fault.code}
-        if route:
-            self.often.request(self.loop.call_later, named, **told)
-        else:
+    def _word(self, fault: Fault, turned: Turned | None = None, *, last: bool = False) -> bytes:
+        """A whole answer, counted and logged. Who is not turned away was not read that far, and is no crowd's."""
+        status = fault.rule.status
+        method, route = ("other", "none") if turned is None else ("POST", turned.route)
+        named, host = (secrets.token_hex(16), "") if turned is None else (turned.request_id, turned.host)
+        self.meter.answered(method, route, status)
+        told: dict[str, str | int] = {"method": method, "route": route, "status": status, "code": fault.code}
+        if turned is None:
             logger().info("request", request_id=named, **told)
-        return word(fault, named, last=last, pages=bool(self.limits.cors_origins))
+        else:
+            self.often.request(self.loop.call_later, named, turned.caller, **told)
+        return word(fault, named, last=last, pages=bool(self.limits.cors_origins), strict=is_strict(self.scheme, host))
 
 
 class OverHttpTools(Edge, HttpToolsProtocol):

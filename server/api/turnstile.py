@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 
 from server.api.auth import Keys
 from server.api.framing import Piece
-from server.api.headers import request_id_in
+from server.api.headers import host_in, request_id_in
 from server.engine.admission import Place
 from server.errors import Fault, TooMany, Unavailable
 from server.lifecycle import Lifecycle
@@ -43,11 +43,13 @@ def asks_engine(field: str) -> Callable[[Endpoint], Endpoint]:
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """Away, with a fault. `route` and `request_id` for its log line and its answer."""
+    """Away, with a fault. The rest for its answer and its log line: `host` is how the server was called."""
 
     fault: Fault
     route: str
     request_id: str
+    host: str
+    caller: int | None
 
 
 class Turnstile:
@@ -74,6 +76,7 @@ class Turnstile:
         if any(name in OWN_WAY and (name, value.lower()) != KEPT for name, value in headers):
             return None
         route, field = asked
+        caller = None
         try:
             caller = self._keys.sender(headers).number
             self._running.check_room(caller)
@@ -81,7 +84,8 @@ class Turnstile:
             return None if task is None else self._running.expect(caller, task)
         except (TooMany, Unavailable) as fault:
             fault.__context__ = None  # frames that know one another are left for the collector, which stops everybody
-            return Turned(fault.with_traceback(None), route, request_id_in(headers).decode())
+            named = request_id_in(headers).decode()
+            return Turned(fault.with_traceback(None), route, named, host_in(headers), caller)
         except Fault:
             return None
 

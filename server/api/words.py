@@ -19,11 +19,12 @@ KEPT = 1024
 """Different ones: nothing in them but the seconds to wait is ever counted, and no word is a client's."""
 
 
-def word(fault: Fault, request_id: str, *, last: bool, pages: bool) -> bytes:
-    """`last`: the connection ends behind it. `pages`: those of other origins are answered, by the routes."""
+def word(fault: Fault, request_id: str, *, last: bool, pages: bool, strict: bool) -> bytes:
+    """`last`: the connection ends behind it. `pages`: those of other origins are answered, by the routes. `strict`: a
+    browser is to come with TLS alone."""
     given = tuple(fault.headers.items())
     kind = cast("Kind", type(fault))
-    before, behind = _around_id(kind, fault.code, fault.message, fault.param, given, last, pages)
+    before, behind = _around_id(kind, fault.code, fault.message, fault.param, given, last, pages, strict)
     return b"".join((before, request_id.encode(), behind))
 
 
@@ -36,6 +37,7 @@ def _around_id(  # noqa: PLR0913, PLR0917 - all that the bytes depend on
     given: tuple[tuple[str, str], ...],
     last: bool,
     pages: bool,
+    strict: bool,
 ) -> tuple[bytes, bytes]:
     """What stands in front of the request's id, and what behind it."""
     fault = kind(code, message, param)
@@ -48,7 +50,7 @@ def _around_id(  # noqa: PLR0913, PLR0917 - all that the bytes depend on
         **({"retry-after": RETRY_SECONDS} if rule.status == HTTPStatus.SERVICE_UNAVAILABLE else {}),
         **{name.lower(): value for name, value in given},
     }
-    headers = with_safe_ones([(name.encode(), value.encode()) for name, value in {**first, **rest}.items()], "http", "")
-    lines = [b": ".join(pair) for pair in headers]
+    headers = [(name.encode(), value.encode()) for name, value in {**first, **rest}.items()]
+    lines = [b": ".join(pair) for pair in with_safe_ones(headers, strict=strict)]
     before = [f"HTTP/1.1 {rule.status} {HTTPStatus(rule.status).phrase}".encode(), *lines[: len(first)]]
     return b"\r\n".join(before), b"\r\n".join((b"", *lines[len(first) :])) + b"\r\n\r\n" + body

@@ -23,6 +23,9 @@ MAX_RETRY_SECONDS = 60
 NEWEST_SECONDS = 1.0
 """A pace is not told from less."""
 
+PLACES = 16
+"""A place stands for no more than one of so many parts of the tokens: who waits with most of them is no measure."""
+
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -78,10 +81,11 @@ class Place:
 
 
 class Admission:
-    """Counts who waits. `most`: of all together."""
+    """Counts who waits. `most`: of all together. `longest`: seconds that anybody waits."""
 
-    def __init__(self, most: Load) -> None:
+    def __init__(self, most: Load, longest: float = math.inf) -> None:
         self.most = most
+        self._longest = max(1, math.ceil(min(MAX_RETRY_SECONDS, longest)))
         self._waiting = _Loads()
         self._coming = _Loads()
         self._starting = 0
@@ -117,12 +121,13 @@ class Admission:
         """As `check`, with all others that were let through and have not come yet: those who come between an end and
         the next entry would all find the same place, and be refused when much has been done for them.
 
-        What it will bring nobody knows yet: it counts as one of those who wait. `enter` looks at no places.
+        What it will bring nobody knows yet: it counts as one of those who wait, but for the few that fill the room
+        alone. `enter` looks at no places.
         """
         with self._lock:
             waiting = self._waiting.all
-            usual = Load(1, waiting.tokens // max(1, waiting.requests))
-            self._check_owner(owner, usual, self._coming)
+            usual = Load(1, min(waiting.tokens // max(1, waiting.requests), self.most.tokens // PLACES))
+            self._check_owner(owner, Load(1), self._coming)
             self._check_group(owner, group, self._coming)
             self._coming.change(owner, group, usual)
         return Place(partial(self._come, owner, group, _NOTHING - usual))
@@ -151,7 +156,9 @@ class Admission:
                 return
             self._inside.remove(request)
             self._waiting.change(request.owner, request.group, _NOTHING - _size([request]))
-            if started:
+            if not self._waiting.all.requests:
+                self._starts.clear()  # of a server that nobody waits for the pace says nothing
+            elif started:
                 self._starts.append(time.monotonic())
 
     def _check_owner(self, owner: Hashable, size: Load, beside: _Loads = _NOBODY) -> None:
@@ -174,7 +181,7 @@ class Admission:
         if len(self._starts) < 2:
             return 1
         took = max(NEWEST_SECONDS, time.monotonic() - self._starts[0])
-        return max(1, min(MAX_RETRY_SECONDS, math.ceil(self._waiting.all.requests * took / len(self._starts))))
+        return max(1, min(self._longest, math.ceil(self._waiting.all.requests * took / len(self._starts))))
 
 
 def _size(requests: Sequence[Request]) -> Load:

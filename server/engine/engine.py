@@ -64,7 +64,7 @@ class Engine:
         self._settings = settings
         self.threads = settings.threads or torch.get_num_threads()
         tokens = settings.max_waiting_tokens or max(LEAST_WAITING_TOKENS, WAITING_AREAS * area)
-        self.admission = Admission(Load(settings.max_waiting, tokens))
+        self.admission = Admission(Load(settings.max_waiting, tokens), settings.queue_seconds)
         self._runner = Runner(base, settings.max_batch, self.max_total_tokens, area, settings.tile)
         loader = Loader(self._runner, position_bytes, self.max_total_tokens)
         self._residency = Residency(settings.prompt_budget, loader)

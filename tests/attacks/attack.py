@@ -149,7 +149,8 @@ class Attack:
         if held is not None:
             assert victim.status_of("VmHWM") - held < UPLOAD_LIMIT + SLACK
         until(lambda: {one.id for one in seen} <= self._lines(lines).keys(), "the log has a line of each")
-        assert {one.id: self._lines(lines)[one.id] for one in seen} == {one.id: [one.status] for one in seen}
+        told = self._lines(lines)
+        assert {one.id: told[one.id] for one in seen} == {one.id: [one.status] for one in seen}, told
         written = victim.log[lines:]
         said = [value for one in written for value in one.values()]
         assert not [found for one in seen if (found := repeated(one.payload, *said))]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,26 @@ def test_browsers_are_told_to_keep_to_it(server: tuple[Process, httpx.Client]) -
     _, client = server
     assert "strict-transport-security" in client.get("/livez", headers={"Host": "models.example"}).headers
     assert "strict-transport-security" not in client.get("/livez").headers
+
+
+def test_browsers_are_told_so_too_by_who_has_no_room(base_folder: Path, folder: Path) -> None:
+    """Whoever is refused before a route has seen the request, whose answers have a date."""
+    given = ("--model", str(base_folder), "--store", "memory://", *options(files(folder, CA)))
+    room = {"SOFTPROMPT_MAX_BATCH": "1", "SOFTPROMPT_MAX_WAITING": "1"}
+    body = {"inputs": "play", "parameters": {"max_new_tokens": 240, "ignore_eos": True}}
+
+    def ask(host: str) -> httpx.Response:
+        return client.post("/generate", json=body, headers={"Host": host}, timeout=60)
+
+    with (
+        secured(trusting(), *given, SOFTPROMPT_ALLOWED_HOSTS="127.0.0.1,models.example", **room) as (_, client),
+        ThreadPoolExecutor(16) as pool,
+    ):
+        for host, wanted in (("models.example", True), ("127.0.0.1", False)):
+            answers = [one for one in pool.map(ask, [host] * 16) if "date" not in one.headers]
+            assert answers
+            assert {one.status_code for one in answers} == {503}
+            assert {"strict-transport-security" in one.headers for one in answers} == {wanted}
 
 
 def test_answers_and_streams_are_what_they_are_without(server: tuple[Process, httpx.Client]) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from prompt_store.errors import VersionNotVisible
 from prompt_store.store import Store
 from prompt_store.task import Task
 from server.current import Current
+from server.engine.admission import Place
 from server.engine.settings import Counters, Snapshot
 from server.metrics import Meter
+from server.place import kept
 from server.reach import Reach
 from tests.prompt_store.make import ONE
 
@@ -33,6 +36,20 @@ class AtOnce(Reach):
 @pytest.fixture
 def meter() -> Meter:
     return Meter(lambda: Snapshot(0, 0, 0, 0, 0, 0, 0, 0, Counters()), {}, 0)
+
+
+async def test_who_waits_for_a_version_keeps_no_place(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others come before it, however long it waits."""
+    monkeypatch.setattr("server.current.VISIBLE_SECONDS", 0.1)
+    left: list[bool] = []
+    reach = Reach(Store.open("memory://", 1.0))
+    try:
+        with kept(Place(lambda: left.append(True))):
+            with pytest.raises(VersionNotVisible):
+                await Current(reach, meter).arrived("t", 1)
+            assert left
+    finally:
+        await reach.close()
 
 
 async def asked_between(meter: Meter) -> int:

@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
 from server.telemetry import MOST, Often, configure, logger
@@ -63,22 +65,24 @@ def test_lines_of_several_threads_do_not_run_into_each_other() -> None:
 
 
 def test_what_a_crowd_is_refused_is_told_as_a_number() -> None:
-    """The first few of each kind have their lines, with their ids; the next window begins anew."""
-    often, later = Often(), list[Callable[[], None]]()
+    """The first few of each caller and kind have their lines, with their ids; the next window begins anew."""
+    often, later, whose = Often(), list[Callable[[], None]](), list[dict[str, Any]]()
 
     def at(_: float, call: Callable[[], None]) -> None:
         later.append(call)
+        whose.append(get_contextvars())
 
     kind: dict[str, str | int] = {"route": "/generate", "status": 429, "code": "too_many_requests"}
-    with capture_logs() as lines:
+    with capture_logs() as lines, bound_contextvars(request_id="of another"):
         for number in range(MOST + 5):
-            often.request(at, str(number), **kind)
-        often.request(at, "other", **{**kind, "status": 503})
+            often.request(at, str(number), 1, **kind)
+        often.request(at, "other", 1, **{**kind, "status": 503})
+        often.request(at, "whose", 2, **kind)
         (end,) = later
         end()
-        often.request(at, "again", **kind)
+        often.request(at, "again", 1, **kind)
     told = [line for line in lines if line["event"] == "request"]
-    assert [line["request_id"] for line in told] == [*map(str, range(MOST)), "other", "again"]
+    assert [line["request_id"] for line in told] == [*map(str, range(MOST)), "other", "whose", "again"]
     (summed,) = [line for line in lines if line["event"] == "requests"]
     assert summed == {"event": "requests", "log_level": "info", "count": 5, **kind}
-    assert len(later) == 2
+    assert whose == [{}, {}], "a number is of no request"

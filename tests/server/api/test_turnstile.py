@@ -6,16 +6,13 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
-from server.telemetry import MOST
 from tests.server.api.connections import not_reading
 from tests.server.api.test_admission import ADMIN, ASKED, ONE, ROOM, Crowd, ask, held, named, waiting
 from tests.server.site import Site, asking, connect, read_answer, status, until
@@ -35,24 +32,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "/classify": {"inputs": "x", "labels": ["a", "b"], "task": "a"},
     "/v1/completions": {"prompt": "x", "model": "base:a"},
 }
-
-
-@pytest.fixture
-def full(base_folder: Path) -> Iterator[tuple[Site, ThreadPoolExecutor]]:
-    """One request runs, and of task `a` as many wait as may."""
-    with (
-        running(
-            base_folder, "memory://", max_batch=1, max_waiting=ROOM, api_key=ONE, admin_key=ADMIN, cors_origins=PAGE
-        ) as site,
-        ThreadPoolExecutor(16) as pool,
-    ):
-        for task in ("a", "b"):
-            site.http.put(f"/tasks/{task}", json={"template": "{input}"}, headers=named(ADMIN)).raise_for_status()
-        with held(site):
-            pool.submit(ask, site, ONE)
-            until(lambda: site.snapshot().running == 1, "one runs")
-            Crowd(site, pool).until_refused(ONE, task="a")
-            yield site, pool
 
 
 def headers_of(answer: bytes) -> dict[str, str]:
@@ -93,6 +72,23 @@ def test_a_task_that_is_not_full_gets_through(full: tuple[Site, ThreadPoolExecut
     several = site.http.post("/generate", json={"requests": [{**ASKED, "task": "a"}]}, headers=given(ONE))
     assert several.status_code == 200
     assert several.json()["responses"][0]["error"]["code"] == "too_many_requests"
+
+
+def test_a_batch_of_who_has_no_room_for_any_is_refused_whole(full: tuple[Site, ThreadPoolExecutor]) -> None:
+    """By both ways; where there is room for some, each item has its own answer."""
+    site, pool = full
+    Crowd(site, pool).until_refused(ONE, task="b")
+    batches = {
+        "/generate": [{**ASKED, "task": "a"}, {**ASKED, "task": "new"}],
+        "/classify": [{**BODIES["/classify"], "task": "new"}],
+    }
+    for path, items in batches.items():
+        with connect(site.url) as connection:
+            for way in ((), (LONG_WAY,)):
+                connection.sendall(asking(path, {"requests": items}, KEY, *way))
+                answer = read_answer(connection)
+                assert status(answer) == 429
+                assert b'"code":"too_many_requests"' in answer
 
 
 def test_of_many_who_come_at_once_no_more_pass_than_find_a_place(full: tuple[Site, ThreadPoolExecutor]) -> None:
@@ -256,29 +252,3 @@ def test_who_has_no_key_is_told_that(full: tuple[Site, ThreadPoolExecutor]) -> N
     """However full the queue is."""
     stranger = full[0].http.post("/generate", json={**ASKED, "task": "a"}, headers=given("stranger" * 4))
     assert stranger.status_code == 401
-
-
-def test_every_refusal_is_counted_and_logged_under_its_route(full: tuple[Site, ThreadPoolExecutor]) -> None:
-    """As the routes' own are."""
-    site, _ = full
-    with capture_logs() as lines, connect(site.url) as connection:
-        connection.sendall(asking("/generate", BODIES["/generate"], KEY, "X-Request-Id: seen"))
-        assert status(read_answer(connection)) == 429
-    metrics = site.http.get("/metrics", headers=given(ONE)).text
-    counted = 'softprompt_http_requests_total{method="POST",route="/generate",status="429"}'
-    assert float(metrics.partition(counted)[2].split()[0]) == 2
-    assert float(metrics.partition('softprompt_request_failed_total{code="too_many_requests"}')[2].split()[0]) == 2
-    (line,) = [line for line in lines if line.get("request_id") == "seen"]
-    assert (line["method"], line["route"], line["status"]) == ("POST", "/generate", 429)
-    assert line["code"] == "too_many_requests"
-
-
-def test_a_crowd_leaves_few_lines_and_a_number(full: tuple[Site, ThreadPoolExecutor]) -> None:
-    """A disk is not filled by who is refused; the metrics count them all."""
-    crowd = 3 * MOST
-    with capture_logs() as lines, connect(full[0].url) as connection:
-        connection.sendall(asking("/generate", BODIES["/generate"], KEY) * crowd)
-        until(lambda: any(line["event"] == "requests" for line in lines), "the others are summed up")
-    refused = [line for line in lines if line.get("status") == 429]
-    assert sum(line.get("count", 1) for line in refused) == crowd
-    assert len(refused) < crowd

@@ -30,7 +30,8 @@ def test_two_things_are_never_said_alike(
     one: tuple[type[Fault], str, dict[str, str]], other: tuple[type[Fault], str, dict[str, str]]
 ) -> None:
     """Whatever they differ in, and however often each is said."""
-    said = [word(fault(kind, code, **given), "id", last=False, pages=False) for kind, code, given in (one, other) * 2]
+    ways = {"last": False, "pages": False, "strict": False}
+    said = [word(fault(kind, code, **given), "id", **ways) for kind, code, given in (one, other) * 2]
     assert said[:2] == said[2:]
     assert said[0] != said[1]
 
@@ -38,9 +39,10 @@ def test_two_things_are_never_said_alike(
 def test_each_request_is_told_its_own_id_and_how_its_connection_goes_on() -> None:
     """The same fault, said to several."""
     full = fault(TooMany, "too_many_requests", Retry_After="3")
-    plain, ends, page = (
-        word(full, "a-1", last=last, pages=pages) for last, pages in ((False, False), (True, False), (False, True))
-    )
-    assert word(full, "b-2", last=False, pages=False) == plain.replace(b"a-1", b"b-2")
+    ways = {"last": False, "pages": False, "strict": False}
+    plain = word(full, "a-1", **ways)
+    ends, page, secure = (word(full, "a-1", **{**ways, one: True}) for one in ways)
+    assert word(full, "b-2", **ways) == plain.replace(b"a-1", b"b-2")
     assert ends.replace(b"connection: close\r\n", b"") == plain == page.replace(b"vary: Origin\r\n", b"")
-    assert len({plain, ends, page}) == 3
+    assert secure.replace(b"strict-transport-security: max-age=31536000\r\n", b"") == plain
+    assert len({plain, ends, page, secure}) == 4

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.admission import Admission, Load, Place
+from server.engine.admission import Admission, Load
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Closed, Event, OwnerFull, QueueFull, Request, Sampling
@@ -111,78 +111,6 @@ def test_who_has_left_is_forgotten() -> None:
     assert not any((admission._waiting._owners, admission._waiting._groups, admission._inside))
 
 
-def test_who_is_expected_has_a_place_until_it_leaves_it() -> None:
-    """Nobody who is asked later finds the same one; who enters anyway does, expected or not."""
-    admission = Admission(Load(6, PLENTY))
-    places = expected(admission, "a")
-    assert len(places) == len(expected(admission, "b")) == 2
-    admission.check("a", "t")
-    assert admission.waiting == Load()
-    for _ in range(3):
-        places[0].leave()
-    assert len(expected(admission, "a")) == 1
-    assert fill(admission, "c") == 2
-
-
-def test_an_owner_expects_no_more_of_many_tasks_than_of_itself() -> None:
-    """Each task's first would always find a place; all together they are the owner's."""
-    admission = Admission(Load(8, PLENTY))
-    places = [place for number in range(20) for place in expected(admission, "a", str(number))]
-    assert len(places) == 4
-    for place in places:
-        place.leave()
-    assert admission._coming.all == Load()
-    assert not any((admission._coming._owners, admission._coming._groups))
-
-
-def test_who_finds_all_places_taken_is_told_that_it_is_not_its_own_doing() -> None:
-    """By those who are still to come, too."""
-    admission = Admission(Load(1, PLENTY))
-    admission.expect("a", "t")
-    with pytest.raises(QueueFull) as full:
-        admission.expect("b", "t")
-    assert not isinstance(full.value, OwnerFull)
-
-
-def test_who_is_expected_counts_as_one_of_those_who_wait() -> None:
-    """Where tokens are what fills the room, one place is one place too."""
-    admission = Admission(Load(PLENTY, 900))
-    fill(admission, "a", "t", length=100)
-    admission.enter([asked("b", length=100)])
-    assert [len(expected(admission, owner)) for owner in "bc"] == [1, 2]
-
-
-def test_who_comes_while_nobody_waits_has_a_slot_as_long_as_there_are_some() -> None:
-    """Whoever it is, and however many may wait; who is given none may still find a place to wait at."""
-    admission = Admission(Load(3, PLENTY))
-    begun = [admission.at_once(2) for _ in range(4)]
-    assert [place is not None for place in begun] == [True, True, False, False]
-    assert len(expected(admission, "a")) == 1
-    for _ in range(2):
-        begun[0].leave()  # type: ignore[union-attr]
-    assert [admission.at_once(2) is not None for _ in range(2)] == [True, False]
-
-
-def test_who_comes_while_somebody_waits_has_no_slot() -> None:
-    """The slots are for those who came before."""
-    admission = Admission(Load(3, PLENTY))
-    one = asked("a")
-    admission.enter([one])
-    assert admission.at_once(2) is None
-    admission.leave(one, started=True)
-    assert admission.at_once(2) is not None
-
-
-def expected(admission: Admission, owner: str, group: str = "t") -> list[Place]:
-    """Of one owner and group as many as are let through before one is not."""
-    places = []
-    try:
-        while True:
-            places.append(admission.expect(owner, group))
-    except QueueFull:
-        return places
-
-
 def test_when_to_come_back_is_told_from_the_pace() -> None:
     """A second while nothing has started; never more than a minute."""
     admission = Admission(Load(3000, PLENTY))
@@ -203,6 +131,24 @@ def test_when_to_come_back_is_told_from_the_pace() -> None:
         admission.enter([asked(str(number)) for number in range(101)])
     assert (unknown.value.seconds, slow.value.seconds) == (1, 60)
     assert 1 < fast.value.seconds < 60
+
+
+def test_nobody_is_told_to_come_back_later_than_the_longest_wait_takes() -> None:
+    """And what was the pace before the queue was empty is forgotten."""
+    admission = Admission(Load(3000, PLENTY), 4.5)
+    for _ in range(2):
+        some = [asked(str(number), "t") for number in range(3000)]
+        for one in some:
+            admission.enter([one])
+        with pytest.raises(QueueFull) as unknown:
+            admission.enter([asked("late")])
+        for one in some[:4]:
+            admission.leave(one, started=True)
+        with pytest.raises(QueueFull) as slow:
+            admission.enter([asked("late")] * 5)
+        for one in some[4:]:
+            admission.leave(one, started=True)
+        assert (unknown.value.seconds, slow.value.seconds) == (1, 5)
 
 
 def test_any_thread_may_come_and_go() -> None:
@@ -248,6 +194,18 @@ def test_a_waiting_crowd_is_bounded(base: BaseModel) -> None:
     assert engine.snapshot().waiting == 0
     with pytest.raises(Closed):
         engine.submit(asked(length=6, new=8), queue.SimpleQueue())
+
+
+def test_nobody_is_told_to_wait_longer_than_the_settings_allow(base: BaseModel) -> None:
+    """However long the queue is, and however slow it was."""
+    admission = Engine(base, EngineSettings(max_waiting=30, queue_seconds=2.5)).admission
+    some = [asked() for _ in range(30)]
+    admission.enter(some)
+    for one in some[:2]:
+        admission.leave(one, started=True)
+    with pytest.raises(QueueFull) as told:
+        admission.enter([asked("late")] * 3)
+    assert told.value.seconds == 3
 
 
 def test_nobody_waits_longer_than_the_settings_allow(base: BaseModel) -> None:
