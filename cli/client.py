@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -61,6 +62,8 @@ def told(error: SoftpromptError, url: str, task: str | None = None) -> str:
     """An error in a line, with a hint where it is about a task. No answer is mostly a matter of the address."""
     if error.code == NO_ANSWER:
         return f"{url} did not answer ({error.message}); another address: --url or SOFTPROMPT_URL"
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        return f"{error}; here it comes from SOFTPROMPT_ADMIN_KEY or SOFTPROMPT_API_KEY, or their _FILE"
     return f"{error}{hint(error.code, error.message, task)}"
 
 

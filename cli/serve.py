@@ -92,13 +92,19 @@ def announce(settings: Settings, up: Started) -> None:
         "store": settings.store,
         "tasks": _tasks(settings, up),
         "tuning jobs": settings.jobs if isinstance(up.jobs, Jobs) else f"none: {up.jobs.reason}",
-        "keys": "needed" if settings.closed else "none: whoever reaches this address may do everything",
+        "keys": _keys(settings),
         "address": f"{settings.scheme}://{settings.host}:{settings.port}",
     }
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
         table.add_row(name, str(value))
     Console().print(table)
+
+
+def _keys(settings: Settings) -> str:
+    if not settings.closed:
+        return "none: whoever reaches this address may do everything"
+    return "needed" if settings.admin_key else "needed; nobody may publish, as SOFTPROMPT_ADMIN_KEY is not set"
 
 
 def _tasks(settings: Settings, up: Started) -> str:

@@ -4,6 +4,7 @@ A command-line option wins over its SOFTPROMPT_* variable, which wins over the d
 from it.
 """
 
+import difflib
 import ipaddress
 import os
 import re
@@ -37,6 +38,7 @@ CLIENTS_OWN = ("url",)
 
 ANY_ORIGIN = "*"
 ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]")
 PYDANTICS = "Value error, "  # in front of what a validator of ours says
 SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
@@ -200,6 +202,13 @@ class Settings(BaseSettings):
         """By keys that are right or by keys that are wrong, which is told of them already."""
         return any(others.data.get(name) or name not in others.data for name in ("api_key", "admin_key"))
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(HOST_NAME.fullmatch(host) for host in hosts):
+            raise ValueError("a host is a name or an address alone, without http:// and without a port")
+        return hosts
+
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, origins: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
@@ -243,28 +252,43 @@ def otlp_protocol() -> str | None:
 
 def unknown_variables() -> list[str]:
     """Names of SOFTPROMPT_* variables that nothing reads: a mistyped limit must not be ignored."""
-    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *CLIENTS_OWN)}
-    tests_own = f"{PREFIX}TEST_"
+    tests_own, known = f"{PREFIX}TEST_", _variables()
     return sorted(
         name for name in os.environ if name.startswith(PREFIX) and not name.startswith(tests_own) and name not in known
     )
 
 
+def _variables() -> set[str]:
+    return {PREFIX + name.upper() for name in (*Settings.model_fields, *CLIENTS_OWN)}
+
+
 def read(given: Mapping[str, Any]) -> Settings:
     """Options over the environment. Raises BadSettings with everything that is wrong at once."""
-    unknown = [f"{name} is not a setting" for name in unknown_variables()]
+    unknown = [f"{name} is not a setting{_meant(name)}" for name in unknown_variables()]
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        raise BadSettings([*_lines(error), *unknown]) from None
+        raise BadSettings([*_lines(error, given), *unknown]) from None
     if unknown:
         raise BadSettings(unknown)
     return settings
 
 
-def _lines(error: ValidationError) -> list[str]:
+def _meant(name: str) -> str:
+    close = difflib.get_close_matches(name, _variables(), 1, 0.8)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _lines(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
     found = [
         (fault["loc"], fault["msg"].removeprefix(PYDANTICS))
         for fault in error.errors(include_url=False, include_input=False)
     ]
-    return [f"{'.'.join(map(str, where))}: {what}" if where else what for where, what in found]
+    return [f"{_named(where, given)}: {what}" if where else what for where, what in found]
+
+
+def _named(where: tuple[int | str, ...], given: Mapping[str, Any]) -> str:
+    """A setting by the name that it was given under."""
+    name, *inside = map(str, where)
+    variable = PREFIX + name.upper()
+    return ".".join((variable if name not in given and variable in os.environ else name, *inside))

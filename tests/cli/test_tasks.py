@@ -143,3 +143,12 @@ def test_the_key_of_the_environment_is_shown_to_the_server(softprompt: Softpromp
         keys = {"SOFTPROMPT_API_KEY": "one", "SOFTPROMPT_ADMIN_KEY": "two,three"}
         assert softprompt("tasks", "--json", SOFTPROMPT_URL=server.url, **keys).stdout == "[]\n"
     assert b"authorization: bearer two\r\n" in server.heard[0].lower()
+
+
+def test_who_is_asked_for_a_key_is_told_where_it_is_taken_from(softprompt: Softprompt) -> None:
+    """A header's name helps nobody on a command line."""
+    body = b'{"error": {"message": "a valid key is needed", "type": "x", "param": null, "code": "invalid_api_key"}}'
+    with scripted(response(401, body)) as server:
+        done = softprompt("tasks", SOFTPROMPT_URL=server.url)
+    assert done.returncode == 1
+    assert "SOFTPROMPT_ADMIN_KEY or SOFTPROMPT_API_KEY" in done.stderr

@@ -51,7 +51,8 @@ def test_keys_come_from_files(base_folder: Path, tmp_path: Path) -> None:
 
 
 def test_one_kind_of_key_closes_both(base_folder: Path) -> None:
-    """With a generate key alone nobody may publish."""
+    """With a generate key alone nobody may publish, and the start says so."""
     with serving("--model", str(base_folder), "--store", "memory://", SOFTPROMPT_API_KEY=FIRST) as (process, _):
         assert [status(process.url, key) for key in (None, FIRST)] == [401, 200]
         assert [status(process.url, key, "/tasks/t", "DELETE") for key in (None, FIRST)] == [401, 403]
+        assert "nobody may publish" in " ".join("".join(process.other).split())

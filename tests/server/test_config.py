@@ -120,6 +120,29 @@ def test_a_mistyped_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit with a typo must not be ignored in silence."""
     monkeypatch.setenv("SOFTPROMPT_KV_BUGDET", "1")
     assert unknown_variables() == ["SOFTPROMPT_KV_BUGDET"]
+    monkeypatch.setenv("SOFTPROMPT_NOTHING_LIKE_IT", "1")
+    with pytest.raises(BadSettings) as refused:
+        read({})
+    assert refused.value.lines == [
+        "SOFTPROMPT_KV_BUGDET is not a setting; did you mean SOFTPROMPT_KV_BUDGET?",
+        "SOFTPROMPT_NOTHING_LIKE_IT is not a setting",
+    ]
+
+
+def test_a_wrong_setting_has_the_name_that_it_was_given_under(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable's, or the option's, which wins."""
+    for name in ("PORT", "THREADS"):
+        monkeypatch.setenv(f"SOFTPROMPT_{name}", "many")
+    with pytest.raises(BadSettings) as refused:
+        read({"port": -1})
+    assert [line.partition(":")[0] for line in refused.value.lines] == ["port", "SOFTPROMPT_THREADS"]
+
+
+@pytest.mark.parametrize("host", ["http://models.example", "models.example:8000", "*", ""])
+def test_a_host_is_a_name_alone(host: str) -> None:
+    """One that no Host header will ever be would shut everybody out."""
+    with pytest.raises(BadSettings, match="allowed_hosts: a host is a name or an address alone"):
+        read({"allowed_hosts": f"localhost,{host}"})
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])
