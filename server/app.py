@@ -24,6 +24,7 @@ from server.api.guard import Guard
 from server.api.leaving import Answering, admit
 from server.api.openapi import document
 from server.api.queries import check_query
+from server.api.turns import InTurn
 from server.api.v1 import chat, completions, models
 from server.chat import Chat
 from server.config import EMBEDDED_BASE, EMBEDDED_TASKS, Settings
@@ -281,7 +282,7 @@ def build(up: Started, lifecycle: Lifecycle, trace: Trace = untraced) -> ASGIApp
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    return Guard(Answering(app, lifecycle), desk.settings, desk.room.meter, trace)
+    return Guard(Answering(InTurn(app), lifecycle), desk.settings, desk.room.meter, trace)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

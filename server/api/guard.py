@@ -4,7 +4,6 @@ Knows the protocol; no routes, no keys. The path is taken as it was sent: nothin
 what was encoded must not turn into a separator.
 """
 
-import asyncio
 import time
 
 import structlog
@@ -36,7 +35,6 @@ class Guard:
         self._meter = meter
         self._settings = settings
         self._bodies = Bodies(settings.bodies_budget)
-        self._beginning = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,18 +71,11 @@ class Guard:
             scope[FAULT] = fault = self._fault(scope)
             scope[HELD] = held = self._bodies.hold()
             try:
-                if PLACE in scope:
-                    await self._turn()
                 await (self.app if fault is None else self._refusal(scope))(scope, asking, answer)
             finally:
                 held.release()
                 account.route = _route(scope)
                 self._told(account)
-
-    async def _turn(self) -> None:
-        """Of those who come for the engine one begins in a turn of the loop: hundreds at once stop nobody else."""
-        await self._beginning.acquire()
-        asyncio.get_running_loop().call_soon(self._beginning.release)
 
     def _told(self, account: Account) -> None:
         """The end of every request, in a counter and in one line."""

@@ -1,32 +1,14 @@
 """Headers, hosts, URLs and task ids from strangers (the H rows of the catalogue that a request alone can show)."""
 
-import asyncio
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
-from starlette.types import Receive, Scope, Send
 
-from server.api.guard import Guard
-from server.config import Settings
-from server.engine.admission import Place
-from server.engine.settings import Counters, Snapshot
-from server.metrics import Meter
-from server.place import PLACE
 from tests.server.site import Site, connect, raw, read_answer, status
 from tests.server.site import site as running
-
-ASKING = {
-    "type": "http",
-    "method": "POST",
-    "scheme": "http",
-    "path": "/generate",
-    "raw_path": b"/generate",
-    "headers": [(b"host", b"localhost")],
-}
 
 
 def get(target: bytes | str, *headers: bytes, host: bytes = b"Host: localhost") -> bytes:
@@ -53,34 +35,6 @@ def get(target: bytes | str, *headers: bytes, host: bytes = b"Host: localhost") 
 def test_hosts_that_are_not_this_one_are_refused(site: Site, host: bytes) -> None:
     """Bound to loopback, only its names are answered: a page elsewhere cannot reach in by name."""
     assert status(raw(site.url, get("/livez", host=host))) == 400
-
-
-@pytest.mark.parametrize(("place", "turns"), [({PLACE: Place(lambda: None)}, 5), ({}, 1)])
-def test_of_those_who_come_for_the_engine_one_begins_in_a_turn_of_the_loop(place: dict[str, Any], turns: int) -> None:
-    """In the order they came; who comes for something else waits for nobody."""
-    begun: list[tuple[int, int]] = []
-    turn = 0
-
-    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
-        begun.append((scope["number"], turn))
-
-    async def come() -> None:
-        asyncio.get_running_loop().call_soon(tick)
-        guard = Guard(app, Settings(), Meter(lambda: Snapshot(0, 0, 0, 0, 0, 0, 0, 0, Counters()), {}, 0))
-        await asyncio.gather(*(guard({**ASKING, **place, "number": number}, nothing, nothing) for number in range(5)))
-
-    def tick() -> None:
-        nonlocal turn
-        turn += 1
-        asyncio.get_running_loop().call_soon(tick)
-
-    asyncio.run(come())
-    assert [number for number, _ in begun] == list(range(5))
-    assert len({when for _, when in begun}) == turns
-
-
-async def nothing(*_: Any) -> Any:
-    """Neither says nor hears anything."""
 
 
 @pytest.mark.parametrize("host", [b"localhost", b"LOCALHOST:8000", b"127.0.0.1", b"127.0.0.1:1", b"[::1]:80"])
