@@ -11,6 +11,7 @@ from server.api.turns import InTurn
 from server.engine.admission import Place
 from server.lifecycle import Lifecycle
 from server.place import PLACE
+from tests.server.site import Site
 
 MANY = 5
 HAS_PLACE = {PLACE: Place(lambda: None)}
@@ -74,3 +75,12 @@ async def test_the_end_waits_for_who_has_not_begun() -> None:
     answering = Answering(InTurn(app), lifecycle)
     await asyncio.gather(*(answering(dict(HAS_PLACE), nothing, nothing) for _ in range(MANY)))
     assert counted == [1, 4, 3, 2, 1], "the first began before the others were there"
+
+
+def test_a_server_has_them_behind_who_counts(site: Site) -> None:
+    """The order of what a request goes through."""
+    layers: list[type] = []
+    app: Any = site.app
+    while (app := getattr(app, "app", None)) is not None:
+        layers.append(type(app))
+    assert layers[1:3] == [Answering, InTurn]
