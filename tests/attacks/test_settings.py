@@ -49,8 +49,10 @@ READ_ONLY = "mount --bind m m && mount -o remount,ro,bind m"
 def test_T09_settings_that_are_wrong(
     attack: Attack, name: str, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line for each, all of them at once, nothing of the values; of a process no traceback, and exit code 2."""
-    given, names = WRONG[name]
+    """One line for each, by the variable's name, all of them at once, nothing of the values; of a process no traceback,
+    and exit code 2."""
+    given, wrong = WRONG[name]
+    names = tuple(f"SOFTPROMPT_{one.upper()}" if one.upper() in given else one for one in wrong)
     variables = {f"SOFTPROMPT_{key}": value for key, value in given.items()}
     if name not in STARTED:
         for key, value in variables.items():
@@ -87,7 +89,7 @@ def _on_mounts(attack: Attack, base: Path, place: Path) -> None:
         [*mount, MOUNTED.format(READ_ONLY), str(place), *MODULE],
         SOFTPROMPT_STORE=str(place / "m/store"), SOFTPROMPT_MODEL=str(base),
     )  # fmt: skip
-    ends(ended, "python -m server: ", ("store",))
+    ends(ended, "python -m server: ", ("SOFTPROMPT_STORE",))
     assert "cannot be written" in ended.stderr
     under = (*mount, MOUNTED.format(OVERLAY), str(place))
     with serving("--model", str(base), "--store", str(place / "m/store"), under=under) as (process, client):
