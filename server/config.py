@@ -38,7 +38,7 @@ CLIENTS_OWN = ("url",)
 
 ANY_ORIGIN = "*"
 ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
-HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]")
+HOST_NAME = r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]"
 PYDANTICS = "Value error, "  # in front of what a validator of ours says
 SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 
@@ -205,7 +205,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts")
     @classmethod
     def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(HOST_NAME.fullmatch(host) for host in hosts):
+        if not all(re.fullmatch(HOST_NAME, host) for host in hosts):
             raise ValueError("a host is a name or an address alone, without http:// and without a port")
         return hosts
 

@@ -13,7 +13,7 @@ from server.account import Account, Trace, opened, untraced
 from server.api.bodies import HELD, Bodies
 from server.api.cors import CrossOrigin, forged
 from server.api.errors import fault_response
-from server.api.headers import HOST, host_in, is_strict, request_id_in, with_safe_ones
+from server.api.headers import HOST, is_strict, request_id_in, with_safe_ones
 from server.config import Settings, is_loopback
 from server.errors import ExpectationFailed, Fault, Forbidden, Invalid, Unsupported
 from server.metrics import Meter
@@ -54,7 +54,7 @@ class Guard:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 account.status = message["status"]
-                strict = is_strict(scope["scheme"], host_in(scope["headers"]))
+                strict = is_strict(scope["scheme"], scope["headers"])
                 headers = with_safe_ones([*message["headers"]], strict=strict)
                 closed = [(b"connection", b"close")] if unasked else []  # whether its body still comes, nobody knows
                 message["headers"] = [*headers, *closed, (b"x-request-id", request_id)]

@@ -4,14 +4,14 @@ import re
 import secrets
 from collections.abc import Iterable
 
-from server.config import is_loopback
+from server.config import HOST_NAME, is_loopback
 
 Headers = list[tuple[bytes, bytes]]
 
 NOTHING = b"default-src 'none'; frame-ancestors 'none'"
 """The policy of an answer that is data and says nothing else: opened in a browser it runs, loads and sends nothing."""
 HSTS = b"max-age=31536000"
-HOST = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+HOST = re.compile("(?P<name>" + HOST_NAME + ")(?::[0-9]{1,5})?")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -23,17 +23,17 @@ def request_id_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return secrets.token_hex(16).encode()
 
 
-def host_in(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def _host_in(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The name in the Host header, where it is one."""
     given = next((value for name, value in headers if name == b"host"), b"")
     match = HOST.fullmatch(given.decode("latin-1"))
     return match["name"].lower() if match else ""
 
 
-def is_strict(scheme: str | None, host: str) -> bool:
-    """A browser that has been told once never asks `host` without TLS again, on no port: names of this machine are
-    spared."""
-    return scheme == "https" and not is_loopback(host)
+def is_strict(scheme: str | None, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """For a request with these headers. A browser that has been told once never asks its host without TLS again, on no
+    port: names of this machine are spared."""
+    return scheme == "https" and not is_loopback(_host_in(headers))
 
 
 def with_safe_ones(headers: Headers, *, strict: bool) -> Headers:

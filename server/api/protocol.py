@@ -271,14 +271,15 @@ class Edge(Parser):
         """A whole answer, counted and logged. Who is not turned away was not read that far, and is no crowd's."""
         status = fault.rule.status
         method, route = ("other", "none") if turned is None else ("POST", turned.route)
-        named, host = (secrets.token_hex(16), "") if turned is None else (turned.request_id, turned.host)
+        named = secrets.token_hex(16) if turned is None else turned.request_id
+        strict = turned is not None and is_strict(self.scheme, turned.headers)
         self.meter.answered(method, route, status)
         told: dict[str, str | int] = {"method": method, "route": route, "status": status, "code": fault.code}
         if turned is None:
             logger().info("request", request_id=named, **told)
         else:
             self.often.request(self.loop.call_later, named, turned.caller, **told)
-        return word(fault, named, last=last, pages=bool(self.limits.cors_origins), strict=is_strict(self.scheme, host))
+        return word(fault, named, last=last, pages=bool(self.limits.cors_origins), strict=strict)
 
 
 class OverHttpTools(Edge, HttpToolsProtocol):

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 
 from server.api.auth import Keys
 from server.api.framing import Piece
-from server.api.headers import host_in, request_id_in
+from server.api.headers import request_id_in
 from server.engine.admission import Place
 from server.errors import Fault, TooMany, Unavailable
 from server.lifecycle import Lifecycle
@@ -43,12 +43,12 @@ def asks_engine(field: str) -> Callable[[Endpoint], Endpoint]:
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """Away, with a fault. The rest for its answer and its log line: `host` is how the server was called."""
+    """Away, with a fault. The rest for its answer and its log line."""
 
     fault: Fault
     route: str
     request_id: str
-    host: str
+    headers: list[tuple[bytes, bytes]]
     caller: int | None
 
 
@@ -84,8 +84,7 @@ class Turnstile:
             return None if task is None else self._running.expect(caller, task)
         except (TooMany, Unavailable) as fault:
             fault.__context__ = None  # frames that know one another are left for the collector, which stops everybody
-            named = request_id_in(headers).decode()
-            return Turned(fault.with_traceback(None), route, named, host_in(headers), caller)
+            return Turned(fault.with_traceback(None), route, request_id_in(headers).decode(), headers, caller)
         except Fault:
             return None
 

@@ -121,8 +121,8 @@ class Admission:
         """As `check`, with all others that were let through and have not come yet: those who come between an end and
         the next entry would all find the same place, and be refused when much has been done for them.
 
-        What it will bring nobody knows yet: it counts as one of those who wait, but for the few that fill the room
-        alone. `enter` looks at no places.
+        What it will bring nobody knows yet: while it is on its way it counts as the mean of those who wait, and as one
+        of `PLACES` parts of the tokens at most. `enter` looks at no places.
         """
         with self._lock:
             waiting = self._waiting.all

@@ -75,6 +75,9 @@ def test_browsers_are_told_to_keep_to_it(server: tuple[Process, httpx.Client]) -
     _, client = server
     assert "strict-transport-security" in client.get("/livez", headers={"Host": "models.example"}).headers
     assert "strict-transport-security" not in client.get("/livez").headers
+    unread = client.get("/livez", headers={"X": "a" * 40_000})
+    assert unread.status_code == 431
+    assert "strict-transport-security" not in unread.headers, "nobody knows by which name it came"
 
 
 def test_browsers_are_told_so_too_by_who_has_no_room(base_folder: Path, folder: Path) -> None:

@@ -41,5 +41,5 @@ def test_a_policy_of_its_own_stands() -> None:
 )
 def test_browsers_are_told_to_keep_to_tls(scheme: str, host: str, wanted: bool) -> None:
     """Only under TLS, and never for this machine's names, whose other ports serve other things."""
-    names = [name for name, _ in with_safe_ones([], strict=is_strict(scheme, host))]
+    names = [name for name, _ in with_safe_ones([], strict=is_strict(scheme, [(b"host", host.encode())]))]
     assert (b"strict-transport-security" in names) == wanted

@@ -111,44 +111,45 @@ def test_who_has_left_is_forgotten() -> None:
     assert not any((admission._waiting._owners, admission._waiting._groups, admission._inside))
 
 
+def crowded(admission: Admission) -> list[Request]:
+    """3000 owners wait with one request each, and nobody has started."""
+    some = [asked(str(number)) for number in range(3000)]
+    for one in some:
+        admission.enter([one])
+    return some
+
+
+def patience(admission: Admission, more: int) -> int:
+    """The seconds that somebody is told who comes with so many more, and is refused."""
+    with pytest.raises(QueueFull) as refused:
+        admission.enter([asked("late")] * more)
+    return refused.value.seconds
+
+
 def test_when_to_come_back_is_told_from_the_pace() -> None:
     """A second while nothing has started; never more than a minute."""
     admission = Admission(Load(3000, PLENTY))
-    some = [asked(str(number), "t") for number in range(3000)]
-    for one in some:
-        admission.enter([one])
-    with pytest.raises(QueueFull) as unknown:
-        admission.enter([asked("late")])
+    some = crowded(admission)
+    assert patience(admission, 1) == 1
     for one in some[:4]:
         admission.leave(one, started=True)
-    for number in range(4):
-        admission.enter([asked(f"again {number}")])
-    with pytest.raises(QueueFull) as slow:
-        admission.enter([asked("late")])
+    assert patience(admission, 5) == 60
     for one in some[4:100]:
         admission.leave(one, started=True)
-    with pytest.raises(QueueFull) as fast:
-        admission.enter([asked(str(number)) for number in range(101)])
-    assert (unknown.value.seconds, slow.value.seconds) == (1, 60)
-    assert 1 < fast.value.seconds < 60
+    assert 1 < patience(admission, 101) < 60
 
 
 def test_nobody_is_told_to_come_back_later_than_the_longest_wait_takes() -> None:
     """And what was the pace before the queue was empty is forgotten."""
     admission = Admission(Load(3000, PLENTY), 4.5)
     for _ in range(2):
-        some = [asked(str(number), "t") for number in range(3000)]
-        for one in some:
-            admission.enter([one])
-        with pytest.raises(QueueFull) as unknown:
-            admission.enter([asked("late")])
+        some = crowded(admission)
+        assert patience(admission, 1) == 1
         for one in some[:4]:
             admission.leave(one, started=True)
-        with pytest.raises(QueueFull) as slow:
-            admission.enter([asked("late")] * 5)
+        assert patience(admission, 5) == 5
         for one in some[4:]:
             admission.leave(one, started=True)
-        assert (unknown.value.seconds, slow.value.seconds) == (1, 5)
 
 
 def test_any_thread_may_come_and_go() -> None:
@@ -203,9 +204,7 @@ def test_nobody_is_told_to_wait_longer_than_the_settings_allow(base: BaseModel) 
     admission.enter(some)
     for one in some[:2]:
         admission.leave(one, started=True)
-    with pytest.raises(QueueFull) as told:
-        admission.enter([asked("late")] * 3)
-    assert told.value.seconds == 3
+    assert patience(admission, 3) == 3
 
 
 def test_nobody_waits_longer_than_the_settings_allow(base: BaseModel) -> None:
