@@ -26,6 +26,8 @@ SETS = {
 }
 """Of each set: those that it begins with, and the extras of pyproject.toml that it stands for."""
 CUDA = re.compile(r"(nvidia|cuda)-|triton$")
+TESTED = ("triton",)
+"""Of those, what the tests want whichever torch there is: it stands in `dev` too."""
 FOREIGN = re.compile(r"sys_platform == '(win32|emscripten|cygwin)'")
 """Markers of systems that are not served."""
 PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;\\]+)")
@@ -67,6 +69,7 @@ def write(everything: dict[str, str], names: dict[str, set[str]]) -> None:
     apart = cuda | {"torch"}
     for each, own in homes({each: found - apart for each, found in names.items()}).items():
         below = "".join(f"-r {one}.txt\n" for one in SETS[each][0])
+        own = sorted({*own, *TESTED}) if each == "dev" else own
         text = header(f"what '{each}' adds.") + below
         (HERE / f"{each}.txt").write_text(text + "".join(f"{everything[name]}\n" for name in own), encoding="utf-8")
     torch = "\n".join([everything["torch"], *builds(PIN.findall(everything["torch"])[0][1])])
@@ -75,7 +78,7 @@ def write(everything: dict[str, str], names: dict[str, set[str]]) -> None:
     )
     text = header("what PyPI's torch, a CUDA build on Linux, needs more.")
     (HERE / "cuda.txt").write_text(text + "".join(f"{everything[name]}\n" for name in sorted(cuda)), encoding="utf-8")
-    pins = sorted(match[0] for name in everything.keys() - cuda if (match := PIN.match(everything[name])))
+    pins = sorted(match[0] for name in everything.keys() - (cuda - {*TESTED}) if (match := PIN.match(everything[name])))
     CONSTRAINTS.write_text(
         "# Written by 'make constraints': every package of every extra, as resolved from pyproject.toml.\n"
         + "".join(f"{pin}\n" for pin in pins),

@@ -23,7 +23,7 @@ from benchmarks.workload import workload
 from server.engine import runner
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
-from server.engine.native.binding import Kernels, kernels
+from server.engine.native.binding import NativeKernels, kernels
 from server.engine.packing import Packed, PackedLinear
 from server.engine.progress import Progress
 from server.engine.quantized import Int8Linear
@@ -41,9 +41,9 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
 WHOLE, FLOOR = "the whole step", "floor: its products alone"
 CLOCKS: Mapping[str, tuple[tuple[object, str], ...]] = {
     "products": ((PackedLinear, "forward"), (PackedLinear, "plus"), (Int8Linear, "forward"), (Int8Linear, "plus")),
-    "attention": ((Kernels, "attend"),),
-    "norms, rotary positions, gates": ((Kernels, "norm"), (Kernels, "rotate"), (Kernels, "gate")),
-    "the best id": ((Kernels, "best"),),
+    "attention": ((NativeKernels, "attend"),),
+    "norms, rotary positions, gates": ((NativeKernels, "norm"), (NativeKernels, "rotate"), (NativeKernels, "gate")),
+    "the best id": ((NativeKernels, "best"),),
     "around the pass: who runs, its batch, events": (
         (Scheduler, "schedule"),
         (runner, "build"),
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def launches(given: argparse.Namespace, _turn: int) -> list[Launch]:
     """A process for each form of the base that this machine has."""
     chosen, found = workload(tiny=given.tiny), kernels(torch.bfloat16, torch.device("cpu"))
-    able = [form for form in FORMS if "weights" not in FORMS[form] or (isinstance(found, Kernels) and found.int8)]
+    able = [form for form in FORMS if "weights" not in FORMS[form] or (isinstance(found, NativeKernels) and found.int8)]
     return [Launch(form, Order.of(given, chosen, Plan(form, given.concurrency)).to_json()) for form in able]
 
 

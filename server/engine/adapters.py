@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from server.engine.native.binding import Kernels
+from server.engine.kernels import Kernels
 
 MAX_ROWS = 512
 """Pseudo-tokens of an adapter: each takes a place in the attention of every token, though none in the context."""

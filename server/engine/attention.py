@@ -12,10 +12,10 @@ import torch
 from transformers import AttentionInterface
 
 from server.engine.adapters import behind_projection
+from server.engine.kernels import Kernels, Layer
 from server.engine.kv import KVCache
-from server.engine.native.binding import Kernels
 from server.engine.plan import Plan
-from server.engine.products import Layer, decode, prefill
+from server.engine.products import decode, prefill
 
 _serial = itertools.count()
 
@@ -48,14 +48,14 @@ class PackedAttention:
         keys, values = self.kv.layers[int(module.layer_idx)]  # type: ignore[arg-type]
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         window = sliding_window or self.kv.positions
-        layer = Layer(keys, values, scale, window, softcap)
+        layer = Layer(keys, values, self.kv.spans, scale, window, softcap)
         if self._kernels is None:
             out, segments = query.new_zeros(query.shape[2], query.shape[1], query.shape[3]), plan.segments
             if plan.decodes:
                 out[: plan.decodes] = decode(plan, layer, query[0], key[0], value[0])
         else:
-            own, at, segments = (keys, values), plan.rows(query.shape[2]), plan.branched
-            out = self._kernels.attend(query[0], key[0], value[0], *own, *at, window, scale, softcap)
+            out = self._kernels.attend(query[0], key[0], value[0], layer, plan.rows(query.shape[2]))
+            segments = plan.branched
         for segment in segments:
             last = segment.first + segment.count
             q, k, v = (x[:, :, segment.first : last] for x in (query, key, value))

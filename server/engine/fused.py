@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from server.engine.native.binding import Kernels
+from server.engine.kernels import Kernels
 
 
 class FusedLayer:

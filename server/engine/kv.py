@@ -28,6 +28,7 @@ class KVShape:
 class KVCache:
     """Slot s holds one sequence's keys ([:, 0, s]) and values ([:, 1, s]) as cached, after the rotary step.
 
+    `spans`: int64 [1], `span` once more, on the cache's device. A layer's keys begin at one address whatever the span.
     On a CPU the pages that no layout has reached yet are not backed by memory.
     """
 
@@ -35,6 +36,7 @@ class KVCache:
         self.positions = rounded(shape.positions)
         self._shape = shape
         self._buffer = _zeros((shape.layers, 2, shape.area * shape.kv_heads * shape.head_dim), like)
+        self.spans = torch.zeros(1, dtype=torch.int64, device=like.device)
         self._lay_out(GRAIN)
 
     @staticmethod
@@ -68,6 +70,7 @@ class KVCache:
         slots = min(shape.slots, shape.area // span)
         used = self._buffer[:, :, : slots * shape.kv_heads * span * shape.head_dim]
         self.span = span
+        self.spans.fill_(span)
         self.tensor = used.unflatten(-1, (slots, shape.kv_heads, span, shape.head_dim))
         self.layers = [(layer[0], layer[1]) for layer in self.tensor]
 

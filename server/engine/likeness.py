@@ -14,11 +14,11 @@ from torch import nn
 from transformers import AttentionInterface
 
 from server.engine.fused import FusedLayer
-from server.engine.native.binding import Kernels
+from server.engine.kernels import Kernels
 from server.engine.norms import FusedRMSNorm
 from server.engine.packing import Packed, Part
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2**-5}
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2**-5, torch.float16: 2**-8}
 """Largest difference between two answers, as a share of the largest number in the layer's own."""
 COARSE = 2**-4
 """The same where weights have 8 bits: a last bit of a row may change how all of it is quantized."""
@@ -85,10 +85,10 @@ def _fused(layer: Any, kernels: Kernels, probe: Probe, name: str, tolerance: flo
 @torch.inference_mode()
 def _alike(layer: Any, kernels: Kernels, probe: Probe, tolerance: float) -> FusedLayer | None:
     """The fused form, when it answers a few rows as the layer does: without its attention, and with a loud one."""
-    width, size = len(layer.input_layernorm.weight), layer.self_attn.head_dim
+    weight, size = layer.input_layernorm.weight, layer.self_attn.head_dim
     generator = torch.Generator().manual_seed(0)
-    x = (QUIET * torch.randn(1, 5, width, generator=generator)).to(kernels.dtype)
-    cos, sin = torch.randn(2, 1, 5, size, generator=generator).to(kernels.dtype)
+    x = (QUIET * torch.randn(1, 5, len(weight), generator=generator)).to(weight.device, kernels.dtype)
+    cos, sin = torch.randn(2, 1, 5, size, generator=generator).to(weight.device, kernels.dtype)
     fused: FusedLayer | None = None
     for probe.volume in (0.0, LOUD):
         own = layer(x.clone(), position_embeddings=(cos, sin))

@@ -19,11 +19,13 @@ from prompt_store.metadata import Base
 from server.engine.adapters import attentions, lacking
 from server.engine.checkpoint import BadBase, check_directory, check_whole, eos_ids, parameters_in, shape_of
 from server.engine.fused import FusedLayer
+from server.engine.gpu.graphs import CudaRecorder
+from server.engine.kernels import Kernels
 from server.engine.layers import exchange
 from server.engine.likeness import fuse
-from server.engine.native.binding import Kernels, kernels
+from server.engine.native.binding import kernels as native_kernels
 from server.engine.norms import FusedRMSNorm, fused_norms
-from server.engine.packing import keep_few_shapes, packed_linears, packing_works
+from server.engine.packing import MergedLinear, keep_few_shapes, packed_linears, packing_works
 from server.engine.quantized import of_8_bits
 
 FAMILIES = (
@@ -68,10 +70,22 @@ def choose_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dt
     return torch.bfloat16 if native and parameters * 4 > SMALL_BYTES else torch.float32
 
 
+def kernels_for(dtype: torch.dtype, device: torch.device) -> Kernels | str:
+    """Those for tensors of `dtype` on `device`, or why there are none."""
+    if device.type != "cuda":
+        return native_kernels(dtype, device)
+    try:
+        from server.engine.gpu import binding  # noqa: PLC0415 - Triton comes with torch for CUDA alone, and takes its time
+    except ImportError as error:
+        return f"no Triton: {error}"
+    return binding.kernels(dtype, device)
+
+
 class BaseModel:
     """The model on its device, its shape, its end ids, its identity (`base`) and how many numbers it has.
 
-    `attentions`: every layer's, by number. `speedup`: what native kernels do for it, in words.
+    `attentions`: every layer's, by number. `speedup`: what kernels do for it, in words. `recorder`: what records
+    its passes (see `replays`), where that pays.
     `no_adapters`: why this base cannot run adapters, None when it can.
     """
 
@@ -90,6 +104,7 @@ class BaseModel:
         self.int8 = False
         self._attending: Any = None
         self.kernels: Kernels | None = None
+        self.recorder: Any = None
         self.speedup = "not asked for"
         self.attentions = attentions(model)
         self.no_adapters = lacking(config.model_type, self.attentions)
@@ -141,13 +156,15 @@ class BaseModel:
             loaded.quantize()
         elif packed and where.type == "cpu" and packing_works(chosen):
             loaded.packed = exchange(loaded.model, packed_linears)
+        elif packed and where.type == "cuda":
+            loaded.packed = exchange(loaded.model, partial(packed_linears, make=MergedLinear))
         if packed and native:
-            loaded.speed_up()
+            loaded.speed_up(kernels_for(chosen, where))
         return loaded
 
     def quantize(self) -> None:
         """Linear layers of 8 bits. Raises BadBase where there is no kernel for them."""
-        found = kernels(self.dtype, self.device)
+        found = native_kernels(self.dtype, self.device)
         if isinstance(found, str):
             raise BadBase(f"weights of 8 bits want native kernels: {found}")
         if not found.int8:
@@ -155,9 +172,8 @@ class BaseModel:
         self.packed = exchange(self.model, partial(packed_linears, make=partial(of_8_bits, kernels=found)))
         self.int8 = True
 
-    def speed_up(self) -> None:
-        """Native kernels, where there are any for this device, dtype and size of head; `speedup` tells."""
-        found = kernels(self.dtype, self.device)
+    def speed_up(self, found: Kernels | str) -> None:
+        """With kernels, or without and why: where there are none for this size of head; `speedup` tells."""
         if isinstance(found, str) or not found.fits(self.shape.head_dim):
             self.speedup = f"no: {found}" if isinstance(found, str) else f"no: none for heads of {self.shape.head_dim}"
             return
@@ -166,6 +182,7 @@ class BaseModel:
             if isinstance(module, FusedRMSNorm) and module.weight.dtype == self.dtype:
                 module.kernels = found
         self.speedup = "all layers" if len(self.fused) == self.shape.layers else "attention and norms"
+        self.recorder = CudaRecorder() if self.device.type == "cuda" else None
 
     def attend_with(self, function: Any, name: str) -> None:
         """Sets the attention function of all layers, known to transformers as `name`. Nothing when it is that one."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from server.engine.native.binding import Kernels
+from server.engine.kernels import Kernels
 
 TOLERANCE = 1e-5
 """Largest difference, in float32, to a layer's own answer to numbers of size 1."""

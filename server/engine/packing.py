@@ -69,6 +69,26 @@ class PackedLinear(Packed):
         return packed
 
 
+class MergedLinear(Packed):
+    """y = x W^T + b with torch's own operator: one product for layers that read one input, where none is packed."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        weights = [linear.weight.detach() for linear in linears]
+        self._weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        told: list[torch.Tensor | None] = [linear.bias for linear in linears]
+        biases = [bias.detach() for bias in told if bias is not None]
+        self._bias = torch.cat(biases) if biases else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self._weight, self._bias)
+
+    def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        added = residual if self._bias is None else residual + self._bias
+        flat = torch.addmm(added.flatten(0, -2), x.flatten(0, -2), self._weight.t())
+        return flat.view(*x.shape[:-1], -1)
+
+
 class _Through(torch.autograd.Function):
     """The product whose input takes a gradient, dy W: the matrix lies there plainly for as long as that takes."""
 

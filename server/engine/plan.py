@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from server.engine.adapters import Side
+from server.engine.kernels import Rows, Run
 
 
 @dataclass(slots=True)
@@ -57,7 +58,8 @@ class Plan:
 
     `slots`: int64 [decodes], ascending; `positions`: int64 [decodes], where each decode's k and v are written;
     `high`: slots 0 .. high - 1 are read; `span`: positions of a slot, all read; `dense`: slots are 0 .. high - 1.
-    `sides`: the tokens that use adapters. `apart`: nobody's products may have a shape that neighbours decide.
+    `sides`: the tokens that use adapters. `apart`: nobody's products may have a shape that neighbours decide. `stands`:
+    where every token stands, once that was asked.
     """
 
     decodes: int
@@ -71,25 +73,25 @@ class Plan:
     apart: bool = False
     written: torch.Tensor | None = None
     masks: dict[int, torch.Tensor] = field(default_factory=dict)
-    _rows: tuple[torch.Tensor, torch.Tensor] | None = None
+    stands: Rows | None = None
 
     @property
     def branched(self) -> list[Segment]:
         return [segment for segment in self.segments if segment.branches]
 
-    def rows(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Slot and position of every token of a row of `count`, int64; slot -1 for those that belong into none."""
-        if self._rows is None or len(self._rows[0]) != count:
+    def rows(self, count: int) -> Rows:
+        """Where every token of a row of `count` stands; slot -1 for those that belong into none."""
+        if self.stands is None or len(self.stands.slots) != count:
             slots = torch.full((count,), -1, dtype=torch.int64, device=self.slots.device)
             at = torch.zeros_like(slots)
             slots[: self.decodes], at[: self.decodes] = self.slots, self.positions
-            for segment in self.segments:
-                if not segment.branches:
-                    own = slice(segment.first, segment.first + segment.count)
-                    slots[own] = segment.slot
-                    at[own] = torch.arange(segment.past, segment.past + segment.count, device=at.device)
-            self._rows = slots, at
-        return self._rows
+            runs = tuple(Run(one.first, one.count, one.slot, one.past) for one in self.segments if not one.branches)
+            for run in runs:
+                own = slice(run.first, run.first + run.count)
+                slots[own] = run.slot
+                at[own] = torch.arange(run.past, run.past + run.count, device=at.device)
+            self.stands = Rows(slots, at, self.decodes, runs, self.apart)
+        return self.stands
 
     def mask(self, window: int) -> torch.Tensor:
         """Float [high, 1, span] to be added to scores: -inf beyond a slot's position or outside its window."""

@@ -5,30 +5,12 @@ sequences `apart` each has products of shapes that its own length alone decides,
 its result. Knows one layer's keys and values, and the plan; no model, no requests.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
+from server.engine.kernels import Layer
 from server.engine.plan import Plan, Segment
 from server.engine.slots import rounded
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer's cache and the call's constants: keys and values [slots, H_kv, positions, D].
-
-    `softcap` c turns a score s into c tanh(s / c), as Gemma 2 does; None leaves scores alone.
-    """
-
-    keys: torch.Tensor
-    values: torch.Tensor
-    scale: float
-    window: int
-    softcap: float | None
-
-    def capped(self, scores: torch.Tensor) -> torch.Tensor:
-        return scores if self.softcap is None else scores.div_(self.softcap).tanh_().mul_(self.softcap)
 
 
 def decode(plan: Plan, layer: Layer, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

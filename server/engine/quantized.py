@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from server.engine.native.binding import PANEL, Kernels
+from server.engine.native.binding import PANEL, NativeKernels
 from server.engine.packing import Packed, PackedLinear
 
 STEPS = 127
@@ -37,7 +37,7 @@ def panels(whole: torch.Tensor) -> torch.Tensor:
 class Int8Linear(Packed):
     """y = x W^T + b with W in 8 bits; several layers' outputs stand side by side in y."""
 
-    def __init__(self, linears: Sequence[nn.Linear], kernels: Kernels) -> None:
+    def __init__(self, linears: Sequence[nn.Linear], kernels: NativeKernels) -> None:
         super().__init__()
         whole, self._scales = quantize(torch.cat([linear.weight.detach() for linear in linears]))
         self._weights = panels(whole)
@@ -60,7 +60,7 @@ class Int8Linear(Packed):
         return self._kernels.linear_int8(given, self._weights, self._scales, self._bias, added).to(x.dtype)
 
 
-def of_8_bits(linears: Sequence[nn.Linear], kernels: Kernels) -> Packed:
+def of_8_bits(linears: Sequence[nn.Linear], kernels: NativeKernels) -> Packed:
     """In 8 bits where the kernel takes them, which wants whole fours of inputs; else as they are."""
     if linears[0].in_features % 4:
         return PackedLinear(linears)

@@ -15,6 +15,7 @@ from server.engine.attention import PackedAttention
 from server.engine.batch import Batch, build
 from server.engine.kv import KVCache, KVShape
 from server.engine.model import BaseModel
+from server.engine.replays import Best, replays
 from server.engine.sampler import Choice, Wish, choose, tell
 from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
@@ -54,6 +55,7 @@ class Runner:
             if behind_projection(module):
                 module.register_forward_hook(self._attention.add_late)
         self._banks: dict[tuple[Adapter, ...], Bank] = {}
+        self._replays = None if tile else replays(base, self._attention, slots)
 
     def lay_out(self, step: Step) -> None:
         """Room for what the step's slots have to hold. A move that is done is not in the step any more."""
@@ -76,6 +78,9 @@ class Runner:
 
     def run(self, step: Step) -> list[Outcome]:
         """One forward pass; afterwards the K/V of everything fed lies in the sequences' slots."""
+        if self._replays is not None and _is_plain(step):
+            places = ((one.ids[-1], one.fed, one.slot) for one in step.decodes)
+            return self._outcomes(step, step.decodes, *self._replays.run(list(places)))
         batch = build(step, self.kv.span, self.base.device, self._tile)
         batch.plan.sides = self._sides(batch.adapted)
         self._attention.begin(batch.plan)
@@ -134,11 +139,14 @@ class Runner:
                 found.setdefault(sequence, []).append(choice)
         return [Outcome(sequence, told=tuple(choices)) for sequence, choices in found.items()]
 
-    def _outcomes(self, step: Step, wanted: list[Sequence], logits: torch.Tensor) -> list[Outcome]:
+    def _outcomes(
+        self, step: Step, wanted: list[Sequence], logits: torch.Tensor, best: Best | None = None
+    ) -> list[Outcome]:
+        """Of every row of logits [wanted, V]; `best` of each, where that is known."""
         generating = [row for row, sequence in enumerate(wanted) if not sequence.scoring]
         wishes = [Wish(wanted[r].request.sampling, wanted[r].generated, wanted[r].ids) for r in generating]
         some = logits if len(generating) == len(wanted) else logits[generating]
-        chosen = choose(some, wishes, self.base.best(some), self.base.log_sums) if generating else []
+        chosen = choose(some, wishes, best or self.base.best(some), self.base.log_sums) if generating else []
         outcomes = [Outcome(wanted[r], choice=c) for r, c in zip(generating, chosen, strict=True)]
         row = len(step.decodes)
         for chunk in step.prefills:
@@ -154,6 +162,11 @@ class Runner:
                     outcomes.append(Outcome(sequence, scores=_first_ids(logits[row], continuations)))
                 row += 1
         return outcomes
+
+
+def _is_plain(step: Step) -> bool:
+    """Decodes and nothing else, none of which has an adapter."""
+    return not step.prefills and all(one.resident is None or one.resident.adapter is None for one in step.decodes)
 
 
 def _first_ids(row: torch.Tensor, continuations: tuple[tuple[int, ...], ...]) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from server.engine.kernels import Layer, Rows, check_shapes
 from server.engine.native import build
 
 MAX_HEAD = 256
@@ -34,8 +35,8 @@ _ARGUMENTS = {
 }
 
 
-class Kernels:
-    """The kernels for one dtype of CPU tensors. Every row's answer is its own, to the last bit.
+class NativeKernels:
+    """The kernels for one dtype of CPU tensors, as `Kernels` says. Every row's answer is its own, to the last bit.
 
     `int8`: whether this CPU has the products (AVX512-VNNI) that `linear_int8` is made of.
     """
@@ -97,39 +98,19 @@ class Kernels:
             x.data_ptr(), x.shape[-1], cos.data_ptr(), sin.data_ptr(), *weights, eps, rows, heads, kv_heads, size
         )  # fmt: skip
 
-    def attend(  # noqa: PLR0913, PLR0917 - one kernel's inputs
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        slots: torch.Tensor,
-        positions: torch.Tensor,
-        window: int,
-        scale: float,
-        softcap: float | None,
-    ) -> torch.Tensor:
-        """Writes every row's k and v into its slot; each query attends to its own slot up to itself -> [N, H, D].
-
-        q [H, N, D], k, v [H_kv, N, D], a head's elements side by side; keys, values contiguous [slots, H_kv, span, D];
-        slots, positions int64 [N]. A row of slot -1 is left out and gets zeros. The last `window` positions are seen.
-        Raises ValueError for what another family may hand over: the kernel would read what is not there.
-        """
-        (heads, rows, size), kv_heads = q.shape, k.shape[0]
-        if k.shape != (*keys.shape[1:2], rows, size) or v.shape != k.shape or keys.shape[3] != size:
-            raise ValueError(f"queries {[*q.shape]}, keys {[*k.shape]} and values {[*v.shape]} do not fit together")
-        if len(slots) != rows or len(positions) != rows:
-            raise ValueError(f"{rows} rows, and slots and positions for {len(slots)} and {len(positions)}")
-        if not q.dtype == k.dtype == v.dtype == keys.dtype == self.dtype:
-            raise ValueError(f"queries {q.dtype}, keys {k.dtype}, values {v.dtype}: {self.dtype} is wanted")
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layer: Layer, rows: Rows) -> torch.Tensor:
+        """See `Kernels.attend`; keys, values, slots and positions contiguous."""
+        check_shapes(q, k, v, layer, rows)
+        (heads, count, size), (_, kv_heads, span, _) = q.shape, layer.keys.shape
+        if q.dtype != self.dtype:
+            raise ValueError(f"queries {q.dtype}: {self.dtype} is wanted")
         q, k, v = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k, v))
-        out = q.new_empty(rows, heads, size)
+        out = q.new_empty(count, heads, size)
         given = [part for x in (q, k, v) for part in (x.data_ptr(), x.stride(1), x.stride(0))]
+        cache = [x.data_ptr() for x in (layer.keys, layer.values, out, rows.slots, rows.positions)]
         self._attend_rows(
-            *given, keys.data_ptr(), values.data_ptr(), out.data_ptr(), slots.data_ptr(), positions.data_ptr(),
-            rows, heads, kv_heads, keys.shape[2], size, window, scale, softcap or 0.0,
-        )  # fmt: skip
+            *given, *cache, count, heads, kv_heads, span, size, layer.window, layer.scale, layer.softcap or 0.0
+        )
         return out
 
     def linear_int8(
@@ -193,12 +174,12 @@ class Kernels:
         return sums
 
 
-def kernels(dtype: torch.dtype, device: torch.device) -> Kernels | str:
+def kernels(dtype: torch.dtype, device: torch.device) -> NativeKernels | str:
     """Those for tensors of `dtype` on `device`, or why there are none."""
     if device.type != "cpu" or dtype not in NAMES:
         return f"none for {str(dtype).removeprefix('torch.')} on {device.type}"
     library = _library()
-    return library if isinstance(library, str) else Kernels(library, dtype)
+    return library if isinstance(library, str) else NativeKernels(library, dtype)
 
 
 @cache

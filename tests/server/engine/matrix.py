@@ -1,7 +1,8 @@
 """Families x kinds: how far the engine's logits lie from transformers' own, neighbours of every kind in the batch.
 
-`python -m tests.server.engine.matrix` prints it. float32; each cell is the largest absolute difference over every id
-of the vocabulary, every generated id and every request of the cell.
+`python -m tests.server.engine.matrix` prints it; with `gpu`, of a GPU's kernels and recordings on a CPU. float32;
+each cell is the largest absolute difference over every id of the vocabulary, every generated id and every request of
+the cell.
 """
 
 import itertools
@@ -19,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
+from server.engine.replays import Best
 from server.engine.request import Event, Finished, Request, Sampling, TokenEvent
 from server.engine.runner import Outcome
 from server.engine.scheduler import Step
@@ -26,6 +28,7 @@ from server.engine.sequence import Sequence
 from server.engine.settings import EngineSettings
 from tests import models
 from tests.server.engine import oracle, prompts
+from tests.server.engine.gpu.bases import base_on_tape
 
 NEW = 10
 LENGTHS = (1, 7, 40)
@@ -58,10 +61,10 @@ def recorded(engine: Engine) -> dict[Hashable, list[torch.Tensor]]:
     found: dict[Hashable, list[torch.Tensor]] = defaultdict(list)
     plain = engine._runner._outcomes
 
-    def outcomes(step: Step, wanted: list[Sequence], logits: torch.Tensor) -> list[Outcome]:
+    def outcomes(step: Step, wanted: list[Sequence], logits: torch.Tensor, best: Best | None = None) -> list[Outcome]:
         for row, sequence in enumerate(wanted):
             found[sequence.request.id].append(logits[row].clone())
-        return plain(step, wanted, logits)
+        return plain(step, wanted, logits, best)
 
     engine._runner._outcomes = outcomes  # type: ignore[method-assign]
     return found
@@ -79,9 +82,16 @@ def requests_of(base: BaseModel) -> list[tuple[str, Request]]:
     return found
 
 
-def differences(base: BaseModel, reference: PreTrainedModel) -> dict[str, Cell]:
-    """By kind. All requests at once, in passes of 32 ids, so that long inputs come in chunks among decodes."""
-    cases = requests_of(base)
+def few_requests_of(base: BaseModel) -> list[tuple[str, Request]]:
+    """A soft prompt in front, one behind text, a deep prefix: for kernels whose interpreter takes its time."""
+    return [(kind, request) for kind, request in requests_of(base)[:6] if kind in {"front", "behind", "prefix"}]
+
+
+def differences(
+    base: BaseModel, reference: PreTrainedModel, asked: list[tuple[str, Request]] | None = None
+) -> dict[str, Cell]:
+    """By kind. All of `requests_of`, or those asked, at once, in passes of 32 ids: long inputs come in chunks."""
+    cases = asked or requests_of(base)
     engine = Engine(base, EngineSettings(max_batch=len(cases), max_batch_tokens=32, threads=1))
     sinks: list[queue.SimpleQueue[Event]] = [queue.SimpleQueue() for _ in cases]
     for (_, request), sink in zip(cases, sinks, strict=True):
@@ -100,10 +110,13 @@ def differences(base: BaseModel, reference: PreTrainedModel) -> dict[str, Cell]:
     return dict(cells)
 
 
-def measure(folder: Path, family: str, *, native: bool = True) -> dict[str, Cell]:
+def measure(folder: Path, family: str, how: str = "native") -> dict[str, Cell]:
+    """`how`: "native", "torch" or "gpu", the engine's ways to compute what stands between products."""
     models.save(folder, family)
     reference: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return differences(BaseModel.load(folder, device="cpu", dtype="float32", native=native), reference)
+    if how == "gpu":
+        return differences(base_on_tape(folder)[0], reference)
+    return differences(BaseModel.load(folder, device="cpu", dtype="float32", native=how == "native"), reference)
 
 
 def lines(cells: dict[str, dict[str, Cell]]) -> Iterator[str]:
@@ -121,7 +134,7 @@ def main() -> None:
     cells = {}
     for family in models.WIDE:
         with tempfile.TemporaryDirectory() as folder:
-            cells[family] = measure(Path(folder), family)
+            cells[family] = measure(Path(folder), family, how=sys.argv[1] if sys.argv[1:] else "native")
     sys.stdout.write("\n".join(lines(cells)) + "\n")
     sys.exit(not all(cell.close for row in cells.values() for cell in row.values()))
 

@@ -21,7 +21,7 @@ from server.engine.fused import FusedLayer
 from server.engine.layers import exchange
 from server.engine.likeness import fuse
 from server.engine.model import BaseModel
-from server.engine.native.binding import Kernels, kernels
+from server.engine.native.binding import NativeKernels, kernels
 from server.engine.norms import fused_norms
 from server.engine.packing import packed_linears, packing_works
 from server.engine.request import Request, Sampling
@@ -36,9 +36,9 @@ pytestmark = pytest.mark.skipif(
 FUSED = {"llama", "llama-wide", "mistral", "mistral-wide", "qwen2", "qwen2-wide", "qwen3"}
 
 
-def able(dtype: torch.dtype = torch.float32) -> Kernels:
+def able(dtype: torch.dtype = torch.float32) -> NativeKernels:
     found = kernels(dtype, CPU)
-    assert isinstance(found, Kernels)
+    assert isinstance(found, NativeKernels)
     return found
 
 

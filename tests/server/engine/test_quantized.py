@@ -9,7 +9,7 @@ from torch import nn
 from server.engine.checkpoint import BadBase
 from server.engine.engine import Engine
 from server.engine.model import BaseModel
-from server.engine.native.binding import Kernels, kernels
+from server.engine.native.binding import NativeKernels, kernels
 from server.engine.packing import PackedLinear
 from server.engine.quantized import Int8Linear, of_8_bits, quantize
 from server.engine.request import Finished, Request, Sampling
@@ -22,9 +22,9 @@ FOUND = kernels(torch.float32, CPU)
 needs_int8 = pytest.mark.skipif(isinstance(FOUND, str) or not FOUND.int8, reason="no AVX512-VNNI kernels here")
 
 
-def able(dtype: torch.dtype) -> Kernels:
+def able(dtype: torch.dtype) -> NativeKernels:
     found = kernels(dtype, CPU)
-    assert isinstance(found, Kernels)
+    assert isinstance(found, NativeKernels)
     return found
 
 
@@ -129,7 +129,7 @@ def test_logits_of_8_bits_are_near_the_bases_own(tmp_path: Path) -> None:
 def test_where_there_is_no_kernel_8_bits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By name, at the start."""
     folder = models.save(tmp_path / "base", "llama")
-    monkeypatch.setattr("server.engine.model.kernels", lambda *_: "they were not compiled when this was installed")
+    monkeypatch.setattr("server.engine.model.native_kernels", lambda *_: "they were not compiled when this was installed")
     with pytest.raises(BadBase, match="--no-native"):
         BaseModel.load(folder, device="cpu", dtype="float32", weights="int8", native=False)
     with pytest.raises(BadBase, match="want native kernels: they were not compiled"):

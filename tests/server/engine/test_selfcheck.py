@@ -25,8 +25,8 @@ from transformers import (
     SmolLM3ForCausalLM,
 )
 
-from server.engine import products
 from server.engine.checkpoint import BadBase
+from server.engine.kernels import Layer
 from server.engine.model import FAMILIES, BaseModel
 from server.engine.native.binding import kernels
 from server.engine.selfcheck import check
@@ -98,8 +98,10 @@ def test_a_family_with_another_attention_is_refused_by_name(tmp_path: Path) -> N
 def test_the_check_sees_a_small_slip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A score scaled by two per cent too much is found in float32."""
     base = base_of(GemmaForCausalLM(GemmaConfig(**GROUPED, head_dim=24)), tmp_path / "gemma")
-    plain = products.Layer
-    monkeypatch.setattr("server.engine.attention.Layer", lambda k, v, scale, *more: plain(k, v, 1.02 * scale, *more))
+    plain = Layer
+    monkeypatch.setattr(
+        "server.engine.attention.Layer", lambda k, v, at, scale, *more: plain(k, v, at, 1.02 * scale, *more)
+    )
     with pytest.raises(BadBase, match="gemma is not served"):
         check(base)
 

@@ -51,7 +51,7 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(tmp_path: Path, monk
 @needs_compiler
 def test_a_library_of_another_source_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """An old one that an update left behind."""
-    assert isinstance(binding.kernels(torch.float32, torch.device("cpu")), binding.Kernels)
+    assert isinstance(binding.kernels(torch.float32, torch.device("cpu")), binding.NativeKernels)
     binding._library.cache_clear()
     monkeypatch.setattr(build, "digest", lambda: "0" * 64)
     assert binding.kernels(torch.float32, torch.device("cpu")) == "they were compiled from another source"

@@ -1,0 +1,180 @@
+"""The Triton kernels as functions of tensors. Knows tensors; no model.
+
+Tiles are wide enough for the matrix units, which take sixteen rows and sixteen columns at least.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+
+from server.engine.gpu import attention
+from server.engine.gpu import rows as small
+from server.engine.kernels import Layer, Rows, check_shapes
+
+MAX_HEAD = 256
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+GATED = 1024
+"""Numbers of a gate that one program computes."""
+TILE = 16
+QUERIES = 64
+"""Queries of a run that one program takes, those of all heads that share a key head counted."""
+WAVES = 2
+"""Programs a multiprocessor for one decode: so many that none of them has nothing to read."""
+MAX_SPLITS = 32
+
+Launch = Callable[..., None]
+"""A kernel, its grid, its arguments."""
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *given: Any, **named: Any) -> None:
+    """On the current stream of the current device."""
+    kernel[grid](*given, **named)
+
+
+class GpuKernels:
+    """The kernels for one dtype of CUDA tensors, as `Kernels` says; `processors` is what the device has.
+
+    How a slot is shared out among programs follows the number of rows, never their numbers.
+    """
+
+    def __init__(self, dtype: torch.dtype, processors: int, launch: Launch = launch) -> None:
+        self.dtype = dtype
+        self._processors = processors
+        self._launch = launch
+
+    @staticmethod
+    def fits(size: int) -> bool:
+        return size <= MAX_HEAD
+
+    def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        out, size = torch.empty_like(x), x.shape[-1]
+        block = triton.next_power_of_2(size)
+        self._launch(small.norm, (x.numel() // size,), x, weight, out, eps, SIZE=size, BLOCK=block)
+        return out
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        size = x.shape[-1] // 2
+        out = x.new_empty(*x.shape[:-1], size)
+        self._launch(small.gate, (out.numel() // size, triton.cdiv(size, GATED)), x, out, size, BLOCK=GATED)
+        return out
+
+    def rotate(  # noqa: PLR0913, PLR0917 - one kernel's inputs
+        self,
+        x: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        heads: int,
+        kv_heads: int,
+        norms: tuple[torch.Tensor, torch.Tensor] | None = None,
+        eps: float = 0.0,
+    ) -> None:
+        width, half = x.shape[-1], cos.shape[-1] // 2
+        grid = (x.numel() // width, heads + kv_heads)
+        self._launch(
+            small.rotate, grid, x, cos, sin, *(norms or (x, x)), eps, heads, width,
+            HALF=half, BLOCK=triton.next_power_of_2(half), NORMED=norms is not None,
+        )  # fmt: skip
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layer: Layer, rows: Rows) -> torch.Tensor:
+        check_shapes(q, k, v, layer, rows)
+        q, k, v = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k, v))
+        (heads, count, size), kv_heads = q.shape, len(k)
+        out = q.new_empty(count, heads, size) if rows.decodes == count else q.new_zeros(count, heads, size)
+        given = [part for x in (k, v) for part in (x.stride(1), x.stride(0))]
+        cache = layer.keys, layer.values, layer.spans
+        self._launch(
+            attention.write, (count, kv_heads), k, v, *given, *cache, rows.slots, rows.positions, kv_heads,
+            SIZE=size, DIMS=triton.next_power_of_2(size),
+        )  # fmt: skip
+        if rows.decodes:
+            splits = self._splits(kv_heads * (count if rows.apart else rows.decodes))
+            self._one(q[:, : rows.decodes], layer, (rows.slots, rows.positions), out, splits)
+        if rows.runs:
+            self._runs(q, layer, rows, out)
+        return out
+
+    def attend_side(  # noqa: PLR0913, PLR0917 - one kernel's inputs
+        self,
+        q: torch.Tensor,
+        rows: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        gates: torch.Tensor,
+        which: torch.Tensor,
+        lengths: torch.Tensor,
+    ) -> torch.Tensor:
+        span, size = keys.shape[2:]
+        asked = q[:, rows]
+        layer = Layer(keys, values, torch.full_like(lengths[:1], span), size**-0.5, span, None)
+        out = q.new_empty(len(rows), len(q), size)
+        self._one(asked, layer, (which, lengths[which] - 1), out, 1)
+        return out * gates[which]
+
+    @staticmethod
+    def best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values, ids = logits.max(-1)  # NaN wins a maximum
+        return values.float(), ids
+
+    @staticmethod
+    def log_sums(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+        return (logits.float() - best[:, None]).exp_().sum(-1).log_()
+
+    def _one(
+        self, q: torch.Tensor, layer: Layer, at: tuple[torch.Tensor, torch.Tensor], out: torch.Tensor, splits: int
+    ) -> None:
+        """One query a slot, q [H, n, D], `at`: slots and positions; the first n of out [N, H, D] get the answers."""
+        (heads, count, size), kv_heads = q.shape, layer.keys.shape[1]
+        parts, tops = out, out
+        if splits > 1:
+            parts = torch.empty(count, heads, splits, size, device=q.device)
+            tops = torch.empty(count, heads, splits, 2, device=q.device)
+        self._launch(
+            attention.attend_one, (count, kv_heads, splits), q, q.stride(1), q.stride(0), layer.keys, layer.values,
+            layer.spans, *at, out, parts, tops, kv_heads, *self._call(layer),
+            M=max(TILE, triton.next_power_of_2(heads // kv_heads)), SPLITS=splits, **self._sizes(q, layer),
+        )  # fmt: skip
+        if splits > 1:
+            dims = triton.next_power_of_2(size)
+            self._launch(
+                attention.join, (count, heads), parts, tops, at[0], out, heads, SIZE=size, DIMS=dims, SPLITS=splits
+            )
+
+    def _runs(self, q: torch.Tensor, layer: Layer, rows: Rows, out: torch.Tensor) -> None:
+        group = len(q) // layer.keys.shape[1]
+        wide = max(QUERIES, triton.next_power_of_2(group))
+        blocks = rows.blocks(wide // group)
+        self._launch(
+            attention.attend_run, (len(blocks), layer.keys.shape[1]), q, q.stride(1), q.stride(0), layer.keys,
+            layer.values, layer.spans, blocks, out, layer.keys.shape[1], *self._call(layer),
+            M=wide, **self._sizes(q, layer),
+        )  # fmt: skip
+
+    def _splits(self, programs: int) -> int:
+        """A power of two: parts of a slot, so that so many programs fill the device a few times over."""
+        wanted = min(max(WAVES * self._processors // programs, 1), MAX_SPLITS)
+        return 1 << (wanted.bit_length() - 1)
+
+    @staticmethod
+    def _call(layer: Layer) -> tuple[int, float, float]:
+        return layer.window, layer.scale, layer.softcap or 1.0
+
+    @staticmethod
+    def _sizes(q: torch.Tensor, layer: Layer) -> dict[str, Any]:
+        size = q.shape[-1]
+        dims = max(TILE, triton.next_power_of_2(size))
+        return {
+            "GROUP": len(q) // layer.keys.shape[1],
+            "SIZE": size,
+            "DIMS": dims,
+            "BLOCK": 64 if dims <= 128 else 32,
+            "CAPPED": layer.softcap is not None,
+        }
+
+
+def kernels(dtype: torch.dtype, device: torch.device) -> GpuKernels | str:
+    """Those for tensors of `dtype` on `device`, or why there are none."""
+    if dtype not in DTYPES:
+        return f"none for {str(dtype).removeprefix('torch.')} on {device.type}"
+    return GpuKernels(dtype, torch.cuda.get_device_properties(device).multi_processor_count)

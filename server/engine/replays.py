@@ -1,0 +1,116 @@
+"""Decode passes that are recorded once and played again: on a GPU a small pass costs its launches, not its arithmetic.
+
+A recording has a number of rows that never changes, so there is one for every few; rows that nobody fills have no slot.
+Everything else, lengths too, is read from tensors that stay where they are. Knows the base and slots; no requests.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from server.engine.attention import PackedAttention
+from server.engine.kernels import Rows
+from server.engine.model import BaseModel
+from server.engine.plan import Plan
+
+log = logging.getLogger(__name__)
+
+STEP = 8
+"""From here on there is a recording for every so many rows."""
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2**-5, torch.float16: 2**-8}
+"""Largest difference between a pass and its recording, as a share of the largest logit."""
+
+Best = tuple[torch.Tensor, torch.Tensor]
+"""Of each row the largest logit, NaN where there is one, and its id."""
+
+
+class Recorder(Protocol):
+    """See `server.engine.gpu.graphs.CudaRecorder`."""
+
+    def __call__(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        """What `work` gave, and a call that makes the same tensors anew from what its inputs hold by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """`inputs` int64 [3, rows]: ids, positions, slots. Playing it leaves logits [rows, V] and the best of each row."""
+
+    inputs: torch.Tensor
+    logits: torch.Tensor
+    best: Best
+    play: Callable[[], None]
+
+    def __len__(self) -> int:
+        return self.inputs.shape[1]
+
+
+class Replays:
+    """Recordings of passes of one base for up to `most` rows. Raises RuntimeError where passes cannot be recorded."""
+
+    @torch.inference_mode()
+    def __init__(self, base: BaseModel, attention: PackedAttention, record: Recorder, most: int) -> None:
+        self._base = base
+        self._attention = attention
+        self._record = record
+        on_gpu = base.device.type == "cuda"
+        self._staged = torch.zeros(3, most + STEP, dtype=torch.int64, pin_memory=on_gpu)
+        self._recordings = [self._recorded(rows) for rows in reversed(sizes(most))][::-1]  # the largest makes the room
+
+    def run(self, decodes: Sequence[tuple[int, int, int]]) -> tuple[torch.Tensor, Best]:
+        """Of n decodes, each an id, its position and slot: logits [n, V] and each row's best, valid until the next."""
+        count = len(decodes)
+        recording = next(one for one in self._recordings if len(one) >= count)
+        staged = self._staged[:, : len(recording)]
+        staged[:, :count] = torch.tensor(decodes).T
+        staged[:2, count:], staged[2, count:] = 0, -1
+        recording.inputs.copy_(staged, non_blocking=True)
+        recording.play()
+        largest, best = recording.best
+        return recording.logits[:count], (largest[:count], best[:count])
+
+    def _recorded(self, rows: int) -> Recording:
+        base, on = self._base, self._base.device
+        inputs = torch.zeros(3, rows, dtype=torch.int64, device=on)
+        inputs[2] = torch.arange(rows)  # their slots' first positions hold nothing that anybody reads
+        ids, positions, slots = inputs
+        every = torch.arange(rows, device=on)
+        plan = Plan(rows, slots, positions, rows, 0, dense=False, segments=[], stands=Rows(slots, positions, rows))
+
+        def work() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            self._attention.begin(plan)
+            logits = base.logits(base.embed(ids[None]), positions[None], every)
+            return logits, *base.best(logits)
+
+        base.attend_with(self._attention, self._attention.name)
+        (logits, largest, best), play = self._record(work)
+        found = Recording(inputs, logits, (largest, best), play)
+        ids.copy_(torch.arange(1, rows + 1) % base.shape.vocabulary)
+        play()
+        _compare(logits.clone(), work()[0])
+        return found
+
+
+def sizes(most: int) -> list[int]:
+    """Rows of the recordings that passes of up to `most` rows want, ascending."""
+    return [rows for rows in (1, 2, 4) if rows < most] + [*range(STEP, most, STEP), most]
+
+
+def _compare(played: torch.Tensor, run: torch.Tensor) -> None:
+    """Whether a recording gives what its pass gives, for ids that it was not made with. Raises RuntimeError."""
+    furthest = float((played.float() - run.float()).abs().max())
+    if not furthest <= TOLERANCE[run.dtype] * float(run.float().abs().max()):
+        raise RuntimeError(f"a recorded pass differs by {furthest:.2g} from the pass itself")
+
+
+def replays(base: BaseModel, attention: PackedAttention, most: int) -> Replays | None:
+    """Where the base has a recorder; None, and a line in the log, where its passes cannot be recorded."""
+    if base.recorder is None:
+        return None
+    try:
+        return Replays(base, attention, base.recorder, min(most, len(attention.kv.layers[0][0])))
+    except (RuntimeError, ValueError, TypeError) as error:
+        log.warning("decode passes are not recorded, and run as they are: %s", error)
+        return None

@@ -1,0 +1,173 @@
+"""A decode pass that was recorded once says, played again, what transformers says alone: whatever has changed since."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from server.engine import replays
+from server.engine.engine import Engine
+from server.engine.model import BaseModel
+from server.engine.request import Request, Sampling, TokenEvent
+from server.engine.settings import EngineSettings
+from tests import models
+from tests.server.engine import matrix, oracle, prompts
+from tests.server.engine.gpu.bases import base_on_tape
+from tests.server.engine.gpu.tape import Tape
+
+MOST = 3
+"""Sequences at once: recordings of 1, 2 and 3 rows."""
+FAMILIES = ("gemma2", "gpt2", "llama-wide", "qwen3")
+"""Those that differ in what kernels and recordings see: a capped score, a window, a norm of heads, positions that are
+learnt, layers that are not Llama's. `python -m tests.server.engine.matrix gpu` takes all."""
+
+
+def reference_of(folder: Path) -> PreTrainedModel:
+    found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return found
+
+
+def engine_on(base: BaseModel, most: int = MOST) -> Engine:
+    found = Engine(base, EngineSettings(max_batch=most, max_batch_tokens=64, threads=1))
+    found.start()
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.save(tmp_path_factory.mktemp("base"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_and_kind_on_a_gpus_way(family: str, tmp_path: Path) -> None:
+    """Logits within 1e-4 of transformers alone, all kinds in the same passes; nearly all decodes are played."""
+    base, tape = base_on_tape(models.save(tmp_path / "base", family))
+    asked = matrix.few_requests_of(base)
+    cells = matrix.differences(base, reference_of(tmp_path / "base"), asked)
+    assert set(cells) == {"front", "behind", "prefix"}
+    assert all(cell.close for cell in cells.values()), "\n".join(matrix.lines({family: cells}))
+    assert tape.recordings == len(replays.sizes(len(asked)))
+    assert tape.plays >= tape.recordings + matrix.NEW - 2
+
+
+def test_adapters_run_beside_all_others_on_a_gpus_way(folder: Path) -> None:
+    """In Triton's kernels, in passes that are not recorded."""
+    base, _ = base_on_tape(folder)
+    asked = [(kind, one) for kind, one in matrix.requests_of(base) if kind in {"adapter", "prefix"}][:3]
+    assert {kind for kind, _ in asked} == {"adapter", "prefix"}
+    cells = matrix.differences(base, reference_of(folder), asked)
+    assert all(cell.close for cell in cells.values()), "\n".join(matrix.lines({"llama": cells}))
+
+
+def test_a_recording_follows_slots_that_move_and_grow(folder: Path) -> None:
+    """Slots are laid out anew as a sequence outgrows them, and closed up when another leaves."""
+    base, tape = base_on_tape(folder)
+    engine, reference = engine_on(base, 4), reference_of(folder)  # three are played as four
+    lengths = [(4, 5), (22, 22), (10, 12)]
+    asked = [
+        Request(number, prompts.text(50 + number, length), Sampling(max_new_tokens=new, ignore_eos=True))
+        for number, (length, new) in enumerate(lengths)
+    ]
+    found = oracle.ask_all(engine, asked)
+    span = engine._runner.kv.span
+    engine.close()
+    for request, events in zip(asked, found, strict=True):
+        new = request.sampling.max_new_tokens
+        assert oracle.ids_of(events) == oracle.generate(reference, request.ids, None, new)
+    assert span >= 44
+    assert tape.plays - tape.recordings >= 20
+
+
+def test_what_is_no_plain_decode_is_run_as_it_is(folder: Path) -> None:
+    """Prefills, and whoever has an adapter: no recording knows whose."""
+    base, tape = base_on_tape(folder)
+    engine = engine_on(base)
+    before = tape.plays
+    prompt = prompts.of_kind("adapter", base.shape, 1)
+    ids = prompts.ids_of("adapter", prompt, prompts.text(3, 7))
+    oracle.ids_of(oracle.ask(engine, Request(1, ids, Sampling(8, ignore_eos=True), prompt)))
+    oracle.ids_of(oracle.ask(engine, Request(2, prompts.text(4, 7), Sampling(1))))
+    assert tape.plays == before
+    oracle.ids_of(oracle.ask(engine, Request(3, prompts.text(4, 7), Sampling(2, ignore_eos=True))))
+    assert tape.plays == before + 1
+    engine.close()
+
+
+def test_sampled_ids_and_logprobs_are_those_of_a_pass_that_is_run(folder: Path) -> None:
+    """What a recording leaves is read as any pass's logits are."""
+    wish = Sampling(max_new_tokens=6, temperature=0.9, top_k=40, seed=5, logprobs=3, ignore_eos=True)
+    base, _ = base_on_tape(folder)
+    plain = BaseModel.load(folder, device="cpu", dtype="float32")
+    one, two = engine_on(base), engine_on(plain)
+    found, wanted = (oracle.ask(engine, Request(1, prompts.text(9, 11), wish)) for engine in (one, two))
+    one.close()
+    two.close()
+    assert oracle.ids_of(found) == oracle.ids_of(wanted)
+    mine, theirs = ([one.logprob for one in events if isinstance(one, TokenEvent)] for events in (found, wanted))
+    assert len(mine) == 6
+    assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+def looks_at_a_number(base: BaseModel) -> None:
+    """A rotary embedding whose scaling follows the longest position does so."""
+    plain = base.logits
+
+    def logits(embedded: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return plain(embedded, positions + int(positions.max() > 4096), rows)
+
+    base.logits = logits  # type: ignore[method-assign]
+
+
+def makes_numbers(base: BaseModel) -> None:
+    plain = base.logits
+
+    def logits(embedded: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return plain(embedded * torch.tensor([1.0]), positions, rows)
+
+    base.logits = logits  # type: ignore[method-assign]
+
+
+def stands_still(base: BaseModel) -> None:
+    """A recorder whose recordings do nothing."""
+    tape = Tape()
+
+    def record(work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+        return tape.record(work)[0], lambda: None
+
+    base.recorder = record
+
+
+@pytest.mark.parametrize("spoil", [looks_at_a_number, makes_numbers, stands_still])
+def test_a_base_that_cannot_be_recorded_is_run_as_it_is(
+    spoil: Callable[[BaseModel], None], folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the log says why, once; its answers are those of transformers all the same."""
+    base, _ = base_on_tape(folder)
+    spoil(base)
+    with caplog.at_level(logging.WARNING):
+        engine = engine_on(base)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "decode passes are not recorded" in caplog.text
+    found = oracle.ids_of(oracle.ask(engine, Request(1, prompts.text(8, 9), Sampling(8, ignore_eos=True))))
+    engine.close()
+    assert found == oracle.generate(reference_of(folder), prompts.text(8, 9), None, 8)
+
+
+def test_a_deterministic_engine_records_nothing(folder: Path) -> None:
+    """Its passes always have the same number of rows, prefills among them."""
+    base, tape = base_on_tape(folder)
+    Engine(base, EngineSettings(max_batch=MOST, deterministic=True, threads=1))
+    assert tape.recordings == 0
+
+
+@pytest.mark.parametrize(
+    ("most", "wanted"),
+    [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (20, [1, 2, 4, 8, 16, 20]), (24, [1, 2, 4, 8, 16, 24])],
+)
+def test_recordings_are_of_few_sizes(most: int, wanted: list[int]) -> None:
+    """So that a pass never has twice as many rows as sequences, nor eight more."""
+    assert replays.sizes(most) == wanted
