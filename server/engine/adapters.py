@@ -7,12 +7,12 @@ step; no sequences.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from server.engine.kernels import Kernels
+from server.engine.kernels import BankedKernels
 
 MAX_ROWS = 512
 """Pseudo-tokens of an adapter: each takes a place in the attention of every token, though none in the context."""
@@ -100,7 +100,7 @@ class Bank:
     `kernels` tokens need not be laid out.
     """
 
-    def __init__(self, adapters: Sequence[Adapter], layers: int, kernels: Kernels | None = None) -> None:
+    def __init__(self, adapters: Sequence[Adapter], layers: int, kernels: BankedKernels | None = None) -> None:
         top = max(len(one.keys) for one in adapters)
         longest = max(one.keys.shape[2] for one in adapters)
         self.first = layers - top
@@ -169,16 +169,25 @@ def _attended(
     return weights @ values
 
 
+class Side(Protocol):
+    """Which tokens of a step's row are adapted: `rows` int64 [n]."""
+
+    @property
+    def rows(self) -> torch.Tensor: ...
+
+    def term(self, layer: int, query: torch.Tensor) -> torch.Tensor | None:
+        """query [H, N, D] -> what is to be added to `rows`, [n, H, D]; None below the adapted layers."""
+
+
 @dataclass(frozen=True, slots=True)
-class Side:
-    """Which tokens of a step's row are adapted: `rows` int64 [n], laid out in `bank`."""
+class BankSide:
+    """Tokens `rows` int64 [n], laid out in `bank`."""
 
     bank: Bank
     laid: Laid
     rows: torch.Tensor
 
     def term(self, layer: int, query: torch.Tensor) -> torch.Tensor | None:
-        """query [H, N, D] -> what is to be added to `rows`, [n, H, D]; None below the adapted layers."""
         if layer < self.bank.first:
             return None
         return self.bank.term(layer, query, self.rows, self.laid)

@@ -4,7 +4,7 @@ Knows tensors and shapes; no model, no device. `native` and `gpu` have them.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -101,6 +101,17 @@ class Kernels(Protocol):
         Raises ValueError for what another family may hand over: a kernel would read what is not there.
         """
 
+    def best(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every row of contiguous [R, V]: the largest, float32 [R], NaN where there is one, and its first index."""
+
+    def log_sums(self, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+        """Of every row of contiguous [R, V], whose largest is best, float32 [R]: ln of the sum of e^(x - best), [R]."""
+
+
+@runtime_checkable
+class BankedKernels(Kernels, Protocol):
+    """Those that read the adapters of a pass from one tensor."""
+
     def attend_side(  # noqa: PLR0913, PLR0917 - one kernel's inputs
         self,
         q: torch.Tensor,
@@ -116,11 +127,19 @@ class Kernels(Protocol):
         keys, values contiguous [A, H_kv, p, D], gates contiguous [A, H, 1]; rows, which int64 [n], lengths int64 [A].
         """
 
-    def best(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of every row of contiguous [R, V]: the largest, float32 [R], NaN where there is one, and its first index."""
 
-    def log_sums(self, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-        """Of every row of contiguous [R, V], whose largest is best, float32 [R]: ln of the sum of e^(x - best), [R]."""
+@runtime_checkable
+class PointedKernels(Kernels, Protocol):
+    """Those that read every adapter where it lies."""
+
+    def attend_beside(
+        self, q: torch.Tensor, rows: torch.Tensor, table: torch.Tensor, layer: int, kv_heads: int
+    ) -> torch.Tensor:
+        """The same of each query's own adapter in this layer, zeros where it has none there -> [n, H, D].
+
+        table int64 [5, n]: addresses of keys [L_top, H_kv, p, D], values and gates [L_top, H], all contiguous and in
+        the dtype of q; the lowest adapted layer; p, which is 0 for a query without one.
+        """
 
 
 def check_shapes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layer: Layer, rows: Rows) -> None:

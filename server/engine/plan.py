@@ -4,6 +4,7 @@ Knows tensors of indices; no keys, no values, no requests.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -69,7 +70,7 @@ class Plan:
     span: int
     dense: bool
     segments: list[Segment]
-    sides: list[Side] = field(default_factory=list)
+    sides: Sequence[Side] = ()
     apart: bool = False
     written: torch.Tensor | None = None
     masks: dict[int, torch.Tensor] = field(default_factory=dict)

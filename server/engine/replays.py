@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import torch
 
 from server.engine.attention import PackedAttention
-from server.engine.kernels import Rows
+from server.engine.kernels import PointedKernels, Rows
 from server.engine.model import BaseModel
 from server.engine.plan import Plan
+from server.engine.sides import POINTS, PointedSide
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,25 @@ class Recorder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Decode:
+    """One sequence's next id to be fed, its position, its slot, and the `points` of its adapter if it has one."""
+
+    id: int
+    position: int
+    slot: int
+    points: tuple[int, ...] | None = None
+
+
+NOBODY = Decode(0, 0, -1)
+NONE = (0,) * POINTS
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
-    """`inputs` int64 [3, rows]: ids, positions, slots. Playing it leaves logits [rows, V] and the best of each row."""
+    """`inputs` int64 [3 + POINTS, rows]: ids, positions, slots, adapters. Playing it leaves what each row came to:
+
+    logits [rows, V], and the best of every row.
+    """
 
     inputs: torch.Tensor
     logits: torch.Tensor
@@ -56,28 +74,34 @@ class Replays:
         self._attention = attention
         self._record = record
         on_gpu = base.device.type == "cuda"
-        self._staged = torch.zeros(3, most + STEP, dtype=torch.int64, pin_memory=on_gpu)
-        self._recordings = [self._recorded(rows) for rows in reversed(sizes(most))][::-1]  # the largest makes the room
+        self._staged = torch.zeros(3 + POINTS, most, dtype=torch.int64, pin_memory=on_gpu)
+        able = base.kernels if isinstance(base.kernels, PointedKernels) and base.no_adapters is None else None
+        rows = sizes(most)[::-1]  # the largest makes the room
+        self._plain = [self._recorded(count, None) for count in rows][::-1]
+        self._adapted = [self._recorded(count, able) for count in rows if able][::-1]
 
-    def run(self, decodes: Sequence[tuple[int, int, int]]) -> tuple[torch.Tensor, Best]:
-        """Of n decodes, each an id, its position and slot: logits [n, V] and each row's best, valid until the next."""
+    def run(self, decodes: Sequence[Decode]) -> tuple[torch.Tensor, Best]:
+        """Logits [n, V] of so many sequences, and each row's best: valid until the next pass."""
         count = len(decodes)
-        recording = next(one for one in self._recordings if len(one) >= count)
+        fitting = self._adapted if any(one.points for one in decodes) else self._plain
+        recording = next(one for one in fitting if len(one) >= count)
+        filled = [*decodes, *[NOBODY] * (len(recording) - count)]
         staged = self._staged[:, : len(recording)]
-        staged[:, :count] = torch.tensor(decodes).T
-        staged[:2, count:], staged[2, count:] = 0, -1
+        staged.copy_(torch.tensor([(one.id, one.position, one.slot, *(one.points or NONE)) for one in filled]).T)
         recording.inputs.copy_(staged, non_blocking=True)
         recording.play()
         largest, best = recording.best
         return recording.logits[:count], (largest[:count], best[:count])
 
-    def _recorded(self, rows: int) -> Recording:
+    def _recorded(self, rows: int, pointed: PointedKernels | None) -> Recording:
         base, on = self._base, self._base.device
-        inputs = torch.zeros(3, rows, dtype=torch.int64, device=on)
+        inputs = torch.zeros(3 + POINTS, rows, dtype=torch.int64, device=on)
         inputs[2] = torch.arange(rows)  # their slots' first positions hold nothing that anybody reads
-        ids, positions, slots = inputs
+        ids, positions, slots = inputs[:3]
         every = torch.arange(rows, device=on)
-        plan = Plan(rows, slots, positions, rows, 0, dense=False, segments=[], stands=Rows(slots, positions, rows))
+        stands = Rows(slots, positions, rows)
+        sides = [] if pointed is None else [PointedSide(pointed, every, inputs[3:], base.shape.kv_heads)]
+        plan = Plan(rows, slots, positions, rows, 0, dense=False, segments=[], sides=sides, stands=stands)
 
         def work() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             self._attention.begin(plan)

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from server.engine.adapters import Adapter, Bank, Side, behind_projection, projected
+from server.engine.adapters import Adapter, behind_projection, projected
 from server.engine.attention import PackedAttention
 from server.engine.batch import Batch, build
 from server.engine.kv import KVCache, KVShape
 from server.engine.model import BaseModel
-from server.engine.replays import Best, replays
+from server.engine.replays import Best, Decode, replays
 from server.engine.sampler import Choice, Wish, choose, tell
 from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
+from server.engine.sides import Sides, points
 
 TOLD = 64
 """Rows of logits that are looked at together: in float32 a large vocabulary takes megabytes each."""
@@ -54,7 +55,7 @@ class Runner:
         for module in base.attentions.values():
             if behind_projection(module):
                 module.register_forward_hook(self._attention.add_late)
-        self._banks: dict[tuple[Adapter, ...], Bank] = {}
+        self._sides = Sides(base, apart=tile is not None)
         self._replays = None if tile else replays(base, self._attention, slots)
 
     def lay_out(self, step: Step) -> None:
@@ -78,11 +79,10 @@ class Runner:
 
     def run(self, step: Step) -> list[Outcome]:
         """One forward pass; afterwards the K/V of everything fed lies in the sequences' slots."""
-        if self._replays is not None and _is_plain(step):
-            places = ((one.ids[-1], one.fed, one.slot) for one in step.decodes)
-            return self._outcomes(step, step.decodes, *self._replays.run(list(places)))
+        if self._replays is not None and not step.prefills:
+            return self._outcomes(step, step.decodes, *self._replays.run([self._place(one) for one in step.decodes]))
         batch = build(step, self.kv.span, self.base.device, self._tile)
-        batch.plan.sides = self._sides(batch.adapted)
+        batch.plan.sides = self._sides.of(batch.adapted)
         self._attention.begin(batch.plan)
         self.base.attend_with(self._attention, self._attention.name)
         logits = self._logits(batch)
@@ -94,6 +94,11 @@ class Runner:
         tensor = self.base.tensor
         return projected(self.base.attentions, tensor(prompts), tensor(gate), self.base.shape.heads)
 
+    def _place(self, sequence: Sequence) -> Decode:
+        adapter = None if sequence.resident is None else sequence.resident.adapter
+        told = None if adapter is None else points(adapter, self.base.shape.layers)
+        return Decode(sequence.ids[-1], sequence.fed, sequence.slot, told)
+
     def _logits(self, batch: Batch) -> torch.Tensor:
         """[wanted, V]."""
         embedded = self._embed(batch)
@@ -101,23 +106,6 @@ class Runner:
             return self.base.logits(embedded, batch.positions, batch.logit_rows)
         every = torch.arange(self._tile, device=embedded.device)
         return self.base.logits(embedded, batch.positions, every)[batch.logit_rows]
-
-    def _sides(self, adapted: list[tuple[int, int, Adapter]]) -> list[Side]:
-        """One for all, or with a tile one for each sequence."""
-        groups = [[one] for one in adapted] if self._tile else [adapted] if adapted else []
-        banks = {tuple(dict.fromkeys(adapter for _, _, adapter in group)): group for group in groups}
-        layers, able = self.base.shape.layers, self.base.kernels
-        self._banks = {used: self._banks.get(used) or Bank(used, layers, able) for used in banks}
-        return [self._side(group) for group in groups]
-
-    def _side(self, group: list[tuple[int, int, Adapter]]) -> Side:
-        """Its bank is kept from step to step as long as the same adapters are at work."""
-        adapters = tuple(dict.fromkeys(adapter for _, _, adapter in group))
-        bank, on = self._banks[adapters], self.base.device
-        place = {adapter: index for index, adapter in enumerate(adapters)}
-        rows = [row for first, count, _ in group for row in range(first, first + count)]
-        which = [place[adapter] for _, count, adapter in group for _ in range(count)]
-        return Side(bank, bank.laid_out(torch.tensor(which, device=on)), torch.tensor(rows, device=on))
 
     def _embed(self, batch: Batch) -> torch.Tensor:
         embedded = self.base.embed(batch.ids)
@@ -162,11 +150,6 @@ class Runner:
                     outcomes.append(Outcome(sequence, scores=_first_ids(logits[row], continuations)))
                 row += 1
         return outcomes
-
-
-def _is_plain(step: Step) -> bool:
-    """Decodes and nothing else, none of which has an adapter."""
-    return not step.prefills and all(one.resident is None or one.resident.adapter is None for one in step.decodes)
 
 
 def _first_ids(row: torch.Tensor, continuations: tuple[tuple[int, ...], ...]) -> tuple[float, ...]:

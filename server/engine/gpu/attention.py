@@ -84,7 +84,7 @@ def attend_one(
         most, total, sums = _folded(most, total, sums, scores, tl.load(values + where, mask=there, other=0.0))
     place = row * kv_heads * GROUP + heads
     if SPLITS == 1:
-        found = tl.where(slot >= 0, sums / total[:, None], 0.0)
+        found = sums / tl.where(slot >= 0, total, 1.0)[:, None]
         tl.store(out + place[:, None] * SIZE + dims[None, :], found.to(out.dtype.element_ty), mask=mine)
     else:
         place = place * SPLITS + split
@@ -137,3 +137,39 @@ def attend_run(
         most, total, sums = _folded(most, total, sums, scores, tl.load(values + where, mask=there, other=0.0))
     to = ((first + row) * kv_heads * GROUP + heads)[:, None] * SIZE + dims[None, :]
     tl.store(out + to, (sums / total[:, None]).to(out.dtype.element_ty), mask=mine)
+
+
+@triton.jit(do_not_specialize=["layer"])
+def attend_beside(
+    q, q_row, q_head, rows, table, out, layer, count, kv_heads, scale,
+    GROUP: tl.constexpr, SIZE: tl.constexpr, M: tl.constexpr, DIMS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One token's queries that share a key head over the rows of its adapter, behind its gate: out [n, H, D]."""
+    one, head = tl.program_id(0), tl.program_id(1)
+    at = layer - tl.load(table + 3 * count + one)
+    length = tl.load(table + 4 * count + one)
+    last = tl.where(at >= 0, length, 0)
+    kind = tl.pointer_type(q.dtype.element_ty)
+    base = (at * kv_heads + head) * length * SIZE
+    keys = tl.load(table + one).to(kind) + base
+    values = tl.load(table + count + one).to(kind) + base
+    group, dims, block = tl.arange(0, M), tl.arange(0, DIMS), tl.arange(0, BLOCK)
+    heads = head * GROUP + group
+    mine = (group < GROUP)[:, None] & (dims < SIZE)[None, :]
+    query = tl.load(q + tl.load(rows + one) * q_row + heads[:, None] * q_head + dims[None, :], mask=mine, other=0.0)
+    most = tl.full([M], float("-inf"), tl.float32)
+    total = tl.zeros([M], tl.float32)
+    sums = tl.zeros([M, DIMS], tl.float32)
+    for start in range(0, last, BLOCK):
+        seen = start + block < last
+        where = (start + block)[:, None] * SIZE + dims[None, :]
+        there = seen[:, None] & (dims < SIZE)[None, :]
+        scores = _scores(query, tl.load(keys + where, mask=there, other=0.0), scale, 1.0, False)
+        scores = tl.where(seen[None, :], scores, float("-inf"))
+        most, total, sums = _folded(most, total, sums, scores, tl.load(values + where, mask=there, other=0.0))
+    gates = tl.load(table + 2 * count + one).to(kind) + at * kv_heads * GROUP + heads
+    gate = tl.load(gates, mask=(group < GROUP) & (last > 0), other=0.0).to(tl.float32)
+    total = tl.where(last > 0, total, 1.0)
+    found = sums / total[:, None] * gate[:, None]
+    to = (one * kv_heads * GROUP + heads)[:, None] * SIZE + dims[None, :]
+    tl.store(out + to, found.to(out.dtype.element_ty), mask=mine)

@@ -86,7 +86,7 @@ class GpuKernels:
         cache = layer.keys, layer.values, layer.spans
         self._launch(
             attention.write, (count, kv_heads), k, v, *given, *cache, rows.slots, rows.positions, kv_heads,
-            SIZE=size, DIMS=triton.next_power_of_2(size),
+            SIZE=size, DIMS=_tile(size),
         )  # fmt: skip
         if rows.decodes:
             splits = self._splits(kv_heads * (count if rows.apart else rows.decodes))
@@ -95,22 +95,17 @@ class GpuKernels:
             self._runs(q, layer, rows, out)
         return out
 
-    def attend_side(  # noqa: PLR0913, PLR0917 - one kernel's inputs
-        self,
-        q: torch.Tensor,
-        rows: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        gates: torch.Tensor,
-        which: torch.Tensor,
-        lengths: torch.Tensor,
+    def attend_beside(
+        self, q: torch.Tensor, rows: torch.Tensor, table: torch.Tensor, layer: int, kv_heads: int
     ) -> torch.Tensor:
-        span, size = keys.shape[2:]
-        asked = q[:, rows]
-        layer = Layer(keys, values, torch.full_like(lengths[:1], span), size**-0.5, span, None)
-        out = q.new_empty(len(rows), len(q), size)
-        self._one(asked, layer, (which, lengths[which] - 1), out, 1)
-        return out * gates[which]
+        (heads, _, size), count = q.shape, len(rows)
+        q = q if q.stride(2) == 1 else q.contiguous()
+        out = q.new_empty(count, heads, size)
+        self._launch(
+            attention.attend_beside, (count, kv_heads), q, q.stride(1), q.stride(0), rows, table, out, layer, count,
+            kv_heads, size**-0.5, **_tiles(heads // kv_heads, size), M=_tile(heads // kv_heads),
+        )  # fmt: skip
+        return out
 
     @staticmethod
     def best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -133,13 +128,14 @@ class GpuKernels:
         self._launch(
             attention.attend_one, (count, kv_heads, splits), q, q.stride(1), q.stride(0), layer.keys, layer.values,
             layer.spans, *at, out, parts, tops, kv_heads, *self._call(layer),
-            M=max(TILE, triton.next_power_of_2(heads // kv_heads)), SPLITS=splits, **self._sizes(q, layer),
+            M=_tile(heads // kv_heads), SPLITS=splits, CAPPED=layer.softcap is not None,
+            **_tiles(heads // kv_heads, size),
         )  # fmt: skip
         if splits > 1:
-            dims = triton.next_power_of_2(size)
             self._launch(
-                attention.join, (count, heads), parts, tops, at[0], out, heads, SIZE=size, DIMS=dims, SPLITS=splits
-            )
+                attention.join, (count, heads), parts, tops, at[0], out, heads,
+                SIZE=size, DIMS=_tile(size), SPLITS=splits,
+            )  # fmt: skip
 
     def _runs(self, q: torch.Tensor, layer: Layer, rows: Rows, out: torch.Tensor) -> None:
         group = len(q) // layer.keys.shape[1]
@@ -148,7 +144,7 @@ class GpuKernels:
         self._launch(
             attention.attend_run, (len(blocks), layer.keys.shape[1]), q, q.stride(1), q.stride(0), layer.keys,
             layer.values, layer.spans, blocks, out, layer.keys.shape[1], *self._call(layer),
-            M=wide, **self._sizes(q, layer),
+            M=wide, CAPPED=layer.softcap is not None, **_tiles(group, q.shape[-1]),
         )  # fmt: skip
 
     def _splits(self, programs: int) -> int:
@@ -160,17 +156,17 @@ class GpuKernels:
     def _call(layer: Layer) -> tuple[int, float, float]:
         return layer.window, layer.scale, layer.softcap or 1.0
 
-    @staticmethod
-    def _sizes(q: torch.Tensor, layer: Layer) -> dict[str, Any]:
-        size = q.shape[-1]
-        dims = max(TILE, triton.next_power_of_2(size))
-        return {
-            "GROUP": len(q) // layer.keys.shape[1],
-            "SIZE": size,
-            "DIMS": dims,
-            "BLOCK": 64 if dims <= 128 else 32,
-            "CAPPED": layer.softcap is not None,
-        }
+
+def _tile(rows: int) -> int:
+    """What holds so many rows and suits the matrix units."""
+    wide: int = triton.next_power_of_2(rows)
+    return max(TILE, wide)
+
+
+def _tiles(group: int, size: int) -> dict[str, int]:
+    """Queries that share a key head, the size of a head, and the tiles of both and of keys."""
+    dims = _tile(size)
+    return {"GROUP": group, "SIZE": size, "DIMS": dims, "BLOCK": 64 if dims <= 128 else 32}
 
 
 def kernels(dtype: torch.dtype, device: torch.device) -> GpuKernels | str:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from server.engine.gpu.binding import GpuKernels
-from server.engine.kernels import Kernels, Layer, Rows, Run
+from server.engine.kernels import BankedKernels, Kernels, Layer, PointedKernels, Rows, Run
 from server.engine.native.binding import kernels
 
 pytestmark = pytest.mark.filterwarnings(
@@ -230,6 +230,21 @@ def test_a_nan_stays_in_its_row(kernel: Kernels, softcap: float | None) -> None:
         assert torch.equal(found[1:], clean[1:])
 
 
+def beside(
+    kernel: Kernels, q: torch.Tensor, rows: torch.Tensor, bank: tuple[torch.Tensor, ...], which: torch.Tensor
+) -> torch.Tensor:
+    """Side attention by either sort of kernels; keys and values [A, H_kv, p, D], gates [A, H, 1], lengths [A]."""
+    keys, values, gates, lengths = bank
+    if isinstance(kernel, BankedKernels):
+        return kernel.attend_side(q, rows, keys, values, gates, which, lengths)
+    assert isinstance(kernel, PointedKernels)
+    cut = [
+        [side[one, :, :length].contiguous() for side in (keys, values)] for one, length in enumerate(lengths.tolist())
+    ]
+    told = [(*(x.data_ptr() for x in (*cut[one], gates[one])), 0, cut[one][0].shape[1]) for one in which.tolist()]
+    return kernel.attend_beside(q, rows, torch.tensor(told, dtype=torch.int64).T.contiguous(), 0, keys.shape[1])
+
+
 @pytest.mark.parametrize("sizes", SHAPES, ids=str)
 def test_side_attention_reads_each_rows_own_bank(kernel: Kernels, sizes: tuple[int, int, int]) -> None:
     """Some rows of a batch, banks of several lengths, a gate for every head; the same bits alone."""
@@ -238,18 +253,40 @@ def test_side_attention_reads_each_rows_own_bank(kernel: Kernels, sizes: tuple[i
     keys, values = (draw(3, kv_heads, 40, size, dtype=kernel.dtype, seed=seed) for seed in (1, 2))
     gates, lengths = draw(3, heads, 1, dtype=kernel.dtype, seed=3), torch.tensor([40, 1, 17])
     rows, which = torch.tensor([8, 0, 3, 4]), torch.tensor([2, 0, 1, 0])
-    found = kernel.attend_side(q, rows, keys, values, gates, which, lengths)
+    bank = keys, values, gates, lengths
+
+    def attended(rows: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        return beside(kernel, q, rows, bank, which)
+
+    found = attended(rows, which)
     wanted = torch.empty(4, heads, size, dtype=torch.float64)
-    for index, (row, bank) in enumerate(zip(rows.tolist(), which.tolist(), strict=True)):
-        own = slice(0, int(lengths[bank]))
-        k, v = (x[bank, :, own].double().repeat_interleave(heads // kv_heads, 0) for x in (keys, values))
+    for index, (row, one) in enumerate(zip(rows.tolist(), which.tolist(), strict=True)):
+        own = slice(0, int(lengths[one]))
+        k, v = (x[one, :, own].double().repeat_interleave(heads // kv_heads, 0) for x in (keys, values))
         weights = torch.softmax(torch.einsum("hd,htd->ht", q[:, row].double(), k) * size**-0.5, -1)
-        wanted[index] = torch.einsum("ht,htd->hd", weights, v) * gates[bank].double()
+        wanted[index] = torch.einsum("ht,htd->hd", weights, v) * gates[one].double()
     close(found, wanted)
     for index in range(4):
-        one = slice(index, index + 1)
-        alone = kernel.attend_side(q, rows[one].clone(), keys, values, gates, which[one].clone(), lengths)
+        alone = attended(rows[index : index + 1].clone(), which[index : index + 1].clone())
         assert torch.equal(alone[0], found[index])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_query_without_an_adapter_in_a_layer_gets_zeros(dtype: torch.dtype) -> None:
+    """Because it has none, or none that low; a layer further up is read further on."""
+    kernel = GpuKernels(dtype, PROCESSORS)
+    q = draw(4, 3, 32, dtype=dtype)
+    keys, values = (draw(2, 2, 5, 32, dtype=dtype, seed=seed) for seed in (1, 2))
+    gates = torch.ones(2, 4, dtype=dtype)
+    told = [(0,) * 5, (keys.data_ptr(), values.data_ptr(), gates.data_ptr(), 6, 5)]
+    table = torch.tensor(told, dtype=torch.int64).T.contiguous()
+    assert not kernel.attend_beside(q, torch.tensor([0, 1]), table, 5, 2).any()
+    found = kernel.attend_beside(q, torch.tensor([0, 1]), table, 7, 2)
+    assert not found[0].any()
+    weights = torch.softmax(
+        torch.einsum("kgd,ktd->kgt", q[:, 1].double().view(2, 2, 32), keys[1].double()) / 32**0.5, -1
+    )
+    close(found[1], torch.einsum("kgt,ktd->kgd", weights, values[1].double()).view(4, 32))
 
 
 def test_rows_that_do_not_fit_are_refused_and_strided_heads_are_not(kernel: Kernels) -> None:

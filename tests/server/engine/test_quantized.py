@@ -129,7 +129,9 @@ def test_logits_of_8_bits_are_near_the_bases_own(tmp_path: Path) -> None:
 def test_where_there_is_no_kernel_8_bits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By name, at the start."""
     folder = models.save(tmp_path / "base", "llama")
-    monkeypatch.setattr("server.engine.model.native_kernels", lambda *_: "they were not compiled when this was installed")
+    monkeypatch.setattr(
+        "server.engine.model.native_kernels", lambda *_: "they were not compiled when this was installed"
+    )
     with pytest.raises(BadBase, match="--no-native"):
         BaseModel.load(folder, device="cpu", dtype="float32", weights="int8", native=False)
     with pytest.raises(BadBase, match="want native kernels: they were not compiled"):
