@@ -13,10 +13,11 @@ import torch
 from server.engine.adapters import Adapter, behind_projection, projected
 from server.engine.attention import PackedAttention
 from server.engine.batch import Batch, build
+from server.engine.draws import Wish
 from server.engine.kv import KVCache, KVShape
 from server.engine.model import BaseModel
 from server.engine.replays import Best, Decode, replays
-from server.engine.sampler import Choice, Wish, choose, tell
+from server.engine.sampler import Choice, choose, tell
 from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
 from server.engine.sides import Sides, points

@@ -3,27 +3,15 @@
 Order of the settings: repetition penalty, temperature, top-k, top-p, min-p. Knows rows of logits; no sequences.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from server.engine.request import Sampling
+from server.engine.draws import Wish, draw, draw_all
 
 LogSums = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Of logits x [R, V] and each row's largest [R]: ln of the row's sum of e^(x - largest), [R]."""
-CANDIDATES = 1024
-"""Top-k and top-p look at this many best ids first; a row that needs more is sorted whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What one row of logits is to be turned into: `step` counts generated ids, `seen` feeds the penalty."""
-
-    sampling: Sampling
-    step: int
-    seen: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +24,13 @@ class Choice:
     top: tuple[tuple[int, float], ...] = ()
 
 
-def uniform(seed: int, choice: int, step: int) -> float:
-    """The one random number of a sampled id, in [0, 1): 53 bits of BLAKE2b over (seed, choice, step)."""
-    digest = hashlib.blake2b(b"%d/%d/%d" % (seed, choice, step), digest_size=8).digest()
-    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
-
-
 def choose(
     logits: torch.Tensor, wishes: Sequence[Wish], greedy: tuple[torch.Tensor, torch.Tensor], log_sums: LogSums
 ) -> list[Choice]:
     """logits [R, V], one wish a row; `greedy`: each row's largest, NaN where there is one, and its id, both [R]."""
     best, ids = greedy
     chosen, finite = ids.tolist(), torch.isfinite(best).tolist()
+    drawn: list[tuple[int, torch.Tensor]] = []
     for row, wish in enumerate(wishes):
         sampling = wish.sampling
         if not finite[row] or (sampling.temperature == 0 and sampling.repetition_penalty == 1):
@@ -55,7 +38,14 @@ def choose(
         scores = logits[row].float()
         if sampling.repetition_penalty != 1:
             scores = _penalised(scores, wish)
-        chosen[row] = _draw(scores, wish) if sampling.temperature > 0 else int(scores.argmax())
+        if sampling.temperature > 0:
+            drawn.append((row, scores))
+        else:
+            chosen[row] = int(scores.argmax())
+    for (row, _), token in zip(
+        drawn, _drawn([scores for _, scores in drawn], [wishes[r] for r, _ in drawn]), strict=True
+    ):
+        chosen[row] = token
     found = [Choice(token, ok) for token, ok in zip(chosen, finite, strict=True)]
     asked = [row for row, wish in enumerate(wishes) if wish.sampling.logprobs is not None and finite[row]]
     if asked:
@@ -77,6 +67,13 @@ def tell(
     return [one if ok else Choice(one.id, finite=False) for one, ok in zip(told, finite, strict=True)]
 
 
+def _drawn(rows: list[torch.Tensor], wishes: list[Wish]) -> list[int]:
+    """On a CPU one after the other, so that no neighbour changes a bit; on a GPU each operator for all of them."""
+    if rows and rows[0].device.type != "cpu":
+        return draw_all(torch.stack(rows), wishes)
+    return [draw(row, wish) for row, wish in zip(rows, wishes, strict=True)]
+
+
 def _penalised(row: torch.Tensor, wish: Wish) -> torch.Tensor:
     """Keskar et al. (arXiv 1909.05858): seen ids' logits divided by the penalty where positive, else multiplied."""
     seen = torch.tensor(sorted({token for token in wish.seen if token >= 0}), device=row.device)
@@ -85,38 +82,6 @@ def _penalised(row: torch.Tensor, wish: Wish) -> torch.Tensor:
     values = row[seen]
     penalty = wish.sampling.repetition_penalty
     return row.index_copy(0, seen, torch.where(values > 0, values / penalty, values * penalty))
-
-
-def _draw(row: torch.Tensor, wish: Wish) -> int:
-    """Inverse transform over the ids that the settings leave, in float64."""
-    sampling = wish.sampling
-    scaled = (row.double() - row.max()) / sampling.temperature
-    if sampling.top_k == 0 and sampling.top_p >= 1.0:
-        weights, ids = scaled.exp(), None
-    else:
-        weights, ids = _top(scaled, sampling)
-    if sampling.min_p > 0:
-        weights = torch.where(weights >= sampling.min_p * weights.max(), weights, 0.0)
-    total = weights.cumsum(0)
-    point = uniform(sampling.seed, sampling.choice, wish.step) * total[-1]
-    index = min(int(torch.searchsorted(total, point, right=True)), len(total) - 1)
-    return index if ids is None else int(ids[index])
-
-
-def _top(scaled: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
-    """(weights, ids) of the best ids, descending, that top-k and then top-p leave; the best one always stays."""
-    size = len(scaled)
-    few = min(size, CANDIDATES)
-    top = torch.topk(scaled, few)
-    total = scaled.exp().sum() if sampling.top_k == 0 else None
-    if few < size and (sampling.top_k > few or (total is not None and top.values.exp().sum() < sampling.top_p * total)):
-        top = torch.topk(scaled, size)
-    keep = sampling.top_k if 0 < sampling.top_k < size else size
-    weights, ids = top.values[:keep].exp(), top.indices[:keep]
-    if sampling.top_p < 1.0:
-        before = weights.cumsum(0) - weights
-        weights = torch.where(before < sampling.top_p * (weights.sum() if total is None else total), weights, 0.0)
-    return weights, ids
 
 
 def _with_logprobs(

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
+from server.engine.draws import uniform
 from server.engine.request import Event, Failed, Finished, Request, Sampling, Scored, TokenEvent
-from server.engine.sampler import uniform
 from tests.server.engine import oracle
 from tests.server.engine.matrix import RELATIVE, TOLERANCE
 

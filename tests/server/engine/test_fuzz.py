@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from server.engine.draws import uniform
 from server.engine.engine import Engine
 from server.engine.request import Event, Finished, Sampling, TokenEvent
-from server.engine.sampler import uniform
 from server.engine.settings import EngineSettings
 from tests import models
 from tests.server.engine import oracle

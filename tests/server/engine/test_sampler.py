@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 import torch
 
+from server.engine.draws import CANDIDATES, Wish, uniform
 from server.engine.request import Sampling
-from server.engine.sampler import CANDIDATES, Choice, Wish, choose, uniform
+from server.engine.sampler import Choice, choose
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0, 3.0]])
 PROBABILITIES = torch.softmax(LOGITS[0].double(), -1)
