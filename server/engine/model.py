@@ -75,10 +75,10 @@ def kernels_for(dtype: torch.dtype, device: torch.device) -> Kernels | str:
     if device.type != "cuda":
         return native_kernels(dtype, device)
     try:
-        from server.engine.gpu import binding  # noqa: PLC0415 - Triton comes with torch for CUDA alone, and takes its time
+        from server.engine.gpu import trial  # noqa: PLC0415 - Triton comes with torch for CUDA alone, and takes its time
     except ImportError as error:
         return f"no Triton: {error}"
-    return binding.kernels(dtype, device)
+    return trial.kernels(dtype, device)
 
 
 class BaseModel:

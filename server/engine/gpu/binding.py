@@ -167,10 +167,3 @@ def _tiles(group: int, size: int) -> dict[str, int]:
     """Queries that share a key head, the size of a head, and the tiles of both and of keys."""
     dims = _tile(size)
     return {"GROUP": group, "SIZE": size, "DIMS": dims, "BLOCK": 64 if dims <= 128 else 32}
-
-
-def kernels(dtype: torch.dtype, device: torch.device) -> GpuKernels | str:
-    """Those for tensors of `dtype` on `device`, or why there are none."""
-    if dtype not in DTYPES:
-        return f"none for {str(dtype).removeprefix('torch.')} on {device.type}"
-    return GpuKernels(dtype, torch.cuda.get_device_properties(device).multi_processor_count)
