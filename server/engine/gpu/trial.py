@@ -75,6 +75,7 @@ def _attended(kernels: GpuKernels, draw: Draw, device: torch.device) -> tuple[to
     layer = Layer(keys, values, torch.tensor([SPAN], device=device), 0.1, 100, 30.0)
     found = kernels.attend(q, k, v, layer, Rows(slots, positions, 2, (Run(2, 5, 1, 70),)))
     rows = []
+    keys[slots, :, positions], values[slots, :, positions] = k.transpose(0, 1), v.transpose(0, 1)
     for row, (slot, at) in enumerate(places):
         seen = slice(max(0, at - 99), at + 1)
         rows.append(_softmax(q[:, row], keys[slot, :, seen].double(), values[slot, :, seen].double(), 0.1, 30.0))

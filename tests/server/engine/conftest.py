@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from server.engine.engine import Engine
+from server.engine.kernels import Kernels
 from server.engine.model import BaseModel
 from server.engine.settings import EngineSettings
 from tests import models
+from tests.server.engine.kinds import KINDS, kernels_of
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,3 +32,14 @@ def engine(base: BaseModel) -> Iterator[Engine]:
     found = Engine(base, EngineSettings(max_batch=32, max_batch_tokens=1024, threads=1))
     yield found
     found.close(0.0)
+
+
+@pytest.fixture(params=KINDS)
+def kernel(request: pytest.FixtureRequest) -> Kernels:
+    """Compiled ones, or Triton's in its interpreter."""
+    return kernels_of(request.param)
+
+
+@pytest.fixture(params=[kind for kind in KINDS if kind.startswith("native")])
+def native(request: pytest.FixtureRequest) -> Kernels:
+    return kernels_of(request.param)
