@@ -17,7 +17,7 @@ from prompt_store.base import read_base
 from prompt_store.errors import BaseDamaged
 from prompt_store.metadata import Base
 from server.engine.adapters import attentions, lacking
-from server.engine.checkpoint import BadBase, check_directory, check_whole, eos_ids, parameters_in, shape_of
+from server.engine.checkpoint import BadBase, Shape, check_directory, check_whole, eos_ids, parameters_in, shape_of
 from server.engine.fused import FusedLayer
 from server.engine.gpu.graphs import CudaRecorder
 from server.engine.kernels import Kernels
@@ -70,15 +70,15 @@ def choose_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dt
     return torch.bfloat16 if native and parameters * 4 > SMALL_BYTES else torch.float32
 
 
-def kernels_for(dtype: torch.dtype, device: torch.device) -> Kernels | str:
-    """Those for tensors of `dtype` on `device`, or why there are none."""
+def kernels_for(dtype: torch.dtype, device: torch.device, shape: Shape) -> Kernels | str:
+    """Those for tensors of `dtype` on `device`, or why there are none for a base of such heads."""
     if device.type != "cuda":
         return native_kernels(dtype, device)
     try:
         from server.engine.gpu import trial  # noqa: PLC0415 - Triton comes with torch for CUDA alone, and takes its time
     except ImportError as error:
         return f"no Triton: {error}"
-    return trial.kernels(dtype, device)
+    return trial.kernels(dtype, device, trial.Heads(shape.heads, shape.kv_heads, shape.head_dim))
 
 
 class BaseModel:
@@ -159,7 +159,7 @@ class BaseModel:
         elif packed and where.type == "cuda":
             loaded.packed = exchange(loaded.model, partial(packed_linears, make=MergedLinear))
         if packed and native:
-            loaded.speed_up(kernels_for(chosen, where))
+            loaded.speed_up(kernels_for(chosen, where, loaded.shape))
         return loaded
 
     def quantize(self) -> None:

@@ -23,6 +23,9 @@ QUERIES = 64
 WAVES = 2
 """Programs a multiprocessor for one decode: so many that none of them has nothing to read."""
 MAX_SPLITS = 32
+MOST_KEYS, KEY_BYTES = 64, 2**14
+"""Keys that a program reads at a time, and their bytes at most: several such blocks are on their way at once, in the
+memory that a multiprocessor's programs share, and the smallest devices have 100 kB of it."""
 
 Launch = Callable[..., None]
 """A kernel, its grid, its arguments."""
@@ -103,7 +106,7 @@ class GpuKernels:
         out = q.new_empty(count, heads, size)
         self._launch(
             attention.attend_beside, (count, kv_heads), q, q.stride(1), q.stride(0), rows, table, out, layer, count,
-            kv_heads, size**-0.5, **_tiles(heads // kv_heads, size), M=_tile(heads // kv_heads),
+            kv_heads, size**-0.5, **_tiles(q, kv_heads), M=_tile(heads // kv_heads),
         )  # fmt: skip
         return out
 
@@ -129,7 +132,7 @@ class GpuKernels:
             attention.attend_one, (count, kv_heads, splits), q, q.stride(1), q.stride(0), layer.keys, layer.values,
             layer.spans, *at, out, parts, tops, kv_heads, *self._call(layer),
             M=_tile(heads // kv_heads), SPLITS=splits, CAPPED=layer.softcap is not None,
-            **_tiles(heads // kv_heads, size),
+            **_tiles(q, kv_heads),
         )  # fmt: skip
         if splits > 1:
             self._launch(
@@ -144,7 +147,7 @@ class GpuKernels:
         self._launch(
             attention.attend_run, (len(blocks), layer.keys.shape[1]), q, q.stride(1), q.stride(0), layer.keys,
             layer.values, layer.spans, blocks, out, layer.keys.shape[1], *self._call(layer),
-            M=wide, CAPPED=layer.softcap is not None, **_tiles(group, q.shape[-1]),
+            M=wide, CAPPED=layer.softcap is not None, **_tiles(q, layer.keys.shape[1]), num_stages=2,
         )  # fmt: skip
 
     def _splits(self, programs: int) -> int:
@@ -163,7 +166,8 @@ def _tile(rows: int) -> int:
     return max(TILE, wide)
 
 
-def _tiles(group: int, size: int) -> dict[str, int]:
-    """Queries that share a key head, the size of a head, and the tiles of both and of keys."""
-    dims = _tile(size)
-    return {"GROUP": group, "SIZE": size, "DIMS": dims, "BLOCK": 64 if dims <= 128 else 32}
+def _tiles(q: torch.Tensor, kv_heads: int) -> dict[str, int]:
+    """Of queries [H, N, D]: those that share a key head, a head's size, its tile, and as many keys as fit beside."""
+    dims = _tile(q.shape[-1])
+    keys = max(TILE, min(MOST_KEYS, KEY_BYTES // (dims * q.dtype.itemsize)))
+    return {"GROUP": len(q) // kv_heads, "SIZE": q.shape[-1], "DIMS": dims, "BLOCK": keys}

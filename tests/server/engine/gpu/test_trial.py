@@ -19,7 +19,7 @@ KERNELS = ("norm", "gate", "rotate", "write", "attend_one", "attend_run", "atten
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_kernels_that_agree_are_no_trouble(dtype: torch.dtype) -> None:
     """In Triton's interpreter."""
-    assert trial.trouble(GpuKernels(dtype, 6), CPU) is None
+    assert trial.trouble(GpuKernels(dtype, 6), CPU, trial.Heads()) is None
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -34,7 +34,7 @@ def test_a_kernel_that_does_nothing_is_found_out(name: str) -> None:
                 if parameter in {"out", "parts", "tops"}:  # memory that was free may hold the answer of a test before
                     given[place].zero_()
 
-    told = trial.trouble(GpuKernels(torch.float32, 6, some), CPU)
+    told = trial.trouble(GpuKernels(torch.float32, 6, some), CPU, trial.Heads())
     assert told is not None
     assert told.startswith("Triton's are off by")
 
@@ -45,5 +45,5 @@ def test_what_does_not_compile_is_told() -> None:
     def failing(*_: Any, **__: Any) -> None:
         raise FileNotFoundError("a trace\nFailed to find C compiler")
 
-    told = trial.trouble(GpuKernels(torch.float32, 6, failing), CPU)
+    told = trial.trouble(GpuKernels(torch.float32, 6, failing), CPU, trial.Heads())
     assert told == "Triton's do not run here: FileNotFoundError: Failed to find C compiler"
