@@ -24,8 +24,8 @@ SECONDS = 600.0
 class ContinuousPeer:
     """A closed loop over its manager. Pages are as long as a task's ids, so that its prefix cache can share them."""
 
-    def __init__(self, workload: Workload, checkpoint: Path) -> None:
-        self._model: Any = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
+    def __init__(self, workload: Workload, checkpoint: Path, device: str = "cpu") -> None:
+        self._model: Any = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval().to(device)
         draw = np.random.default_rng(SEED + 2)
         ids = draw.integers(3, workload.shape.vocabulary, (workload.tasks, workload.length))
         self._heads = [tuple(row) for row in ids.tolist()]

@@ -17,11 +17,22 @@ from server.engine.settings import EngineSettings
 class EnginePeer:
     """`max_total_tokens` is what the workload needs, as every peer sizes its cache for it.
 
-    It keeps no texts: warm-up and every concurrency ask the same inputs.
+    Not `recorded`: on a GPU every pass is run as it is. It keeps no texts: warm-up and every concurrency ask the same
+    inputs.
     """
 
-    def __init__(self, workload: Workload, checkpoint: Path, *, weights: str = "dtype", native: bool = True) -> None:
-        base = BaseModel.load(checkpoint, device="cpu", dtype="bfloat16", weights=weights, native=native)
+    def __init__(  # noqa: PLR0913 - by name, and each with a default
+        self,
+        workload: Workload,
+        checkpoint: Path,
+        device: str = "cpu",
+        *,
+        weights: str = "dtype",
+        native: bool = True,
+        recorded: bool = True,
+    ) -> None:
+        base = BaseModel.load(checkpoint, device=device, dtype="bfloat16", weights=weights, native=native)
+        base.recorder = base.recorder if recorded else None
         self._engine = Engine(base, EngineSettings(max_total_tokens=workload.whole, text_budget=0))
         head = tuple(~row for row in range(workload.length))
         self._prompts = [Prompt(f"task-{task}", rows, head) for task, rows in enumerate(workload.rows())]

@@ -6,6 +6,13 @@ from typing import Protocol
 from benchmarks.workload import Job
 
 
+class Still:
+    """A peer without threads of its own."""
+
+    def close(self) -> None:
+        """Nothing runs besides."""
+
+
 class Peer(Protocol):
     """Ready to serve on construction: base loaded, soft prompts in memory."""
 

@@ -1,6 +1,6 @@
 """The systems that are measured beside the engine in an environment they share with it, each behind `Peer`.
 
-`static` and `peft` are what transformers' and PEFT's users write today. `sketch` is a prototype of one file, loaded
+`peft` is what PEFT's users write today. `sketch` is a prototype of one file, loaded
 from the path it is given; it is not a part of this project. Knows nothing of timing.
 """
 
@@ -13,59 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PromptTuningConfig, get_peft_model
-from transformers import DynamicCache, LlamaForCausalLM
+from transformers import DynamicCache
 
 from benchmarks.continuous_peer import ContinuousPeer
 from benchmarks.engine_peer import EnginePeer
-from benchmarks.peer import Peer
+from benchmarks.peer import Peer, Still
+from benchmarks.static_peer import StaticPeer, loaded
 from benchmarks.workload import Job, Workload
-
-
-def _load(checkpoint: Path) -> Any:  # transformers' own types fit neither `generate` nor its caches
-    model: Any = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
-    model.generation_config.pad_token_id = 0
-    return model
-
-
-class _Still:
-    """A peer without threads of its own."""
-
-    def close(self) -> None:
-        """Nothing runs besides."""
-
-
-class StaticPeer(_Still):
-    """Hand-made mixed batches for `generate(inputs_embeds=...)`: as long as the longest runs, nobody joins."""
-
-    def __init__(self, workload: Workload, checkpoint: Path) -> None:
-        self._model = _load(checkpoint)
-        self._rows = torch.from_numpy(workload.rows()).bfloat16()
-        self._new_tokens = workload.new_tokens
-
-    @torch.inference_mode()
-    def generate(self, jobs: Sequence[Job], concurrency: int) -> list[list[int]]:
-        answers: list[list[int]] = []
-        for start in range(0, len(jobs), concurrency):
-            batch = jobs[start : start + concurrency]
-            texts = self._model.get_input_embeddings()(torch.tensor([job.ids for job in batch]))
-            embeds = torch.cat([self._rows[[job.task for job in batch]], texts], dim=1)  # [batch, p + n, d]
-            mask = torch.ones(embeds.shape[:2], dtype=torch.int64)
-            answers += self._model.generate(
-                inputs_embeds=embeds, attention_mask=mask, max_new_tokens=self._new_tokens, do_sample=False
-            ).tolist()
-        return answers
 
 
 def _with_prompts(model: Any, config: PromptTuningConfig) -> Any:
     return get_peft_model(model, config, adapter_name="0")
 
 
-class PeftPeer(_Still):
+class PeftPeer(Still):
     """One active soft prompt per model object: the requests in flight are grouped by task, a `generate` each."""
 
     def __init__(self, workload: Workload, checkpoint: Path) -> None:
         config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=workload.length)
-        self._model = _with_prompts(_load(checkpoint), config)
+        self._model = _with_prompts(loaded(checkpoint), config)
         self._new_tokens = workload.new_tokens
         for task, rows in enumerate(torch.from_numpy(workload.rows())):
             if task:
@@ -93,7 +59,7 @@ class PeftPeer(_Still):
         return [row[ids.shape[1] :] for row in whole.tolist()]
 
 
-class SketchPeer(_Still):
+class SketchPeer(Still):
     """A packed engine of one file with `Engine`, `Req` and `pack`: `step()` returns the requests that are done."""
 
     def __init__(self, workload: Workload, checkpoint: Path, file: Path) -> None:
@@ -102,7 +68,7 @@ class SketchPeer(_Still):
             raise ValueError("the sketch is not a Python file")
         self._module: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self._module)
-        self._model = _load(checkpoint)
+        self._model = loaded(checkpoint)
         self._prefixes = [self._prefix(rows) for rows in torch.from_numpy(workload.rows()).bfloat16()]
         self._module.pack(self._model, 64)
         self._workload = workload
@@ -143,5 +109,5 @@ def peers(sketch: Path | None) -> dict[str, Callable[[Workload, Path], Peer]]:
 def embedded_jobs(workload: Workload, checkpoint: Path, count: int, file: Path) -> None:
     """Soft prompt and embedded text of so many jobs, float32 [count, p + n, hidden], for a peer that takes those."""
     jobs = workload.jobs(count)
-    texts = _load(checkpoint).get_input_embeddings()(torch.tensor([job.ids for job in jobs])).float().numpy()
+    texts = loaded(checkpoint).get_input_embeddings()(torch.tensor([job.ids for job in jobs])).float().numpy()
     np.save(file, np.concatenate([workload.rows()[[job.task for job in jobs]], texts], axis=1))

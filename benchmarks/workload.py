@@ -32,14 +32,18 @@ class Shape:
     end: int | None = None
     """The end-of-sequence id, where something is to be learnt: an answer must be able to end."""
 
-    def write(self, folder: Path) -> Path:
-        """The checkpoint's folder, written once: random weights, no end-of-sequence id, a tokenizer for all its ids."""
+    def write(self, folder: Path, device: str = "cpu") -> Path:
+        """The checkpoint's folder, written once: random weights, no end-of-sequence id, a tokenizer for all its ids.
+
+        The weights are drawn on `device`: large ones in seconds on a GPU.
+        """
         name = f"llama-{self.layers}x{self.hidden}-{self.heads}-{self.kv_heads}-{self.feed_forward}-{self.vocabulary}"
         name += "" if self.end is None else "-ending"
         checkpoint = folder / name
         if not (checkpoint / "model.safetensors").is_file():
             torch.manual_seed(SEED)
-            AutoModelForCausalLM.from_config(self._config(), dtype=torch.bfloat16).save_pretrained(checkpoint)
+            with torch.device(device):
+                AutoModelForCausalLM.from_config(self._config(), dtype=torch.bfloat16).save_pretrained(checkpoint)
         if not (checkpoint / "tokenizer.json").is_file():
             write_tokenizer(checkpoint, self.vocabulary)
         return checkpoint

@@ -45,7 +45,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument per option of design/20
     tls_client_ca: Annotated[str | None, Option(help="PEM file: let in only clients whom it signed.")] = None,
     revision: Annotated[str | None, Option(help="Revision of a Hub id.")] = None,
     native: Annotated[
-        bool | None, Option("--native/--no-native", help="Kernels in C where they were compiled. Default: yes.")
+        bool | None,
+        Option("--native/--no-native", help="Kernels of our own: in C on a CPU, in Triton on a GPU. Default: yes."),
     ] = None,
     deterministic: Annotated[
         bool | None, Option("--deterministic", help="No neighbour changes a bit of an answer's logits; slower.")

@@ -67,9 +67,10 @@ def builds(version: str) -> list[str]:
 def write(everything: dict[str, str], names: dict[str, set[str]]) -> None:
     cuda = {name for name in everything if CUDA.match(name)}
     apart = cuda | {"torch"}
-    for each, own in homes({each: found - apart for each, found in names.items()}).items():
+    own_of = homes({each: found - apart for each, found in names.items()})
+    own_of["dev"] = sorted({*own_of["dev"], *TESTED})
+    for each, own in own_of.items():
         below = "".join(f"-r {one}.txt\n" for one in SETS[each][0])
-        own = sorted({*own, *TESTED}) if each == "dev" else own
         text = header(f"what '{each}' adds.") + below
         (HERE / f"{each}.txt").write_text(text + "".join(f"{everything[name]}\n" for name in own), encoding="utf-8")
     torch = "\n".join([everything["torch"], *builds(PIN.findall(everything["torch"])[0][1])])

@@ -5,7 +5,6 @@ The engine's own loop, driven by hand, with clocks around what it calls; the clo
 
 import argparse
 import functools
-import queue
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,20 +18,17 @@ import torch
 
 from benchmarks.order import Launch, Order
 from benchmarks.report import Chart, charted, gathered
+from benchmarks.stepping import STEPS, decoding, seconds_of
 from benchmarks.workload import workload
 from server.engine import runner
-from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.native.binding import NativeKernels, kernels
 from server.engine.packing import Packed, PackedLinear
 from server.engine.progress import Progress
 from server.engine.quantized import Int8Linear
-from server.engine.request import Event, Request, Sampling
 from server.engine.scheduler import Scheduler
-from server.engine.settings import EngineSettings
 
 REPEATS = 3
-STEPS, WARM = 20, 5
 FORMS: Mapping[str, Mapping[str, Any]] = {
     "bfloat16": {},
     "8 bits": {"weights": "int8"},
@@ -82,36 +78,14 @@ def measure(order: Order) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _point(base: BaseModel, order: Order, concurrency: int) -> dict[str, Any]:
-    engine = _decoding(base, order, concurrency)
-    whole = [_seconds(engine._advance) for _ in range(STEPS)]  # noqa: SLF001 - the loop, by hand
+    engine = decoding(base, order.workload, concurrency, order.threads)
+    whole = [seconds_of(engine._advance) for _ in range(STEPS)]  # noqa: SLF001 - the loop, by hand
     with _clocks() as spent:
         for _ in range(STEPS):
             engine._advance()  # noqa: SLF001 - likewise
     parts = {name: 1e3 * seconds / STEPS for name, seconds in spent.items()}
     step, floor = 1e3 * median(whole), 1e3 * _floor(base, concurrency)
     return {"concurrency": concurrency, WHOLE: step, FLOOR: floor, **parts, REST: step - sum(parts.values())}
-
-
-def _decoding(base: BaseModel, order: Order, concurrency: int) -> Engine:
-    """An engine without its thread, all of whose sequences decode."""
-    settings = EngineSettings(max_total_tokens=order.workload.whole + 2 * STEPS, threads=order.threads, text_budget=0)
-    engine = Engine(base, settings)
-    wish = Sampling(max_new_tokens=order.workload.new_tokens + 2 * STEPS, ignore_eos=True)
-    sinks: list[queue.SimpleQueue[Event]] = [queue.SimpleQueue() for _ in range(concurrency)]
-    for number, (job, sink) in enumerate(zip(order.workload.jobs(concurrency), sinks, strict=True)):
-        engine.submit(Request(number, tuple(job.ids), wish), sink)
-    engine._obey()  # noqa: SLF001 - the loop, by hand
-    while any(sink.empty() for sink in sinks):
-        engine._advance()  # noqa: SLF001 - likewise
-    for _ in range(WARM):
-        engine._advance()  # noqa: SLF001 - likewise
-    return engine
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 @contextmanager
@@ -149,7 +123,7 @@ def _floor(base: BaseModel, rows: int) -> float:
         for width, matrix in matrices:
             matrix(inputs[width])
 
-    return median(_seconds(products) for _ in range(STEPS))
+    return median(seconds_of(products) for _ in range(STEPS))
 
 
 def _matrices(base: BaseModel) -> list[tuple[int, Packed]]:

@@ -30,7 +30,7 @@ class Packed(nn.Module):
     """One matrix, however its weights are laid out: y = x W^T + b."""
 
     def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """x W^T + b + residual, in one operator."""
+        """x W^T + b + residual, in one operator; it may be written where the residual was."""
         raise NotImplementedError
 
 
@@ -84,9 +84,10 @@ class MergedLinear(Packed):
         return F.linear(x, self._weight, self._bias)
 
     def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        added = residual if self._bias is None else residual + self._bias
-        flat = torch.addmm(added.flatten(0, -2), x.flatten(0, -2), self._weight.t())
-        return flat.view(*x.shape[:-1], -1)
+        if self._bias is not None:
+            residual += self._bias
+        residual.view(-1, residual.shape[-1]).addmm_(x.flatten(0, -2), self._weight.t())  # else it is copied first
+        return residual
 
 
 class _Through(torch.autograd.Function):

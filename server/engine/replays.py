@@ -53,10 +53,11 @@ NONE = (0,) * POINTS
 class Recording:
     """`inputs` int64 [3 + POINTS, rows]: ids, positions, slots, adapters. Playing it leaves what each row came to:
 
-    logits [rows, V], and the best of every row.
+    logits [rows, V], and the best of every row. `staged`: the same size, where a GPU can take it from by itself.
     """
 
     inputs: torch.Tensor
+    staged: torch.Tensor
     logits: torch.Tensor
     best: Best
     play: Callable[[], None]
@@ -73,8 +74,6 @@ class Replays:
         self._base = base
         self._attention = attention
         self._record = record
-        on_gpu = base.device.type == "cuda"
-        self._staged = torch.zeros(3 + POINTS, most, dtype=torch.int64, pin_memory=on_gpu)
         able = base.kernels if isinstance(base.kernels, PointedKernels) and base.no_adapters is None else None
         rows = sizes(most)[::-1]  # the largest makes the room
         self._plain = [self._recorded(count, None) for count in rows][::-1]
@@ -86,9 +85,9 @@ class Replays:
         fitting = self._adapted if any(one.points for one in decodes) else self._plain
         recording = next(one for one in fitting if len(one) >= count)
         filled = [*decodes, *[NOBODY] * (len(recording) - count)]
-        staged = self._staged[:, : len(recording)]
-        staged.copy_(torch.tensor([(one.id, one.position, one.slot, *(one.points or NONE)) for one in filled]).T)
-        recording.inputs.copy_(staged, non_blocking=True)
+        told = [(one.id, one.position, one.slot, *(one.points or NONE)) for one in filled]
+        recording.staged.copy_(torch.tensor(told).T)  # the last pass took its own: its ids have been looked at since
+        recording.inputs.copy_(recording.staged, non_blocking=True)
         recording.play()
         largest, best = recording.best
         return recording.logits[:count], (largest[:count], best[:count])
@@ -110,7 +109,8 @@ class Replays:
 
         base.attend_with(self._attention, self._attention.name)
         (logits, largest, best), play = self._record(work)
-        found = Recording(inputs, logits, (largest, best), play)
+        staged = torch.zeros(inputs.shape, dtype=torch.int64, pin_memory=on.type == "cuda")
+        found = Recording(inputs, staged, logits, (largest, best), play)
         ids.copy_(torch.arange(1, rows + 1) % base.shape.vocabulary)
         play()
         _compare(logits.clone(), work()[0])

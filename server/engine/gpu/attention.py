@@ -10,16 +10,25 @@ import triton.language as tl
 
 
 @triton.jit
-def _scores(query, keys, scale, softcap, CAPPED: tl.constexpr):
-    """query [M, D], keys [BLOCK, D] -> float32 [M, BLOCK]; as c tanh(s / c) where they are capped."""
-    scores = tl.dot(query, tl.trans(keys), input_precision="ieee") * scale
+def _capped(scores, softcap, CAPPED: tl.constexpr):
+    """As c tanh(s / c), where they are: by a series where a sigmoid would lose its digits."""
     if CAPPED:
         x = scores / softcap
-        near = x * (
-            1.0 + x * x * (-1 / 3 + x * x * (2 / 15 - 17 / 315 * x * x))
-        )  # where a sigmoid would lose its digits
+        near = x * (1.0 + x * x * (-1 / 3 + x * x * (2 / 15 - 17 / 315 * x * x)))
         scores = softcap * tl.where(tl.abs(x) < 0.2, near, 2.0 * tl.sigmoid(2.0 * x) - 1.0)
     return scores
+
+
+@triton.jit
+def _scores(query, keys, scale, softcap, CAPPED: tl.constexpr):
+    """query [M, D], keys [BLOCK, D] -> float32 [M, BLOCK]."""
+    return _capped(tl.dot(query, tl.trans(keys), input_precision="ieee") * scale, softcap, CAPPED)
+
+
+@triton.jit
+def _nothing(M: tl.constexpr, DIMS: tl.constexpr):
+    """A softmax that has seen no score: the largest, the total of the weights, the weighted sum of values."""
+    return tl.full([M], float("-inf"), tl.float32), tl.zeros([M], tl.float32), tl.zeros([M, DIMS], tl.float32)
 
 
 @triton.jit
@@ -51,40 +60,48 @@ def write(
 
 @triton.jit
 def attend_one(
-    q, q_row, q_head, keys, values, spans, slots, positions, out, parts, tops, kv_heads, window, scale, softcap,
+    q, k, v, q_row, q_head, k_row, k_head, v_row, v_head, keys, values, spans, slots, positions, out, parts, tops,
+    kv_heads, window, scale, softcap,
     GROUP: tl.constexpr, SIZE: tl.constexpr, M: tl.constexpr, DIMS: tl.constexpr, BLOCK: tl.constexpr,
     SPLITS: tl.constexpr, CAPPED: tl.constexpr,
 ):  # fmt: skip
     """The queries of one row that share a key head, over one of `SPLITS` parts of their slot up to its position.
 
+    Its own key and value are not read from the slot but written there.
+
     Alone it writes out [rows, H, D]; else sums to parts [rows, H, SPLITS, D], largest score and total to tops [..., 2].
     """
     row, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    slot = tl.load(slots + row)
-    at = tl.load(positions + row)
-    last = tl.where(slot >= 0, at + 1, 0)
+    slot, at = tl.load(slots + row), tl.load(positions + row)
     first = tl.maximum(at + 1 - window, 0)
-    part = tl.cdiv(tl.cdiv(tl.maximum(last - first, 0), SPLITS), BLOCK) * BLOCK
+    part = tl.cdiv(tl.cdiv(tl.maximum(at - first, 0), SPLITS), BLOCK) * BLOCK
     first += split * part
-    last = tl.minimum(last, first + part)
+    last = tl.where(slot >= 0, tl.minimum(at, first + part), 0)
     group, dims, block = tl.arange(0, M), tl.arange(0, DIMS), tl.arange(0, BLOCK)
-    heads = head * GROUP + group
-    mine = (group < GROUP)[:, None] & (dims < SIZE)[None, :]
+    heads, inside = head * GROUP + group, dims < SIZE
+    mine = (group < GROUP)[:, None] & inside[None, :]
     query = tl.load(q + row * q_row + heads[:, None] * q_head + dims[None, :], mask=mine, other=0.0)
     base = (slot * kv_heads + head) * tl.load(spans)
-    most = tl.full([M], float("-inf"), tl.float32)
-    total = tl.zeros([M], tl.float32)
-    sums = tl.zeros([M, DIMS], tl.float32)
+    key = tl.load(k + row * k_row + head * k_head + dims, mask=inside, other=0.0)
+    value = tl.load(v + row * v_row + head * v_head + dims, mask=inside, other=0.0)
+    begins = split == 0
+    tl.store(keys + (base + at) * SIZE + dims, key, mask=inside & begins & (slot >= 0))
+    tl.store(values + (base + at) * SIZE + dims, value, mask=inside & begins & (slot >= 0))
+    own = tl.sum(query.to(tl.float32) * key.to(tl.float32)[None, :], 1) * scale
+    most, total, sums = _nothing(M, DIMS)
+    most = tl.where(begins, _capped(own, softcap, CAPPED), most)
+    total = tl.where(begins, total + 1.0, total)
+    sums = tl.where(begins, sums + value.to(tl.float32)[None, :], sums)
     for start in range(first, last, BLOCK):
         seen = start + block < last
         where = (base + start + block)[:, None] * SIZE + dims[None, :]
-        there = seen[:, None] & (dims < SIZE)[None, :]
+        there = seen[:, None] & inside[None, :]
         scores = _scores(query, tl.load(keys + where, mask=there, other=0.0), scale, softcap, CAPPED)
         scores = tl.where(seen[None, :], scores, float("-inf"))
         most, total, sums = _folded(most, total, sums, scores, tl.load(values + where, mask=there, other=0.0))
     place = row * kv_heads * GROUP + heads
     if SPLITS == 1:
-        found = sums / tl.where(slot >= 0, total, 1.0)[:, None]
+        found = tl.where(slot >= 0, sums / total[:, None], 0.0)
         tl.store(out + place[:, None] * SIZE + dims[None, :], found.to(out.dtype.element_ty), mask=mine)
     else:
         place = place * SPLITS + split
@@ -123,9 +140,7 @@ def attend_run(
     mine = (row < count)[:, None] & (dims < SIZE)[None, :]
     query = tl.load(q + (first + row)[:, None] * q_row + heads[:, None] * q_head + dims[None, :], mask=mine, other=0.0)
     base = (slot * kv_heads + head) * tl.load(spans)
-    most = tl.full([M], float("-inf"), tl.float32)
-    total = tl.zeros([M], tl.float32)
-    sums = tl.zeros([M, DIMS], tl.float32)
+    most, total, sums = _nothing(M, DIMS)
     at = (past + row)[:, None]
     for start in range(tl.maximum(past + 1 - window, 0) // BLOCK * BLOCK, past + count, BLOCK):  # whatever the run
         key = start + block
@@ -157,9 +172,7 @@ def attend_beside(
     heads = head * GROUP + group
     mine = (group < GROUP)[:, None] & (dims < SIZE)[None, :]
     query = tl.load(q + tl.load(rows + one) * q_row + heads[:, None] * q_head + dims[None, :], mask=mine, other=0.0)
-    most = tl.full([M], float("-inf"), tl.float32)
-    total = tl.zeros([M], tl.float32)
-    sums = tl.zeros([M, DIMS], tl.float32)
+    most, total, sums = _nothing(M, DIMS)
     for start in range(0, last, BLOCK):
         seen = start + block < last
         where = (start + block)[:, None] * SIZE + dims[None, :]

@@ -83,18 +83,18 @@ class GpuKernels:
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layer: Layer, rows: Rows) -> torch.Tensor:
         check_shapes(q, k, v, layer, rows)
         q, k, v = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k, v))
-        (heads, count, size), kv_heads = q.shape, len(k)
-        out = q.new_empty(count, heads, size) if rows.decodes == count else q.new_zeros(count, heads, size)
-        given = [part for x in (k, v) for part in (x.stride(1), x.stride(0))]
-        cache = layer.keys, layer.values, layer.spans
-        self._launch(
-            attention.write, (count, kv_heads), k, v, *given, *cache, rows.slots, rows.positions, kv_heads,
-            SIZE=size, DIMS=_tile(size),
-        )  # fmt: skip
-        if rows.decodes:
-            splits = self._splits(kv_heads * (count if rows.apart else rows.decodes))
-            self._one(q[:, : rows.decodes], layer, (rows.slots, rows.positions), out, splits)
+        (heads, count, size), decodes = q.shape, rows.decodes
+        out = q.new_empty(count, heads, size) if decodes == count else q.new_zeros(count, heads, size)
+        if decodes:
+            splits = self._splits(len(k) * (count if rows.apart else decodes))
+            self._ones(q[:, :decodes], k, v, layer, rows, out, splits)
         if rows.runs:
+            given = (part for x in (k, v) for part in (x.stride(1), x.stride(0)))
+            at = rows.slots[decodes:], rows.positions[decodes:]
+            self._launch(
+                attention.write, (count - decodes, len(k)), k[:, decodes:], v[:, decodes:], *given,
+                layer.keys, layer.values, layer.spans, *at, len(k), SIZE=size, DIMS=_tile(size),
+            )  # fmt: skip
             self._runs(q, layer, rows, out)
         return out
 
@@ -119,24 +119,31 @@ class GpuKernels:
     def log_sums(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
         return (logits.float() - best[:, None]).exp_().sum(-1).log_()
 
-    def _one(
-        self, q: torch.Tensor, layer: Layer, at: tuple[torch.Tensor, torch.Tensor], out: torch.Tensor, splits: int
+    def _ones(  # noqa: PLR0913, PLR0917 - one kernel's inputs
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        layer: Layer,
+        rows: Rows,
+        out: torch.Tensor,
+        splits: int,
     ) -> None:
-        """One query a slot, q [H, n, D], `at`: slots and positions; the first n of out [N, H, D] get the answers."""
+        """One query a slot, q [H, n, D]; the first n of out [N, H, D] get the answers."""
         (heads, count, size), kv_heads = q.shape, layer.keys.shape[1]
         parts, tops = out, out
         if splits > 1:
             parts = torch.empty(count, heads, splits, size, device=q.device)
             tops = torch.empty(count, heads, splits, 2, device=q.device)
+        strides = (part for x in (q, k, v) for part in (x.stride(1), x.stride(0)))
         self._launch(
-            attention.attend_one, (count, kv_heads, splits), q, q.stride(1), q.stride(0), layer.keys, layer.values,
-            layer.spans, *at, out, parts, tops, kv_heads, *self._call(layer),
-            M=_tile(heads // kv_heads), SPLITS=splits, CAPPED=layer.softcap is not None,
-            **_tiles(q, kv_heads),
+            attention.attend_one, (count, kv_heads, splits), q, k, v, *strides, layer.keys, layer.values, layer.spans,
+            rows.slots, rows.positions, out, parts, tops, kv_heads, *self._call(layer),
+            M=_tile(heads // kv_heads), SPLITS=splits, CAPPED=layer.softcap is not None, **_tiles(q, kv_heads),
         )  # fmt: skip
         if splits > 1:
             self._launch(
-                attention.join, (count, heads), parts, tops, at[0], out, heads,
+                attention.join, (count, heads), parts, tops, rows.slots, out, heads,
                 SIZE=size, DIMS=_tile(size), SPLITS=splits,
             )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """Families x kinds: how far the engine's logits lie from transformers' own, neighbours of every kind in the batch.
 
-`python -m tests.server.engine.matrix` prints it; with `gpu`, of a GPU's kernels and recordings on a CPU. float32;
-each cell is the largest absolute difference over every id of the vocabulary, every generated id and every request of
-the cell.
+`python -m tests.server.engine.matrix` prints it; with `gpu`, of a GPU's kernels and recordings on a CPU; with `cuda`,
+on a GPU (TRITON_INTERPRET has to be 0 then). float32; each cell is the largest absolute difference over every id of
+the vocabulary, every generated id and every request of the cell.
 """
 
 import itertools
@@ -63,7 +63,7 @@ def recorded(engine: Engine) -> dict[Hashable, list[torch.Tensor]]:
 
     def outcomes(step: Step, wanted: list[Sequence], logits: torch.Tensor, best: Best | None = None) -> list[Outcome]:
         for row, sequence in enumerate(wanted):
-            found[sequence.request.id].append(logits[row].clone())
+            found[sequence.request.id].append(logits[row].clone().cpu())
         return plain(step, wanted, logits, best)
 
     engine._runner._outcomes = outcomes  # type: ignore[method-assign]
@@ -111,11 +111,13 @@ def differences(
 
 
 def measure(folder: Path, family: str, how: str = "native") -> dict[str, Cell]:
-    """`how`: "native", "torch" or "gpu", the engine's ways to compute what stands between products."""
+    """`how`: "native", "torch", "gpu" (on a CPU) or "cuda": how what stands between products is computed."""
     models.save(folder, family)
     reference: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     if how == "gpu":
         return differences(base_on_tape(folder)[0], reference)
+    if how == "cuda":
+        return differences(BaseModel.load(folder, device="cuda", dtype="float32"), reference)
     return differences(BaseModel.load(folder, device="cpu", dtype="float32", native=how == "native"), reference)
 
 

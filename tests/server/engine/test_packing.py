@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from server.engine.layers import exchange
-from server.engine.packing import PackedLinear, Part, packed_linears, packing_works
+from server.engine.packing import MergedLinear, PackedLinear, Part, packed_linears, packing_works
 
 pytestmark = pytest.mark.skipif(not packing_works(torch.float32), reason="torch has no packed linear layers here")
 
@@ -104,3 +106,27 @@ def test_batches_of_ever_other_sizes_leave_no_more_kernels_behind() -> None:
     """oneDNN makes one for each number of rows, of half a megabyte, and keeps so many."""
     run = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
     assert int(run.stdout) < 100e6  # 0.2 GB without
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@torch.inference_mode()
+def test_merged_layers_say_the_same(bias: bool) -> None:
+    """Where nothing is packed; what is added to is written over, and a layer that stands alone keeps its weight."""
+    torch.manual_seed(0)
+    plain, merged = Attention(bias=bias), Attention(bias=bias)
+    merged.load_state_dict(plain.state_dict())
+    weight = merged.o_proj.weight
+    exchange(merged, partial(packed_linears, make=MergedLinear))
+    x = torch.randn(1, 5, 48)
+    for name in NAMES:
+        assert torch.allclose(getattr(merged, name)(x), getattr(plain, name)(x), atol=1e-6)
+    alone: Any = merged.o_proj
+    whole: Any = merged.q_proj.together.whole  # type: ignore[union-attr]
+    residual = torch.randn(1, 5, 128)
+    wanted = residual + torch.cat([getattr(plain, name)(x) for name in NAMES], -1)
+    assert whole.plus(x, residual) is residual
+    assert torch.allclose(residual, wanted, atol=1e-5)
+    assert alone._weight.data_ptr() == weight.data_ptr()
+    mixed, residual = torch.randn(1, 5, 64), torch.randn(1, 5, 48)
+    wanted = residual + plain.o_proj(mixed)
+    assert torch.allclose(alone.plus(mixed, residual), wanted, atol=1e-5)
