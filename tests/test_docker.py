@@ -84,9 +84,12 @@ def test_without_keys_only_this_machine_is_served() -> None:
 
 
 def test_cuda_is_the_same_image_with_another_torch(image: list[Instruction]) -> None:
-    """The CUDA variant sets nothing but the build argument that the Dockerfile declares."""
-    (argument,) = compose("compose.cuda.yaml")["build"]["args"]
-    assert any(line.startswith(f"{argument}=") for line in rest_of("ARG", image))
+    """The CUDA variant sets build arguments that the Dockerfile declares: torch, and what Triton compiles with."""
+    arguments = compose("compose.cuda.yaml")["build"]["args"]
+    assert arguments.keys() == {"TORCH_INDEX_URL", "GPU_PACKAGES"}
+    declared = rest_of("ARG", image)
+    assert all(any(line.startswith(f"{name}=") for line in declared) for name in arguments)
+    assert set(arguments["GPU_PACKAGES"].split()) == {"gcc", "libc6-dev"}
 
 
 def test_a_dockerfile_is_read_as_docker_reads_it() -> None:

@@ -62,17 +62,14 @@ class NativeKernels:
 
     @staticmethod
     def fits(size: int) -> bool:
-        """Whether heads of this size can be attended to."""
         return size % LANES == 0 and size <= MAX_HEAD
 
     def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        """RMS norm over the last dimension of contiguous x [..., d]; weight [d]."""
         out, size = torch.empty_like(x), x.shape[-1]
         self._norm(x.data_ptr(), weight.data_ptr(), out.data_ptr(), x.numel() // size, size, eps)
         return out
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
-        """silu(gate) * up of contiguous x [..., 2 d], gate in front of up -> [..., d]."""
         size = x.shape[-1] // 2
         out = x.new_empty(*x.shape[:-1], size)
         self._gate(x.data_ptr(), out.data_ptr(), out.numel() // size, size)
@@ -88,10 +85,6 @@ class NativeKernels:
         norms: tuple[torch.Tensor, torch.Tensor] | None = None,
         eps: float = 0.0,
     ) -> None:
-        """In place: contiguous x [N, (H + 2 H_kv) D], queries, keys, values; cos, sin contiguous [N, D].
-
-        `norms`: weights [D] of an RMS norm that every query's and every key's head gets first.
-        """
         weights = (norms[0].data_ptr(), norms[1].data_ptr()) if norms else (None, None)
         rows, size = x.numel() // x.shape[-1], cos.shape[-1]
         self._rotate(
@@ -145,10 +138,6 @@ class NativeKernels:
         which: torch.Tensor,
         lengths: torch.Tensor,
     ) -> torch.Tensor:
-        """Of the queries `rows` of q [H, N, D]: gate * softmax(q k / sqrt(D)) v over one of A banks each -> [n, H, D].
-
-        keys, values contiguous [A, H_kv, p, D], gates contiguous [A, H, 1]; rows, which int64 [n], lengths int64 [A].
-        """
         (heads, _, size), (_, kv_heads, span, _) = q.shape, keys.shape
         if not q.dtype == keys.dtype == gates.dtype == self.dtype:
             raise ValueError(f"queries {q.dtype}, banks {keys.dtype}: {self.dtype} is wanted")
@@ -162,13 +151,11 @@ class NativeKernels:
         return out
 
     def best(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of every row of contiguous [R, V]: the largest, float32 [R], NaN where there is one, and its first index."""
         values, indices = torch.empty(len(logits)), torch.empty(len(logits), dtype=torch.int64)
         self._best(logits.data_ptr(), values.data_ptr(), indices.data_ptr(), *logits.shape)
         return values, indices
 
     def log_sums(self, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-        """Of every row of contiguous [R, V], whose largest is best, float32 [R]: ln of the sum of e^(x - best), [R]."""
         sums = torch.empty_like(best)
         self._log_sums(logits.data_ptr(), best.data_ptr(), sums.data_ptr(), *logits.shape)
         return sums
