@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from server.engine.model import BaseModel
 from tests import models
+from tests.server.engine.gpu.bases import base_on_tape
 from tests.server.engine.playing import Report, Stage
 from tests.server.engine.traces import Trace, draw
 
@@ -29,10 +30,12 @@ TRIES = 60
 """Runs that making a trace smaller may take."""
 
 
-def stage(folder: Path, family: str) -> Stage:
+def stage(folder: Path, family: str, *, gpu: bool = False) -> Stage:
+    """`gpu`: the crowd runs a GPU's way, in Triton's interpreter and on a tape."""
     models.save(folder, family)
     reference: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     crowd, solo = (BaseModel.load(folder, device="cpu", dtype="float32") for _ in range(2))
+    crowd = base_on_tape(folder)[0] if gpu else crowd
     return Stage(crowd, solo, reference)
 
 
@@ -73,6 +76,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gpu", action="store_true", help="a GPU's way, on a CPU: some hundred times slower")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="of a trace")
     parser.add_argument("--family", choices=models.WIDE, action="append")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -84,11 +89,11 @@ def main() -> None:
         family = families[turn % len(families)]
         turn += 1
         with tempfile.TemporaryDirectory() as folder:
-            scene = stage(Path(folder), family)
+            scene = stage(Path(folder), family, gpu=options.gpu)
         for _ in range(TRACES):
             if time.monotonic() >= ends:
                 break
-            trace, free = draw(seed, REQUESTS, scene.workshop), bool(seed % 2)
+            trace, free = draw(seed, options.requests, scene.workshop), bool(seed % 2)
             trace = replace(trace, faulty=seed % 3 == 0)
             report = scene.run(trace, free=free)
             counts += report.counts
