@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.machine import commit
 from benchmarks.order import BUILD, ROOT
 from benchmarks.workload import TINY, Shape, Workload
 
@@ -44,8 +45,7 @@ def main(words: Sequence[str] | None = None) -> None:
     runs: list[dict[str, Any]] = []
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for shape in given.shapes:
-        workload = _workload(shape, tiny=shape == "tiny")
-        checkpoint = str(workload.shape.write(BUILD, given.device))
+        checkpoint = str(SHAPES[shape].write(BUILD, given.device))
         _say(began, f"{shape}: the base is written")
         for what in [STEP, *(peer for _ in range(given.repeats) for peer in given.peers)]:
             told = _measured(what, checkpoint, shape, given)
@@ -67,8 +67,8 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _workload(shape: str, *, tiny: bool) -> Workload:
-    return TINY if tiny else Workload(SHAPES[shape])
+def workload_of(shape: str) -> Workload:
+    return TINY if shape == "tiny" else Workload(SHAPES[shape])
 
 
 def _measured(what: str, checkpoint: str, shape: str, given: argparse.Namespace) -> dict[str, Any]:
@@ -90,6 +90,7 @@ def machine(device: str) -> dict[str, Any]:
     on_gpu = device == "cuda" and torch.cuda.is_available()
     return {
         "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
+        "commit": commit(),
         "python": platform.python_version(),
         **{package: _version(package) for package in ("torch", "triton", "transformers")},
     }
@@ -132,6 +133,7 @@ def _step(shape: str, run: Mapping[str, Any]) -> Iterator[str]:
     lines = {
         "step": [f"{point['step']:.3f}" for point in points],
         "floor: weights and live keys and values read once": [f"{point['floor']:.3f}" for point in points],
+        "recorded": ["yes" if point["recorded"] else "no" for point in points],
         "floor over step": [f"{point['floor'] / point['step']:.2f}" for point in points],
     }
     heads = [str(point["at"]) for point in points]
@@ -141,7 +143,7 @@ def _step(shape: str, run: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
     yield ""
     copied = f"{run['bandwidth'] / 1e12:.3f} TB/s copied, read and written"
-    yield f"{copied}; kernels: {run['speedup']}; recorded: {run['recorded']}"
+    yield f"{copied}; kernels: {run['speedup']}"
 
 
 def _say(began: float, what: str) -> None:

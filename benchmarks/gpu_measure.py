@@ -1,5 +1,6 @@
 """One measurement of `benchmarks.gpu`, in a process of its own: its last line on stdout is the result as JSON."""
 
+import gc
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -12,12 +13,12 @@ import torch
 
 from benchmarks.continuous_peer import ContinuousPeer
 from benchmarks.engine_peer import EnginePeer
-from benchmarks.gpu import SHAPES, STEP
+from benchmarks.gpu import STEP, workload_of
 from benchmarks.peer import Peer
 from benchmarks.static_peer import StaticPeer
 from benchmarks.stepping import STEPS, decoding, seconds_of
-from benchmarks.timing import warm_and_timed
-from benchmarks.workload import TINY, Workload
+from benchmarks.timing import timed
+from benchmarks.workload import Workload
 from server.engine.engine import Engine
 from server.engine.kv import KVCache
 from server.engine.model import BaseModel
@@ -34,16 +35,15 @@ COPIED, COPIES = 2**30, 20
 
 
 def measure(plan: Mapping[str, Any]) -> dict[str, Any]:
-    workload = TINY if plan["shape"] == "tiny" else Workload(SHAPES[plan["shape"]])
+    workload = workload_of(plan["shape"])
     if plan["what"] == STEP:
         return step(workload, Path(plan["checkpoint"]), plan["device"], plan["at"])
     peer = PEERS[plan["what"]](workload, Path(plan["checkpoint"]), plan["device"])
     rates = {}
     for concurrency in plan["at"]:
         jobs = workload.jobs(max(8, 2 * concurrency))
-        rates[str(concurrency)] = warm_and_timed(
-            peer.generate, jobs, concurrency, workload.new_tokens
-        ).tokens_per_second
+        peer.generate(jobs[:concurrency], concurrency)  # as many at once as are timed: kernels follow the number
+        rates[str(concurrency)] = timed(peer.generate, jobs, concurrency, workload.new_tokens).tokens_per_second
     peer.close()
     return {"rates": rates, "peak_bytes": torch.cuda.max_memory_allocated() if plan["device"] == "cuda" else None}
 
@@ -52,15 +52,17 @@ def measure(plan: Mapping[str, Any]) -> dict[str, Any]:
 def step(workload: Workload, checkpoint: Path, device: str, at: list[int]) -> dict[str, Any]:
     """Milliseconds of the median decode step, which ends with ids that the host knows, and of its floor."""
     base = BaseModel.load(checkpoint, device=device, dtype="bfloat16")
-    bandwidth, points, recorded = copied(device), [], False
+    bandwidth, points = copied(device), []
     for concurrency in at:
         engine = decoding(base, workload, concurrency)
         recorded = engine._runner._replays is not None  # noqa: SLF001 - what no user has to know
         read = _bytes_read(engine, base)
         taken = median(seconds_of(engine._advance) for _ in range(STEPS))  # noqa: SLF001 - the loop, by hand
-        points.append({"at": concurrency, "step": 1e3 * taken, "floor": 1e3 * read / bandwidth, "bytes": read})
+        point = {"at": concurrency, "step": 1e3 * taken, "floor": 1e3 * read / bandwidth, "bytes": read}
+        points.append({**point, "recorded": recorded})
         del engine
-    return {"points": points, "bandwidth": bandwidth, "speedup": base.speedup, "recorded": recorded}
+        gc.collect()  # an engine and its thread know one another
+    return {"points": points, "bandwidth": bandwidth, "speedup": base.speedup}
 
 
 def _bytes_read(engine: Engine, base: BaseModel) -> int:

@@ -84,8 +84,8 @@ def kernels_for(dtype: torch.dtype, device: torch.device, shape: Shape) -> Kerne
 class BaseModel:
     """The model on its device, its shape, its end ids, its identity (`base`) and how many numbers it has.
 
-    `attentions`: every layer's, by number. `speedup`: what kernels do for it, in words. `recorder`: what records
-    its passes (see `replays`), where that pays.
+    `attentions`: every layer's, by number. `speedup`: what kernels do for it, in words. `recorder`: makes what
+    records the passes of an engine (see `replays`), where that pays.
     `no_adapters`: why this base cannot run adapters, None when it can.
     """
 
@@ -182,7 +182,7 @@ class BaseModel:
             if isinstance(module, FusedRMSNorm) and module.weight.dtype == self.dtype:
                 module.kernels = found
         self.speedup = "all layers" if len(self.fused) == self.shape.layers else "attention and norms"
-        self.recorder = CudaRecorder() if self.device.type == "cuda" else None
+        self.recorder = CudaRecorder if self.device.type == "cuda" else None
 
     def attend_with(self, function: Any, name: str) -> None:
         """Sets the attention function of all layers, known to transformers as `name`. Nothing when it is that one."""

@@ -19,8 +19,9 @@ from server.engine.sides import POINTS, PointedSide
 
 log = logging.getLogger(__name__)
 
-STEP = 8
-"""From here on there is a recording for every so many rows."""
+STEP, WIDE, MOST = 8, 64, 256
+"""There is a recording for every eighth number of rows from 8 to 64 on, then for every power of two; none beyond 256:
+each keeps logits of its own, half a megabyte a row of a large vocabulary."""
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2**-5, torch.float16: 2**-8}
 """Largest difference between a pass and its recording, as a share of the largest logit."""
 
@@ -54,6 +55,7 @@ class Recording:
     """`inputs` int64 [3 + POINTS, rows]: ids, positions, slots, adapters. Playing it leaves what each row came to:
 
     logits [rows, V], and the best of every row. `staged`: the same size, where a GPU can take it from by itself.
+    `work` is what was recorded: it holds the tensors that a recording reads and does not hold itself.
     """
 
     inputs: torch.Tensor
@@ -61,21 +63,26 @@ class Recording:
     logits: torch.Tensor
     best: Best
     play: Callable[[], None]
+    work: Callable[[], Any]
 
     def __len__(self) -> int:
         return self.inputs.shape[1]
 
 
 class Replays:
-    """Recordings of passes of one base for up to `most` rows. Raises RuntimeError where passes cannot be recorded."""
+    """Recordings of passes of one base. Raises RuntimeError where passes cannot be recorded.
+
+    `most`: rows of the largest.
+    """
 
     @torch.inference_mode()
     def __init__(self, base: BaseModel, attention: PackedAttention, record: Recorder, most: int) -> None:
         self._base = base
         self._attention = attention
         self._record = record
+        self.most = min(most, MOST)
         able = base.kernels if isinstance(base.kernels, PointedKernels) and base.no_adapters is None else None
-        rows = sizes(most)[::-1]  # the largest makes the room
+        rows = sizes(self.most)[::-1]  # the largest makes the room
         self._plain = [self._recorded(count, None) for count in rows][::-1]
         self._adapted = [self._recorded(count, able) for count in rows if able][::-1]
 
@@ -110,7 +117,7 @@ class Replays:
         base.attend_with(self._attention, self._attention.name)
         (logits, largest, best), play = self._record(work)
         staged = torch.zeros(inputs.shape, dtype=torch.int64, pin_memory=on.type == "cuda")
-        found = Recording(inputs, staged, logits, (largest, best), play)
+        found = Recording(inputs, staged, logits, (largest, best), play, work)
         ids.copy_(torch.arange(1, rows + 1) % base.shape.vocabulary)
         play()
         _compare(logits.clone(), work()[0])
@@ -119,7 +126,9 @@ class Replays:
 
 def sizes(most: int) -> list[int]:
     """Rows of the recordings that passes of up to `most` rows want, ascending."""
-    return [rows for rows in (1, 2, 4) if rows < most] + [*range(STEP, most, STEP), most]
+    few = [1, 2, 4, *range(STEP, WIDE, STEP)]
+    many = [WIDE << doubled for doubled in range(MOST.bit_length())]
+    return [rows for rows in (*few, *many) if rows < most] + [most]
 
 
 def _compare(played: torch.Tensor, run: torch.Tensor) -> None:
@@ -134,7 +143,7 @@ def replays(base: BaseModel, attention: PackedAttention, most: int) -> Replays |
     if base.recorder is None:
         return None
     try:
-        return Replays(base, attention, base.recorder, min(most, len(attention.kv.layers[0][0])))
+        return Replays(base, attention, base.recorder(), min(most, len(attention.kv.layers[0][0])))
     except Exception as error:  # noqa: BLE001 - whatever torch, Triton or the driver say: serving goes on without
         log.warning("decode passes are not recorded, and run as they are: %s", error)
         return None

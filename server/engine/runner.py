@@ -80,7 +80,7 @@ class Runner:
 
     def run(self, step: Step) -> list[Outcome]:
         """One forward pass; afterwards the K/V of everything fed lies in the sequences' slots."""
-        if self._replays is not None and not step.prefills:
+        if self._replays is not None and not step.prefills and len(step.decodes) <= self._replays.most:
             return self._outcomes(step, step.decodes, *self._replays.run([self._place(one) for one in step.decodes]))
         batch = build(step, self.kv.span, self.base.device, self._tile)
         batch.plan.sides = self._sides.of(batch.adapted)

@@ -13,7 +13,10 @@ import torch
 log = logging.getLogger(__name__)
 
 _MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-_DEVICE = ("CUDA error", "device-side assert", "HIP error", "CUDNN_STATUS_EXECUTION_FAILED")
+_DEVICE = (
+    "CUDA error", "device-side assert", "HIP error", "CUDNN_STATUS_EXECUTION_FAILED", "Triton Error [CUDA]: an illegal",
+    "Triton Error [CUDA]: misaligned", "Triton Error [CUDA]: unspecified launch failure",
+)  # fmt: skip
 
 
 class Trouble(Enum):

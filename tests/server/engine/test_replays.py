@@ -138,7 +138,7 @@ def stands_still(base: BaseModel) -> None:
     def record(work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
         return tape.record(work)[0], lambda: None
 
-    base.recorder = record
+    base.recorder = lambda: record
 
 
 @pytest.mark.parametrize("spoil", [looks_at_a_number, makes_numbers, stands_still])
@@ -169,5 +169,25 @@ def test_a_deterministic_engine_records_nothing(folder: Path) -> None:
     [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (20, [1, 2, 4, 8, 16, 20]), (24, [1, 2, 4, 8, 16, 24])],
 )
 def test_recordings_are_of_few_sizes(most: int, wanted: list[int]) -> None:
-    """So that a pass never has twice as many rows as sequences, nor eight more."""
+    """So that a pass never has twice as many rows as sequences, nor, up to 64, eight more."""
     assert replays.sizes(most) == wanted
+
+
+def test_many_rows_cost_few_recordings() -> None:
+    """Each keeps its logits: of 256 rows all together keep three times as many as the largest alone."""
+    assert replays.sizes(200)[-3:] == [64, 128, 200]
+    assert sum(replays.sizes(replays.MOST)) < 3 * replays.MOST
+
+
+def test_a_pass_of_more_rows_than_are_recorded_is_run_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three sequences, and recordings of two at most."""
+    monkeypatch.setattr(replays, "MOST", 2)
+    base, tape = base_on_tape(folder)
+    engine = engine_on(base)
+    asked = [Request(number, prompts.text(60 + number, 5), Sampling(4, ignore_eos=True)) for number in range(3)]
+    found = oracle.ask_all(engine, asked)
+    engine.close()
+    reference = reference_of(folder)
+    assert tape.recordings == 2
+    for request, events in zip(asked, found, strict=True):
+        assert oracle.ids_of(events) == oracle.generate(reference, request.ids, None, 4)

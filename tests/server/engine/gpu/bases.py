@@ -20,5 +20,5 @@ def base_on_tape(folder: Path) -> tuple[BaseModel, Tape]:
     exchange(base.model, fused_norms)
     exchange(base.model, partial(packed_linears, make=MergedLinear))
     base.speed_up(GpuKernels(base.dtype, PROCESSORS, tape.launch))
-    base.recorder = tape.record
+    base.recorder = lambda: tape.record
     return base, tape

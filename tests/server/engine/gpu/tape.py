@@ -1,10 +1,12 @@
 """What a CUDA graph does, on a CPU: the operators of some work, written down once and done again on the same tensors.
 
 Whatever Python decided while it was written down is decided for good, as in a graph: branches, sizes, addresses and
-numbers. What a graph cannot hold (a number looked at, one that comes from Python, a size that follows from numbers)
-raises, as it does while CUDA records. Kernels are launched through `launch`, since no operator tells of them.
+numbers. Memory is not kept: who plays it has to keep the work. What a graph cannot hold (a number looked at, one that
+comes from Python, a size that follows from numbers) raises. Kernels are launched through `launch`, since no operator
+tells of them.
 """
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -40,10 +42,12 @@ class Tape(TorchDispatchMode):
                 found = work()
         finally:
             self._recording = False
-        calls = self._calls
+        calls, kept = self._calls, weakref.ref(work)
         self.recordings += 1
 
         def play() -> None:
+            if kept() is None:
+                raise RuntimeError("what it reads may be another's by now")
             self.plays += 1
             for call in calls:
                 call()
