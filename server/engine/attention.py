@@ -73,8 +73,16 @@ class PackedAttention:
         self.plan = plan
         self._late.clear()
 
+    def close(self) -> None:
+        """Transformers forgets no name, so it is given another function for this one: it would keep the cache."""
+        AttentionInterface.register(self.name, _closed)
+
     def add_late(self, _module: torch.nn.Module, _given: Any, output: tuple[torch.Tensor, Any]) -> None:
         """A forward hook of attentions whose adapters are added behind the output projection."""
         for rows, term in self._late:
             output[0][0].index_add_(0, rows, term)
         self._late.clear()
+
+
+def _closed(*_given: Any, **_named: Any) -> tuple[torch.Tensor, None]:
+    raise RuntimeError("the engine whose attention this was has been closed")

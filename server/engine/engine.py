@@ -70,8 +70,7 @@ class Engine:
         self._residency = Residency(settings.prompt_budget, loader)
         self._texts = Texts(settings.text_budget, position_bytes)
         self.slots = Slots(settings.max_batch, area)
-        budget = settings.tile or settings.max_batch_tokens
-        whole = settings.deterministic
+        budget, whole = settings.tile or settings.max_batch_tokens, settings.deterministic
         queues = Queues(self.admission)
         self._scheduler = Scheduler(self.slots, budget, self._residency, self._texts, queues, whole=whole)
         self._counters = Counters()
@@ -107,10 +106,11 @@ class Engine:
             self._wake.notify()
 
     def close(self, deadline: float = 30.0) -> None:
-        """Drain, and wait for the end."""
+        """Drain, and wait for the end. Then the base may be another engine's, and keeps nothing of this one."""
         self.drain(deadline)
         if self._thread.is_alive():
             self._thread.join()
+        self._runner.close()
 
     def check_room(self, owner: Hashable, group: Hashable = None) -> None:
         """Raises QueueFull, OwnerFull or Closed where `submit` would refuse whatever `owner` brings, of any group."""

@@ -193,6 +193,13 @@ class BaseModel:
         for layer in self.fused:
             layer.attend = function
 
+    def attend_no_more(self, function: Any) -> None:
+        """Nothing is kept of an attention function whose engine has ended; nothing happens when another one is set."""
+        if self._attending is function:
+            self._attending = None
+            for layer in self.fused:
+                layer.attend = None
+
     @contextmanager
     def as_it_was(self, implementation: str) -> Iterator[None]:
         """The family's own layers with an attention function of transformers', while this is open."""

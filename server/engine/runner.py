@@ -53,11 +53,17 @@ class Runner:
         like = torch.empty(0, dtype=base.dtype, device=base.device)
         self.kv = KVCache(KVShape(shape.layers, slots, shape.kv_heads, positions, shape.head_dim, area), like)
         self._attention = PackedAttention(self.kv, base.kernels)
-        for module in base.attentions.values():
-            if behind_projection(module):
-                module.register_forward_hook(self._attention.add_late)
+        late = [module for module in base.attentions.values() if behind_projection(module)]
+        self._hooks = [module.register_forward_hook(self._attention.add_late) for module in late]
         self._sides = Sides(base, apart=tile is not None)
         self._replays = None if tile else replays(base, self._attention, slots)
+
+    def close(self) -> None:
+        """The base, which another engine may serve, keeps nothing of this one: the cache goes with its last owner."""
+        for hook in self._hooks:
+            hook.remove()
+        self._attention.close()
+        self.base.attend_no_more(self._attention)
 
     def lay_out(self, step: Step) -> None:
         """Room for what the step's slots have to hold. A move that is done is not in the step any more."""
