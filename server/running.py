@@ -136,7 +136,7 @@ class Running:
                 trial.failed |= heard.event.code == "non_finite"
                 raise _fault_of(heard.event)
             trial.ran |= not isinstance(heard.event, Finished) or heard.event.reason != "cancelled"
-            if not isinstance(heard.event, TokenEvent | PromptEvent):
+            if not isinstance(heard.event, (TokenEvent, PromptEvent)):
                 open_ids.discard(requests[heard.request].id)
             yield heard
 

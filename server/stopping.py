@@ -15,6 +15,8 @@ class Stopping:
 
     def push(self, text: str) -> str:
         """The text that is certain now: neither a stop string nor the start of one."""
+        if not self._delimiter and not self._stops:
+            return text
         self._held += text
         if not self._past_delimiter():
             return ""

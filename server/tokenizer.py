@@ -55,4 +55,5 @@ class Spelling:
         return text
 
     def _decode(self, end: int) -> str:
-        return self._tokenizer.decode(self._ids[self._start : end])
+        ids = self._ids[self._start : end]
+        return self._tokenizer.alone(ids[0]) if len(ids) == 1 else self._tokenizer.decode(ids)

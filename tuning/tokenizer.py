@@ -43,6 +43,7 @@ class Tokenizer:
         self.bos = bos if self._adds(bos) else None
         self._anchor = self._plain.encode("a", add_special_tokens=False).ids[-1:]
         self.piece = lru_cache(maxsize=65536)(self._piece)
+        self.alone = lru_cache(maxsize=65536)(self._alone)
         self._loaded = loaded
 
     @classmethod
@@ -68,6 +69,9 @@ class Tokenizer:
     def decode(self, ids: list[int]) -> str:
         """Text without special tokens."""
         return self._special.decode(ids, skip_special_tokens=True)
+
+    def _alone(self, index: int) -> str:
+        return self.decode([index])
 
     def spelled(self, ids: Sequence[int]) -> str:
         """Text with its special tokens by name."""

@@ -55,6 +55,10 @@ class CrossOrigin:
             await self._listed(scope, receive, send)
             return
 
+        if not self._origins:
+            await self.app(scope, receive, send)
+            return
+
         async def vary(message: Message) -> None:
             if message["type"] == "http.response.start" and self._origins:
                 message["headers"] = [*message["headers"], (b"vary", b"Origin")]

@@ -190,7 +190,7 @@ async def _stream(request: Request, asked: GenerateOne) -> Response:
         return await anext(events)
 
     started = await while_connected(request.receive, first())
-    return EventStream(started, events, request.app.state.settings.write_seconds)
+    return EventStream(started, events)
 
 
 async def _events(item: Item, room: Room) -> AsyncGenerator[wire.Json, None]:

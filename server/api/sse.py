@@ -1,9 +1,9 @@
 """A stream of events: `data: {json}` and a blank line, LF only (some clients lose CRLF events). A string is sent as is.
 
-Knows the protocol; what the events say is the caller's. Ends when the client leaves or reads nothing for too long.
+Knows the protocol; what the events say is the caller's. Ends when the client leaves; one that reads nothing for too
+long is cut off by `outgoing`, and has left then.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from server.api.disconnect import while_connected
-from server.api.wire import dumps
+from server.api.wire import encoded
 
 Events = AsyncGenerator[Any, None]
 
@@ -23,18 +23,17 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: Any, rest: Events, write_seconds: float) -> None:
+    def __init__(self, first: Any, rest: Events) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._rest = rest
-        self._write_seconds = write_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the shape of ASGI
         async with aclosing(self._rest):
             try:
                 await while_connected(receive, self._write(send))
-            except (ClientDisconnect, TimeoutError):
+            except ClientDisconnect:
                 return
 
     async def _write(self, send: Send) -> None:
@@ -45,7 +44,6 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _event(self, send: Send, event: Any) -> None:
-        said = event if isinstance(event, str) else dumps(event)
-        body = f"data: {said}\n\n".encode()
-        async with asyncio.timeout(self._write_seconds):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+        said = event.encode() if isinstance(event, str) else encoded(event)
+        body = b"data: %b\n\n" % said
+        await send({"type": "http.response.body", "body": body, "more_body": True})

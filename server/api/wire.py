@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from prompt_store.task import Task
@@ -21,8 +22,12 @@ SLICE = 2**14
 """Items of a long list that are written at a time."""
 
 
-def dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def encoded(value: Any) -> bytes:
+    """Of an event, by pydantic: Python's own encoder took an eighth of all that a streamed token costs the loop."""
+    return to_json(value, inf_nan_mode="null")  # it cannot refuse them, and no client can read them
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -64,7 +64,7 @@ async def answered(request: Request, body: Sampled, items: Sequence[Item], form:
         return await anext(events)
 
     started = await while_connected(request.receive, first())
-    return EventStream(started, events, request.app.state.settings.write_seconds)
+    return EventStream(started, events)
 
 
 async def _whole(

@@ -28,19 +28,28 @@ async def never() -> Message:
     return await asyncio.Future[Message]()
 
 
-async def test_who_takes_nothing_is_given_up() -> None:
-    """A window that stays full ends the stream at the write deadline; what fed it is closed."""
-    source = Source()
+async def test_who_takes_nothing_is_waited_for_until_it_is_cut_off() -> None:
+    """A window that stays full holds the stream; with the connection's end what fed it is closed."""
+    source, full, cut = Source(), asyncio.Event(), asyncio.Event()
     taken: list[Message] = []
 
     async def send(message: Message) -> None:
         taken.append(message)
         if len(taken) > 3:
+            full.set()
             await never()
+
+    async def receive() -> Message:
+        await cut.wait()
+        return {"type": "http.disconnect"}
 
     events = source.events()
     first = await anext(events)
-    await asyncio.wait_for(EventStream(first, events, 0.01)({"type": "http"}, never, send), 5)
+    streaming = asyncio.ensure_future(EventStream(first, events)({"type": "http"}, receive, send))
+    await asyncio.wait_for(full.wait(), 5)
+    assert not streaming.done()
+    cut.set()
+    await asyncio.wait_for(streaming, 5)
     assert source.closed
     assert [message["type"] for message in taken] == ["http.response.start", *["http.response.body"] * 3]
     assert taken[1]["body"] == b'data: {"n":1}\n\n'
@@ -66,5 +75,5 @@ async def test_who_leaves_ends_the_stream() -> None:
 
     events = silent()
     first = await anext(events)
-    await asyncio.wait_for(EventStream(first, events, 5)({"type": "http"}, leave, send), 5)
+    await asyncio.wait_for(EventStream(first, events)({"type": "http"}, leave, send), 5)
     assert closed.is_set()

@@ -1,11 +1,31 @@
 """Results as JSON."""
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from server.api.wire import SLICE, dumps, in_slices
+from server.api.wire import SLICE, dumps, encoded, in_slices
 from tests.server.pauses import beside
+
+numbers = st.integers(-(2**63), 2**64) | st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+events = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda below: st.lists(below) | st.dictionaries(texts, below),
+    max_leaves=20,
+)
+
+
+@given(event=events)
+def test_an_event_says_what_json_says(event: Any) -> None:
+    """Every number and character, on one line."""
+    line = encoded(event)
+    assert json.loads(line) == json.loads(dumps(event)) == event
+    assert b"\n" not in line
+    assert b"\r" not in line
 
 
 @pytest.mark.parametrize(
