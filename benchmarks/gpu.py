@@ -64,7 +64,10 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 8, 32, 64], help="requests in flight")
     parser.add_argument("--repeats", type=int, default=2, help="of every peer, in turns")
     parser.add_argument("--out", type=Path, default=BUILD / "gpu.json", help="where the figures go, as JSON")
-    return parser.parse_args(words)
+    given = parser.parse_args(words)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no CUDA device; --device cpu --shapes tiny shows that everything runs")
+    return given
 
 
 def workload_of(shape: str) -> Workload:

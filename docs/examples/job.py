@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import httpx
-from openai import OpenAI
+from openai import APIStatusError, OpenAI
 
 URL = os.environ.get("SOFTPROMPT_URL", "http://127.0.0.1:8000")
 KEY = os.environ.get("SOFTPROMPT_ADMIN_KEY", "a server without keys takes any")
@@ -25,7 +25,10 @@ def learn(rows: Path, task: str) -> None:
     """Until the task is served. Raises SystemExit with the reason of a job that failed."""
     client = OpenAI(base_url=f"{URL}/v1", api_key=KEY)
     file = client.files.create(file=rows, purpose="fine-tune")
-    job = client.fine_tuning.jobs.create(model="base", suffix=task, training_file=file.id, method=METHOD, seed=0)  # type: ignore[arg-type]  # ours
+    try:
+        job = client.fine_tuning.jobs.create(model="base", suffix=task, training_file=file.id, method=METHOD, seed=0)  # type: ignore[arg-type]  # ours
+    except APIStatusError as error:  # this server learns nothing, say, or has no such base
+        raise SystemExit(str(error)) from None
     told: set[str] = set()
     while job.status not in {"succeeded", "failed", "cancelled"}:
         time.sleep(0.5)
