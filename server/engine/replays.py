@@ -100,7 +100,7 @@ class Replays:
         return recording.logits[:count], (largest[:count], best[:count])
 
     def _recorded(self, rows: int, pointed: PointedKernels | None) -> Recording:
-        base, on = self._base, self._base.device
+        base, attention, on = self._base, self._attention, self._base.device
         inputs = torch.zeros(3 + POINTS, rows, dtype=torch.int64, device=on)
         inputs[2] = torch.arange(rows)  # their slots' first positions hold nothing that anybody reads
         ids, positions, slots = inputs[:3]
@@ -109,12 +109,12 @@ class Replays:
         sides = [] if pointed is None else [PointedSide(pointed, every, inputs[3:], base.shape.kv_heads)]
         plan = Plan(rows, slots, positions, rows, 0, dense=False, segments=[], sides=sides, stands=stands)
 
-        def work() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            self._attention.begin(plan)
+        def work() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # not of `self`, which would keep itself then
+            attention.begin(plan)
             logits = base.logits(base.embed(ids[None]), positions[None], every)
             return logits, *base.best(logits)
 
-        base.attend_with(self._attention, self._attention.name)
+        base.attend_with(attention, attention.name)
         (logits, largest, best), play = self._record(work)
         staged = torch.zeros(inputs.shape, dtype=torch.int64, pin_memory=on.type == "cuda")
         found = Recording(inputs, staged, logits, (largest, best), play, work)
@@ -145,5 +145,6 @@ def replays(base: BaseModel, attention: PackedAttention, most: int) -> Replays |
     try:
         return Replays(base, attention, base.recorder(), min(most, len(attention.kv.layers[0][0])))
     except Exception as error:  # noqa: BLE001 - whatever torch, Triton or the driver say: serving goes on without
-        log.warning("decode passes are not recorded, and run as they are: %s", error)
-        return None
+        said = str(error)  # a log may keep what it is given, and an exception keeps its frames' tensors
+        log.warning("decode passes are not recorded, and run as they are: %s", said)
+    return None

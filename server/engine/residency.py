@@ -61,14 +61,20 @@ class Residency:
 
     def __init__(self, budget: int, maker: Maker) -> None:
         self.budget = budget
-        self.bytes = 0
         self._maker = maker
+        self._dropped: list[Resident] = []
         self._by_digest: OrderedDict[str, Resident] = OrderedDict()
         self._pinned: set[str] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._by_digest)
+
+    @property
+    def bytes(self) -> int:
+        """Of all that are in memory: one that was dropped is until its last user has ended."""
+        with self._lock:
+            return self._bytes()
 
     def peek(self, digest: str) -> Prompt | None:
         """The resident soft prompt, without marking it as used."""
@@ -109,8 +115,9 @@ class Residency:
     def drop(self, digest: str) -> None:
         """Forgets a soft prompt; sequences that hold it finish with it. A pinned one is pinned when it comes again."""
         with self._lock:
-            if digest in self._by_digest:
-                self._remove(digest)
+            found = self._by_digest.pop(digest, None)
+            if found is not None:
+                self._dropped.append(found)
 
     def _bring(self, prompt: Prompt) -> Resident | None:
         try:
@@ -124,14 +131,13 @@ class Residency:
             raise Unloadable("the base cannot take it") from error
         with self._lock:
             self._by_digest[prompt.digest] = found
-            self.bytes += found.bytes
         return found
 
     def _make_room(self, size: int) -> bool:
         """False, with nothing evicted, while too many are in use."""
         with self._lock:
             idle = [digest for digest, resident in self._by_digest.items() if resident.users == 0]
-            free, leaving = self.budget - self.bytes, []
+            free, leaving = self.budget - self._bytes(), []
             for digest in sorted(idle, key=self._pinned.__contains__):  # stable: least recently used first
                 if free >= size:
                     break
@@ -140,8 +146,9 @@ class Residency:
             if free < size:
                 return False
             for digest in leaving:
-                self._remove(digest)
+                del self._by_digest[digest]
             return True
 
-    def _remove(self, digest: str) -> None:
-        self.bytes -= self._by_digest.pop(digest).bytes
+    def _bytes(self) -> int:
+        self._dropped = [one for one in self._dropped if one.users]
+        return sum(one.bytes for one in (*self._by_digest.values(), *self._dropped))

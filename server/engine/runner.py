@@ -78,6 +78,8 @@ class Runner:
         while isinstance(source, Sequence) and source.source is not None:
             source = source.source  # it could not start itself, and would have taken them from there
         self.kv.clear(sequence.slot)
+        if isinstance(source, Sequence) and source.slot < 0:
+            raise RuntimeError("what it is to begin with has left its slot")
         if isinstance(source, Sequence):
             self.kv.copy_across(source.slot, sequence.slot, sequence.fed)
         elif source is not None:

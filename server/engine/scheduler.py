@@ -52,8 +52,8 @@ class Step:
 
     @property
     def youngest(self) -> Sequence:
-        """Who started last: nobody else copies from its slot."""
-        return max(self.sequences(), key=lambda sequence: sequence.admitted)
+        """Who started last, though nothing of it may be fed yet: nobody else copies from its slot."""
+        return max([*self.sequences(), *self.admitted], key=lambda sequence: sequence.admitted)
 
     def leave(self, sequence: Sequence) -> None:
         """Nothing of it is fed, if it was in here."""
@@ -69,6 +69,10 @@ class Step:
         for chunk in self.prefills:
             parts[chunk.sequence not in some].prefills.append(chunk)
         return parts
+
+
+OVERTAKEN = 64
+"""Sequences with soft prompts that may start before one whose soft prompt finds no room; then all wait until it has."""
 
 
 class HeadSink:
@@ -108,6 +112,8 @@ class Scheduler:
         self._max_tokens = max_tokens
         self._whole = whole
         self._residency = residency
+        self._roomless: Sequence | None = None
+        self._overtaken = 0
         self._admitted = 0
 
     @property
@@ -203,16 +209,29 @@ class Scheduler:
         return True
 
     def _hold(self, step: Step, sequence: Sequence) -> bool:
-        """The sequence's soft prompt is in memory and stays there until it ends; False when it is not, for now."""
+        """The sequence's soft prompt is in memory and stays there until it ends; False when it is not, for now.
+
+        A large one would wait for ever while small ones that are in use never leave room for it at once.
+        """
         prompt = sequence.request.prompt
         if prompt is None or sequence.resident is not None:
             return True
+        if self._roomless is not None and (self._roomless.done or self._roomless.resident is not None):
+            self._roomless = None
+        if self._roomless not in (None, sequence) and self._overtaken >= OVERTAKEN:
+            return False
         try:
             sequence.resident = self._residency.hold(prompt)
         except Unloadable as error:
             self.waiting.remove(sequence)
             step.failed.append((sequence, error))
-        return sequence.resident is not None
+            return False
+        if sequence.resident is None:
+            if self._roomless is None:
+                self._roomless, self._overtaken = sequence, 0
+            return False
+        self._overtaken += 1
+        return True
 
     def _start(self, step: Step, sequence: Sequence, known: Beginning) -> None:
         if sequence.began is None:

@@ -12,7 +12,8 @@ import torch
 
 log = logging.getLogger(__name__)
 
-_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
+"""cuBLAS says the last where it finds no memory for itself."""
 _DEVICE = (
     "CUDA error", "device-side assert", "HIP error", "CUDNN_STATUS_EXECUTION_FAILED", "Triton Error [CUDA]: an illegal",
     "Triton Error [CUDA]: misaligned", "Triton Error [CUDA]: unspecified launch failure",

@@ -17,6 +17,8 @@ MAX_HEAD = 256
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 GATED = 1024
 """Numbers of a gate that one program computes."""
+SUMMED = 4096
+"""Logits that a program adds up at a time."""
 TILE = 16
 QUERIES = 64
 """Queries of a run that one program takes, those of all heads that share a key head counted."""
@@ -115,9 +117,10 @@ class GpuKernels:
         values, ids = logits.max(-1)  # NaN wins a maximum
         return values.float(), ids
 
-    @staticmethod
-    def log_sums(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-        return (logits.float() - best[:, None]).exp_().sum(-1).log_()
+    def log_sums(self, logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(best)
+        self._launch(small.log_sum, (len(logits),), logits, best, out, logits.shape[1], BLOCK=SUMMED)
+        return out
 
     def _ones(  # noqa: PLR0913, PLR0917 - one kernel's inputs
         self,

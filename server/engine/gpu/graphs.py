@@ -27,13 +27,15 @@ class CudaRecorder:
         """
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            work()  # what compiles or allocates at its first use must not do so while recording
-            _without_a_look(work)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                found = work()
-        current.wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.stream(self._stream):
+                work()  # what compiles or allocates at its first use must not do so while recording
+                _without_a_look(work)
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                    found = work()
+        finally:  # what has been launched reads memory that is `current`'s, whatever became of the recording
+            current.wait_stream(self._stream)
         return found, graph.replay
 
 

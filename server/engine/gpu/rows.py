@@ -55,3 +55,20 @@ def rotate(
     sin_first, sin_second = tl.load(sin + turn, mask=mine, other=0.0), tl.load(sin + turn + HALF, mask=mine, other=0.0)
     tl.store(start + at, (first * cos_first - second * sin_first).to(x.dtype.element_ty), mask=mine)
     tl.store(start + HALF + at, (second * cos_second + first * sin_second).to(x.dtype.element_ty), mask=mine)
+
+
+@triton.jit
+def log_sum(x, best, out, size, BLOCK: tl.constexpr):
+    """Of one row of x [R, size], whose largest is best [R]: the log of the sum of e^(x - best), out [R].
+
+    By one program whatever R, so that a row's bits do not depend on how many there are.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    most = tl.load(best + row)
+    at = tl.arange(0, BLOCK)
+    sums = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, size, BLOCK):
+        mine = start + at < size
+        one = tl.load(x + row * size + start + at, mask=mine, other=0.0).to(tl.float32)
+        sums += tl.where(mine, tl.exp(one - most), 0.0)
+    tl.store(out + row, tl.log(tl.sum(sums, 0)))

@@ -50,6 +50,8 @@ def _differences(kernels: GpuKernels, device: torch.device, heads: Heads) -> Ite
     yield _off(kernels.norm(x, weight, 1e-5), F.rms_norm(x.double(), (96,), weight.double(), 1e-5))
     first, second = x.double().split(48, -1)
     yield _off(kernels.gate(x), F.silu(first) * second)
+    best = x.max(-1).values.float()
+    yield _off(kernels.log_sums(x, best), (x.double() - best[:, None]).logsumexp(-1))
     yield _off(*_rotated(kernels, draw, heads))
     yield _off(*_attended(kernels, draw, heads))
     yield _off(*_beside(kernels, draw, heads))

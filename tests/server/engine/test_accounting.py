@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine.request import Event, Finished, Prompt, Request, Sampling
-from server.engine.residency import Residency, Resident, Unloadable
-from server.engine.scheduler import Scheduler
+from server.engine.residency import Residency, Resident
+from server.engine.scheduler import OVERTAKEN, Scheduler
 from server.engine.sequence import Sequence
 from server.engine.slots import Slots
 from server.engine.texts import Texts
@@ -42,10 +42,6 @@ def scheduler(slots: int = 8, max_tokens: int = 100, area: int = 10_000, budget:
     return Scheduler(Slots(slots, area), max_tokens, Residency(budget, Maker()), Texts(0, 1))
 
 
-def held(residency: Residency, names: str) -> list[str]:
-    return [name for name in names if residency.peek(f"{name}/10")]
-
-
 @given(st.lists(st.integers(0, 5), max_size=60))
 def test_slots_are_held_once_and_holes_close(choices: list[int]) -> None:
     """Whatever is taken and released, no two sequences share a slot, and after closing they are 0 .. n-1."""
@@ -63,64 +59,6 @@ def test_slots_are_held_once_and_holes_close(choices: list[int]) -> None:
                 assert move.target < move.source
             assert sorted(one.slot for one in holding) == list(range(len(holding)))
         assert len({one.slot for one in holding}) == len(holding) == len(slots)
-
-
-def test_the_least_recently_used_resident_leaves_first() -> None:
-    """Within the bytes of the budget, use decides who stays."""
-    residency = Residency(30, Maker())
-    for name in "abcad":
-        found = residency.hold(prompt(name))
-        assert found is not None
-        found.users -= 1
-    assert held(residency, "abcd") == ["a", "c", "d"]
-    assert residency.bytes == 30
-
-
-def test_a_resident_in_use_is_never_evicted() -> None:
-    """While all are, a newcomer has to wait and nothing is lost."""
-    residency = Residency(20, Maker())
-    for name in "ab":
-        assert residency.hold(prompt(name)) is not None
-    assert residency.hold(prompt("c")) is None
-    assert held(residency, "abc") == ["a", "b"]
-    assert residency.bytes == 20
-
-
-def test_a_pinned_resident_leaves_last() -> None:
-    """Only what is in use drives it out, and it is pinned when it comes again."""
-    residency = Residency(20, Maker())
-
-    def use(name: str) -> Resident:
-        found = residency.hold(prompt(name))
-        assert found is not None
-        found.users -= 1
-        return found
-
-    residency.pin("a/10")
-    for name in "abcd":
-        use(name)
-    assert held(residency, "abcd") == ["a", "d"]
-    use("d").users += 1
-    use("e").users += 1
-    assert held(residency, "ade") == ["d", "e"]
-    residency.drop("e/10")
-    use("d").users -= 1
-    for name in "abc":
-        use(name)
-    assert held(residency, "abcd") == ["a", "c"], "it came again, pinned"
-    residency.unpin("a/10")
-    use("b")
-    assert held(residency, "abc") == ["b", "c"]
-
-
-def test_what_can_never_be_resident_says_so() -> None:
-    """A soft prompt larger than the budget, whatever is pinned, and one that cannot be made."""
-    residency = Residency(20, Maker())
-    with pytest.raises(Unloadable, match="21 bytes of memory"):
-        residency.hold(prompt("large", 21))
-    with pytest.raises(Unloadable):
-        residency.hold(prompt("bad"))
-    assert residency.bytes == 0
 
 
 def test_a_step_never_exceeds_its_budget_and_decodes_come_first() -> None:
@@ -203,6 +141,47 @@ def test_a_soft_prompt_without_room_waits_until_one_is_free() -> None:
     one.finish(first)
     first.end(Finished("length", 0))
     assert one.schedule().admitted == [second]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_large_soft_prompt_is_not_overtaken_for_ever(*, leaves: bool) -> None:
+    """Two small ones are in use in turns and never leave room at once; when it has gone, nobody waits for it."""
+    one = scheduler(budget=30)
+    small = [prompt("a"), prompt("b")]
+    large, behind = sequence(group="large", soft=prompt("large", 25)), sequence(group="large", soft=small[0])
+
+    def come(index: int) -> Sequence:
+        found = sequence(group=f"small {index}", soft=small[index])
+        one.add(found)
+        return found
+
+    def end(found: Sequence) -> None:
+        one.finish(found)
+        found.end(Finished("length", 0))
+
+    running = [come(0), come(1)]
+    one.schedule()
+    one.add(large)
+    one.add(behind)
+    started = 0
+    for turn in range(3 * OVERTAKEN):
+        end(running[turn % 2])
+        running[turn % 2] = come(turn % 2)
+        started += len(one.schedule().admitted)
+        if started == OVERTAKEN:
+            break
+    assert large.slot < 0
+    end(running[0])
+    waits = come(0)
+    bare = sequence()
+    one.add(bare)
+    assert one.schedule().admitted == [bare], "no soft prompt overtakes it any more"
+    if leaves:
+        end(large)
+        assert set(one.schedule().admitted) == {waits, behind}
+        return
+    end(running[1])
+    assert one.schedule().admitted == [large]
 
 
 def test_a_soft_prompt_that_can_never_be_brought_in_fails_its_own() -> None:

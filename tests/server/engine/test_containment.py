@@ -1,6 +1,7 @@
 """Steps that raise: who fails for it, and that everybody else answers as alone."""
 
 import queue
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from server.engine.request import Event, Request, Sampling
 from server.engine.runner import Outcome, Runner
 from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
+from server.engine.settings import EngineSettings
 from server.engine.slots import Move
 from tests.server.engine import oracle
 from tests.server.engine.faults import Breaking, no_memory
@@ -219,3 +221,55 @@ def test_a_step_that_is_laid_out_again_moves_nothing_again(base: BaseModel) -> N
         runner.lay_out(step)
         assert len(runner.kv.layers[0][0]) < 4
         assert torch.equal(runner.kv.copy_out(0, 10), wanted)
+
+
+@pytest.mark.parametrize("what", ["start", "lay_out"])
+@pytest.mark.parametrize("failures", [1, 9])
+def test_out_of_memory_who_is_admitted_and_not_fed_yet_is_the_youngest(
+    base: BaseModel, what: str, failures: int
+) -> None:
+    """It copies from the slot of another one, which stays: a full tile admits it and feeds it in the next pass."""
+    settings = EngineSettings(max_batch=4, threads=1, deterministic=True)
+    text = WORDS[:32]
+    first = [request(None, 1, length=5, max_new_tokens=40), Request(1, (*text, *WORDS[40:100]), Sampling(3))]
+    late = Request(2, (*text, *WORDS[110:150]), Sampling(max_new_tokens=8))
+    engine = Engine(base, settings)
+    engine.start()
+    wanted = [oracle.ids_of(oracle.ask(engine, one)) for one in (*first, late)]
+    engine.close()
+
+    engine = Engine(base, settings)
+    plain, contained, left = getattr(engine._runner, what), engine._contained.run, iter(range(failures))
+    sinks, unfed = [queue.SimpleQueue[Event]() for _ in range(3)], list[Request]()
+    arrivals = iter([partial(engine.submit, late, sinks[2])])
+
+    def found(given: Step | Sequence) -> None:
+        its = [one.request for one in given.admitted] if isinstance(given, Step) else [given.request]
+        if late in its and next(left, None) is not None:
+            raise no_memory()
+        plain(given)
+
+    def run(step: Step) -> list[Outcome]:
+        unfed.extend(one.request for one in step.admitted if one not in step.sequences())
+        outcomes = contained(step)
+        next(arrivals, lambda: None)()
+        return outcomes
+
+    setattr(engine._runner, what, found)
+    engine._contained.run = run  # type: ignore[method-assign]
+    engine.submit_all(list(zip(first, sinks, strict=False)))
+    engine.start()
+    assert ends(sinks) == [*wanted[:2], "out_of_memory"]
+    assert unfed == [late]
+    assert engine.healthy
+    engine.close()
+
+
+def test_who_would_copy_from_one_that_left_its_slot_does_not_start(base: BaseModel) -> None:
+    """The slot may be another's by then."""
+    runner = Runner(base, slots=2, positions=64, area=128)
+    runner.lay_out(Step(high=2, reach=20))
+    one, gone = (Sequence(request(None, number), queue.SimpleQueue[Event]()) for number in range(2))
+    one.admit(0, 4, gone)
+    with pytest.raises(RuntimeError, match="left its slot"):
+        runner.start(one)

@@ -86,6 +86,14 @@ def test_log_sums_are_torchs(kernel: Kernels, rows: int, size: int) -> None:
     close(kernel.log_sums(logits, best), (logits.double() - best[:, None]).logsumexp(-1))
 
 
+def test_a_rows_log_sum_does_not_depend_on_its_neighbours(kernel: Kernels) -> None:
+    """Bit for bit, alone and among others."""
+    logits = 5 * draw(7, 9_001, dtype=kernel.dtype)
+    best = kernel.best(logits)[0]
+    alone = [kernel.log_sums(logits[row : row + 1], best[row : row + 1]) for row in range(7)]
+    assert torch.equal(kernel.log_sums(logits, best), torch.cat(alone))
+
+
 def test_a_device_or_a_dtype_without_kernels_has_none() -> None:
     """float16 on a CPU, anything on CUDA."""
     assert kernels(torch.float16, CPU) == "none for float16 on cpu"

@@ -1,6 +1,8 @@
 """A decode pass that was recorded once says, played again, what transformers says alone: whatever has changed since."""
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,38 @@ def test_a_base_that_cannot_be_recorded_is_run_as_it_is(
     found = oracle.ids_of(oracle.ask(engine, Request(1, prompts.text(8, 9), Sampling(8, ignore_eos=True))))
     engine.close()
     assert found == oracle.generate(reference_of(folder), prompts.text(8, 9), None, 8)
+
+
+def test_recordings_go_without_a_collector(tmp_path: Path) -> None:
+    """When the engine has closed, and when the one with adapters, which comes last, finds no memory."""
+    folder = models.save(tmp_path)
+    kept: list[weakref.ref[Callable[[], Any]]] = []
+
+    def engine_with(recordings: int) -> Engine:
+        base, tape = base_on_tape(folder)
+        kept.clear()
+
+        def record(work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+            if len(kept) == recordings:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            kept.append(weakref.ref(work))
+            return tape.record(work)
+
+        base.recorder = lambda: record
+        return engine_on(base, 1)
+
+    gc.collect()
+    gc.disable()
+    try:
+        engine = engine_with(2)
+        assert [work() is not None for work in kept] == [True, True]
+        engine.close()
+        del engine
+        assert [work() for work in kept] == [None, None]
+        engine_with(1).close()
+        assert [work() for work in kept] == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_deterministic_engine_records_nothing(folder: Path) -> None:

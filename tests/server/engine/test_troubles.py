@@ -13,8 +13,9 @@ from server.engine.troubles import Trouble, trouble_of
         ("Triton Error [CUDA]: unspecified launch failure", Trouble.DEVICE),
         ("Triton Error [CUDA]: out of memory", Trouble.MEMORY),
         ("Triton Error [CUDA]: invalid argument", Trouble.OTHER),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", Trouble.MEMORY),
     ],
 )
-def test_what_a_launch_by_triton_says_is_understood(said: str, trouble: Trouble) -> None:
+def test_what_a_launch_says_is_understood(said: str, trouble: Trouble) -> None:
     """After some of it nothing works there any more; the rest is one launch's."""
     assert trouble_of(RuntimeError(said)) is trouble

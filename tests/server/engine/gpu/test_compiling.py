@@ -26,7 +26,7 @@ def test_every_kernel_compiles_and_fits(capability: int, tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    kernels = {"norm", "gate", "rotate", "write", "attend_one", "join", "attend_run", "attend_beside"}
+    kernels = {"norm", "gate", "log_sum", "rotate", "write", "attend_one", "join", "attend_run", "attend_beside"}
     assert {one["kernel"] for one in found} == kernels
     assert all(one["binary"] > 1000 and one["shared"] <= SHARED[capability] for one in found), found
     assert all(one["matrix_units"] for one in found if one["kernel"].startswith("attend"))
