@@ -54,13 +54,12 @@ class CrossOrigin:
         if self._may_call(scope):
             await self._listed(scope, receive, send)
             return
-
         if not self._origins:
             await self.app(scope, receive, send)
             return
 
         async def vary(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._origins:
+            if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"vary", b"Origin")]
             await send(message)
 

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from server.engine.request import Prompt
 
@@ -16,7 +17,7 @@ class Unloadable(Exception):
     """The soft prompt can never be brought into memory: too large for the budget, or nothing that the base takes."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Resident:
     """One soft prompt in memory. `rows`, `kv` and `adapter` are the model's; `users` counts sequences that hold it.
 
@@ -62,7 +63,7 @@ class Residency:
     def __init__(self, budget: int, maker: Maker) -> None:
         self.budget = budget
         self._maker = maker
-        self._dropped: list[Resident] = []
+        self._dropped: WeakSet[Resident] = WeakSet()
         self._by_digest: OrderedDict[str, Resident] = OrderedDict()
         self._pinned: set[str] = set()
         self._lock = threading.Lock()
@@ -117,7 +118,7 @@ class Residency:
         with self._lock:
             found = self._by_digest.pop(digest, None)
             if found is not None:
-                self._dropped.append(found)
+                self._dropped.add(found)
 
     def _bring(self, prompt: Prompt) -> Resident | None:
         try:
@@ -150,5 +151,5 @@ class Residency:
             return True
 
     def _bytes(self) -> int:
-        self._dropped = [one for one in self._dropped if one.users]
-        return sum(one.bytes for one in (*self._by_digest.values(), *self._dropped))
+        in_use = [one for one in self._dropped if one.users]
+        return sum(one.bytes for one in (*self._by_digest.values(), *in_use))
