@@ -77,6 +77,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gpu", action="store_true", help="a GPU's way, on a CPU: some hundred times slower")
+    parser.add_argument("--deterministic", action="store_true", help="every trace, else one of ten")
+    parser.add_argument("--faulty", action="store_true", help="every trace, else one of three")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="of a trace")
     parser.add_argument("--family", choices=models.WIDE, action="append")
     options = parser.parse_args()
@@ -94,7 +96,8 @@ def main() -> None:
             if time.monotonic() >= ends:
                 break
             trace, free = draw(seed, options.requests, scene.workshop), bool(seed % 2)
-            trace = replace(trace, faulty=seed % 3 == 0)
+            settings = replace(trace.settings, deterministic=trace.settings.deterministic or options.deterministic)
+            trace = replace(trace, settings=settings, faulty=options.faulty or seed % 3 == 0)
             report = scene.run(trace, free=free)
             counts += report.counts
             counts["traces"] += 1
