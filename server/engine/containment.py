@@ -85,6 +85,7 @@ class Containment:
             elif isinstance(found, Trouble):
                 self._give_up(sequence, RAISED, step)
             else:
+                sequence.source = None  # not before: a start that raises in the end is made again
                 del step.admitted[0]
 
     def _give_up(self, sequence: Sequence, event: Failed, step: Step) -> None:

@@ -84,7 +84,6 @@ class Runner:
             self.kv.copy_across(source.slot, sequence.slot, sequence.fed)
         elif source is not None:
             self.kv.copy_in(sequence.slot, source, sequence.fed)
-        sequence.source = None
 
     def run(self, step: Step) -> list[Outcome]:
         """One forward pass; afterwards the K/V of everything fed lies in the sequences' slots."""

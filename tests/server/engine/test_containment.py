@@ -203,6 +203,23 @@ def test_who_copies_from_one_that_cannot_start_gets_it_from_where_that_one_would
     assert ends(held) == ["internal", wanted[3]]
 
 
+def test_a_start_that_raises_when_all_is_done_is_made_again_whole(base: BaseModel, engine: Engine) -> None:
+    """It begins with a text that is kept: the second of two is given up, the first answers as alone."""
+    requests = [Request(number, (0, *WORDS, number), Sampling(max_new_tokens=6)) for number in range(5, 9)]
+    wanted = alone(base, requests)
+    engine.start()
+    assert ends(submitted(engine, requests[:2])) == wanted[:2]
+    start, failures = engine._runner.start, iter([no_memory()])
+
+    def started(sequence: Sequence) -> None:
+        start(sequence)
+        if (error := next(failures, None)) is not None:
+            raise error
+
+    engine._runner.start = started  # type: ignore[method-assign]
+    assert ends(_at_once(engine, requests[2:])) == [wanted[2], "out_of_memory"]
+
+
 def _at_once(engine: Engine, requests: list[Request]) -> list["queue.SimpleQueue[Event]"]:
     """Accepted by the engine in one go: the first step that sees one sees all."""
     sinks = [queue.SimpleQueue[Event]() for _ in requests]
