@@ -9,8 +9,8 @@ import torch
 
 from server.engine.adapters import Adapter
 from server.engine.plan import Plan, Segment
-from server.engine.scheduler import Chunk, Step
 from server.engine.sequence import Sequence
+from server.engine.step import Chunk, Step
 
 
 @dataclass(slots=True)

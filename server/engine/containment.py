@@ -15,8 +15,9 @@ from server.engine.progress import OUT_OF_MEMORY, Progress
 from server.engine.request import Failed
 from server.engine.residency import Unloadable
 from server.engine.runner import Outcome, Runner
-from server.engine.scheduler import Scheduler, Step
+from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
+from server.engine.step import Step
 from server.engine.troubles import DeviceLost, Trouble, trouble_of
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,10 @@ from server.engine.request import Failed, Finished, PromptEvent, Scored, TokenEv
 from server.engine.residency import Residency
 from server.engine.runner import Outcome
 from server.engine.sampler import Choice
-from server.engine.scheduler import Chunk, Scheduler, Step
+from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.engine.settings import Counters
+from server.engine.step import Chunk, Step
 from server.engine.troubles import Trouble, trouble_of
 
 OUT_OF_MEMORY = Failed("out_of_memory", "there is no memory for the request, for now")

@@ -18,9 +18,9 @@ from server.engine.kv import KVCache, KVShape
 from server.engine.model import BaseModel
 from server.engine.replays import Best, Decode, replays
 from server.engine.sampler import Choice, choose, tell
-from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
 from server.engine.sides import Sides, points
+from server.engine.step import Step
 
 TOLD = 64
 """Rows of logits that are looked at together: in float32 a large vocabulary takes megabytes each."""

@@ -14,8 +14,8 @@ import torch
 from prompt_store.metadata import Kind
 from server.engine.engine import Engine
 from server.engine.runner import Outcome
-from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
+from server.engine.step import Step
 from server.quarantine import FAILURES
 from tests.server import poison
 from tests.server.site import Site, embeddings, until

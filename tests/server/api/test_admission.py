@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.engine.scheduler import Step
+from server.engine.step import Step
 from tests.server.site import Site, connect, raw, read_answer, status, until
 from tests.server.site import site as running
 

@@ -23,9 +23,9 @@ from server.engine.model import BaseModel
 from server.engine.replays import Best
 from server.engine.request import Event, Finished, Request, Sampling, TokenEvent
 from server.engine.runner import Outcome
-from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
 from server.engine.settings import EngineSettings
+from server.engine.step import Step
 from tests import models
 from tests.server.engine import oracle, prompts
 from tests.server.engine.gpu.bases import base_on_tape

@@ -9,8 +9,8 @@ from server.engine.engine import Engine
 from server.engine.model import BaseModel
 from server.engine.request import Event, Failed, Request
 from server.engine.runner import Outcome
-from server.engine.scheduler import Step
 from server.engine.settings import EngineSettings
+from server.engine.step import Step
 from tests.server.engine import oracle
 from tests.server.engine.test_engine import prompt, request
 

@@ -11,10 +11,10 @@ from server.engine.kv import KVCache, KVShape
 from server.engine.model import BaseModel
 from server.engine.request import Event, Request, Sampling
 from server.engine.runner import Outcome, Runner
-from server.engine.scheduler import Step
 from server.engine.sequence import Sequence
 from server.engine.settings import EngineSettings
 from server.engine.slots import Move
+from server.engine.step import Step
 from tests.server.engine import oracle
 from tests.server.engine.faults import Breaking, no_memory
 from tests.server.engine.playing import leftovers

@@ -9,8 +9,8 @@ import torch
 from server.engine.engine import MAX_CRASHES, Engine
 from server.engine.model import BaseModel
 from server.engine.request import Closed, Request, Sampling
-from server.engine.scheduler import Step
 from server.engine.settings import EngineSettings
+from server.engine.step import Step
 from server.engine.troubles import Trouble, trouble_of
 from tests.server.engine import oracle
 from tests.server.engine.faults import no_memory

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from server.engine import scheduler
+from server.engine import step as passes
 from server.engine.engine import Engine
 from server.engine.learning import view
 from server.engine.model import BaseModel
@@ -152,7 +152,7 @@ def test_what_others_choose_for_torch_is_not_the_engines(base: BaseModel) -> Non
     engine = Engine(base, EngineSettings())
     run, seen = engine._runner.run, set()
 
-    def noted(step: scheduler.Step) -> list[Outcome]:
+    def noted(step: passes.Step) -> list[Outcome]:
         seen.add(torch.get_num_threads())
         return run(step)
 
