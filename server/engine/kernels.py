@@ -66,7 +66,7 @@ class Layer:
 
 
 class Kernels(Protocol):
-    """Those for one dtype on one device. No other row's numbers change a bit of a row's answer."""
+    """Those for one dtype on one device. No other sequence's numbers change a bit of a row's answer."""
 
     dtype: torch.dtype
 

@@ -17,7 +17,9 @@ from server.engine.native import build
 
 MAX_HEAD = 256
 LANES = 16
-"""Numbers that the kernels take at a time: a head's size has to be a multiple."""
+"""Numbers that the kernels take at a time, at most: a head's size has to be a multiple."""
+BLOCK_ROWS = 16
+"""Rows of a run that the kernels take together, at most."""
 PANEL = 32
 """Outputs of an int8 layer whose weights lie together."""
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -31,14 +33,15 @@ _ARGUMENTS = {
     "log_sums": [_POINTER, _POINTER, _POINTER, _COUNT, _COUNT],
     "gate": [_POINTER, _POINTER, _COUNT, _COUNT],
     "rotate": [_POINTER, _COUNT, *[_POINTER] * 4, _FLOAT, *[_COUNT] * 4],
-    "attend_rows": [*[_POINTER, _COUNT, _COUNT] * 3, *[_POINTER] * 5, *[_COUNT] * 6, _FLOAT, _FLOAT],
+    "attend_rows": [*[_POINTER, _COUNT, _COUNT] * 3, *[_POINTER] * 6, *[_COUNT] * 8, _FLOAT, _FLOAT],
 }
 
 
 class NativeKernels:
-    """The kernels for one dtype of CPU tensors, as `Kernels` says. Every row's answer is its own, to the last bit.
+    """The kernels for one dtype of CPU tensors, as `Kernels` says. All rows but those of runs are computed by themselves.
 
-    `int8`: whether this CPU has the products (AVX512-VNNI) that `linear_int8` is made of.
+    `level`: of the instruction set, one of those that `build` compiles for and that this CPU runs. `int8`: whether it
+    has the products (AVX512-VNNI) that `linear_int8` is made of.
     """
 
     _attend_rows: Callable[..., None]
@@ -50,13 +53,13 @@ class NativeKernels:
     _norm: Callable[..., None]
     _rotate: Callable[..., None]
 
-    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype, level: int) -> None:
         self.dtype = dtype
-        self.int8 = bool(library.softprompt_int8())
+        self.int8 = level == max(build.LANES) and bool(library.softprompt_int8())
         for name, arguments in _ARGUMENTS.items():
             if name == "linear_int8" and not self.int8:
                 continue
-            function = getattr(library, f"{name}_{NAMES[dtype]}")
+            function = getattr(library, f"{name}_{NAMES[dtype]}_v{level}")
             function.argtypes, function.restype = arguments, None
             setattr(self, f"_{name}", function)
 
@@ -100,10 +103,10 @@ class NativeKernels:
         q, k, v = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k, v))
         out = q.new_empty(count, heads, size)
         given = [part for x in (q, k, v) for part in (x.data_ptr(), x.stride(1), x.stride(0))]
-        cache = [x.data_ptr() for x in (layer.keys, layer.values, out, rows.slots, rows.positions)]
-        self._attend_rows(
-            *given, *cache, count, heads, kv_heads, span, size, layer.window, layer.scale, layer.softcap or 0.0
-        )
+        blocks = rows.blocks(BLOCK_ROWS)
+        cache = [x.data_ptr() for x in (layer.keys, layer.values, out, rows.slots, rows.positions, blocks)]
+        counts = len(blocks), rows.decodes, count, heads, kv_heads, span, size
+        self._attend_rows(*given, *cache, *counts, layer.window, layer.scale, layer.softcap or 0.0)
         return out
 
     def linear_int8(
@@ -161,12 +164,17 @@ class NativeKernels:
         return sums
 
 
-def kernels(dtype: torch.dtype, device: torch.device) -> NativeKernels | str:
-    """Those for tensors of `dtype` on `device`, or why there are none."""
+def kernels(dtype: torch.dtype, device: torch.device, level: int | None = None) -> NativeKernels | str:
+    """Those for tensors of `dtype` on `device`, or why there are none; of a lower `level` to compare them."""
     if device.type != "cpu" or dtype not in NAMES:
         return f"none for {str(dtype).removeprefix('torch.')} on {device.type}"
     library = _library()
-    return library if isinstance(library, str) else NativeKernels(library, dtype)
+    if isinstance(library, str):
+        return library
+    highest = int(library.softprompt_level())
+    if level is not None and (level not in build.LANES or level > highest):
+        return f"none of level {level}: this CPU runs {highest}"
+    return NativeKernels(library, dtype, highest if level is None else level)
 
 
 @cache

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LIBRARY = HERE / "kernels.so"
-SOURCES = ("kernels.c", "rows.inc", "avx512bf16.inc", "int8.inc")
+SOURCES = ("levels.c", "kernels.c", "blocks.inc", "rows.inc", "avx512bf16.inc", "amxbf16.inc", "int8.inc")
 FLAGS = (
     "-std=gnu11",
     "-O2",
@@ -24,9 +24,17 @@ FLAGS = (
     "-fPIC",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-fno-thread-jumps",
     "-fvisibility=hidden",
 )
-FLAGS_X86 = ("-mprefer-vector-width=512", "-Wno-psabi")
+LANES = {0: 4, 3: 8, 4: 16}
+"""Float32 numbers that a register holds, by level of the instruction set: 0 is any machine's."""
+LEVELS_X86 = {
+    0: ("-Wno-psabi",),
+    3: ("-march=x86-64-v3", "-Wno-psabi"),
+    4: ("-march=x86-64-v4", "-mprefer-vector-width=512", "-Wno-psabi"),
+}
+"""What makes gcc compile for each."""
 
 
 class NotCompiled(Exception):  # noqa: N818 - what happened reads better than SomethingError
@@ -35,7 +43,7 @@ class NotCompiled(Exception):  # noqa: N818 - what happened reads better than So
 
 def digest() -> str:
     """Of what is compiled, and how: a library made of another source is never used."""
-    parts = [(HERE / name).read_bytes() for name in SOURCES] + [" ".join(FLAGS + FLAGS_X86).encode()]
+    parts = [(HERE / name).read_bytes() for name in SOURCES] + [repr((FLAGS, LANES, LEVELS_X86)).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -48,12 +56,16 @@ def compile_kernels(target: Path = LIBRARY) -> None:
     command = shlex.split(os.environ.get("CC", "gcc"))
     if shutil.which(command[0]) is None:
         raise NotCompiled(f"no C compiler: {command[0]} is not installed")
-    machine = FLAGS_X86 if os.uname().machine == "x86_64" else ()
+    levels = LEVELS_X86 if os.uname().machine == "x86_64" else {0: ()}
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        parts, whole = Path(folder, "kernels.o"), Path(folder, "kernels.so")
+        parts, whole = [Path(folder, "levels.o")], Path(folder, "kernels.so")
         source = f'-DSOURCE="{digest()}"'
-        _run([*command, *FLAGS, *machine, source, "-c", str(HERE / "kernels.c"), "-o", str(parts)])
-        _run([*command, "-shared", str(parts), "-o", str(whole), "-lm"])
+        _run([*command, *FLAGS, source, "-c", str(HERE / "levels.c"), "-o", str(parts[0])])
+        for level, flags in levels.items():
+            parts.append(Path(folder, f"kernels-{level}.o"))
+            own = f"-DLEVEL=v{level}", f"-DLANES={LANES[level]}"
+            _run([*command, *FLAGS, *flags, *own, "-c", str(HERE / "kernels.c"), "-o", str(parts[-1])])
+        _run([*command, "-shared", *map(str, parts), "-o", str(whole), "-lm"])
         whole.replace(target)
 
 

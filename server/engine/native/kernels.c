@@ -13,16 +13,13 @@
 #include <stdint.h>
 #include <string.h>
 
-/* One machine's build runs on another: each level of the instruction set has its own copy, chosen when loaded. */
-#ifdef __x86_64__
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CLONES
-#endif
 #define INLINE static inline __attribute__((always_inline))
-
 #define EXPORT __attribute__((visibility("default")))
-EXPORT const char softprompt_source[] = SOURCE;
+
+/* Compiled once for each LEVEL of the instruction set, with vectors of LANES numbers, as its registers hold: gcc keeps
+ * wider ones in memory. The names of all say which. */
+#define JOINED(f, type, level) f##_##type##_##level
+#define LEVELED(f, type, level) JOINED(f, type, level)
 
 typedef uint16_t bfloat16;
 
@@ -38,11 +35,9 @@ INLINE uint32_t float_bits(float f) {
   return u;
 }
 
-/* Sixteen numbers at a time, whatever the machine's own width: the compiler splits what is too wide. */
-typedef float floats __attribute__((vector_size(64)));
-typedef uint32_t words __attribute__((vector_size(64)));
-typedef bfloat16 halves __attribute__((vector_size(32)));
-#define LANES 16
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef bfloat16 halves __attribute__((vector_size(2 * LANES)));
 
 INLINE float load_bfloat16(bfloat16 x) { return bits_float((uint32_t)x << 16); }
 
@@ -78,8 +73,9 @@ INLINE float total(floats f) {
 
 /* e^x by Cephes' polynomial, within 2 units in the last place; below -87 it is e^-87, NaN stays NaN. */
 INLINE float exponential(float x) {
-  x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-  float n = __builtin_floorf(x * 1.44269504f + 0.5f);
+  x = -87.0f > x ? -87.0f : x;
+  x = 88.0f < x ? 88.0f : x;
+  float n = (float)((int32_t)(x * 1.44269504f + 128.5f) - 128); /* rounded by what every processor has */
   float r = x - n * 0.693359375f + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -92,8 +88,9 @@ INLINE float exponential(float x) {
 }
 
 #define PARALLEL_ELEMENTS 16384 /* below so many, waking a thread costs more than it saves */
+#define FEW 4                   /* rows of a run that are as fast one by one */
 #define BLOCK 32                /* positions whose scores are held at a time */
-#define BLOCK_ROWS 8             /* rows of a prefill that follow each other read the same keys and values */
+#define SUMMED 64               /* products that are summed before they join the sum of all */
 #define PART 512                /* logits among which the largest is looked for */
 #define PANEL 32                /* outputs of a linear layer that are computed together */
 #define MAX_R 12                /* and rows */
@@ -101,29 +98,30 @@ INLINE float exponential(float x) {
 #define MAX_D 256
 #define MAX_J 4 /* query heads of one key head that are computed together */
 
-#ifdef __x86_64__
+#if LANES == 16
 #include "avx512bf16.inc"
-static int pairs_here, int8_here;
+#include "amxbf16.inc"
+static int pairs_here, tiles_here, int8_here;
 __attribute__((constructor)) static void look(void) {
   __builtin_cpu_init();
   pairs_here = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  tiles_here = pairs_here && tiles_allowed();
   int8_here = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 EXPORT int softprompt_int8(void) { return int8_here; }
-#else
-EXPORT int softprompt_int8(void) { return 0; }
 #endif
 
 #define T float
-#define NAME(f) f##_float32
+#define NAME(f) LEVELED(f, float32, LEVEL)
 #define LOAD load_float32
 #define STORE store_float32
 #define LOADS load_float32s
 #define IS_BFLOAT16 0
+#include "blocks.inc"
 #include "rows.inc"
-#ifdef __x86_64__
+#if LANES == 16
 #include "int8.inc"
 #endif
 #undef IS_BFLOAT16
@@ -134,15 +132,16 @@ EXPORT int softprompt_int8(void) { return 0; }
 #undef LOADS
 
 #define T bfloat16
-#define NAME(f) f##_bfloat16
+#define NAME(f) LEVELED(f, bfloat16, LEVEL)
 #define LOAD load_bfloat16
 #define STORE store_bfloat16
 #define LOADS load_bfloat16s
-#ifdef __x86_64__
+#if LANES == 16
 #define PAIRS
 #endif
 #define IS_BFLOAT16 1
+#include "blocks.inc"
 #include "rows.inc"
-#ifdef __x86_64__
+#if LANES == 16
 #include "int8.inc"
 #endif

@@ -10,9 +10,11 @@ from server.engine.native.binding import kernels
 CPU = torch.device("cpu")
 PROCESSORS = 6
 """Of the device that the GPU's kernels are told of: few rows are shared out among programs, many are not."""
+LEVELS = {"native": None, "native3": 3, "native0": 0}
+"""Of the instruction set: this machine's own, and what other machines run."""
 KINDS = {
-    "native-float32": torch.float32,
-    "native-bfloat16": torch.bfloat16,
+    **{f"{level}-float32": torch.float32 for level in LEVELS},
+    **{f"{level}-bfloat16": torch.bfloat16 for level in LEVELS},
     "gpu-float32": torch.float32,
     "gpu-float16": torch.float16,
 }
@@ -22,7 +24,7 @@ KINDS = {
 def kernels_of(kind: str) -> Kernels:
     if kind.startswith("gpu"):
         return GpuKernels(KINDS[kind], PROCESSORS)
-    found = kernels(KINDS[kind], CPU)
+    found = kernels(KINDS[kind], CPU, LEVELS[kind.partition("-")[0]])
     if isinstance(found, str):
         pytest.skip(f"no native kernels: {found}")
     return found

@@ -91,14 +91,15 @@ def test_attention_is_softmax_of_what_a_row_may_see(
     assert not found[42].any(), "nobody's row gets zeros"
 
 
+@pytest.mark.parametrize("softcap", [None, 1e6])
 @pytest.mark.parametrize("sizes", SHAPES, ids=str)
-def test_no_row_minds_its_neighbours(native: Kernels, sizes: tuple[int, int, int]) -> None:
-    """To the last bit: all at once, in parts, one at a time. What numpy makes of a tile in Triton's interpreter is no
-    GPU's arithmetic."""
-    together = Cache(sizes, native).run(96, None)
-    for width in (1, 7):
+def test_no_row_minds_another_sequence(native: Kernels, sizes: tuple[int, int, int], softcap: float | None) -> None:
+    """To the last bit: all at once, each by itself, and a run in whole blocks. What numpy makes of a tile in Triton's
+    interpreter is no GPU's arithmetic."""
+    together = Cache(sizes, native).run(96, softcap)
+    for cuts in ([0, 1, 2, 42, 43, 44], [0, 2, 18, 34, 44]):
         cache = Cache(sizes, native)
-        parts = [cache.run(96, None, slice(first, first + width)) for first in range(0, len(cache.slots), width)]
+        parts = [cache.run(96, softcap, slice(first, last)) for first, last in itertools.pairwise(cuts)]
         assert torch.equal(torch.cat(parts), together)
 
 
