@@ -38,7 +38,7 @@ _ARGUMENTS = {
 
 
 class NativeKernels:
-    """The kernels for one dtype of CPU tensors, as `Kernels` says. All rows but those of runs are computed by themselves.
+    """The kernels for one dtype of CPU tensors, as `Kernels` says. All rows but a run's are computed by themselves.
 
     `level`: of the instruction set, one of those that `build` compiles for and that this CPU runs. `int8`: whether it
     has the products (AVX512-VNNI) that `linear_int8` is made of.
