@@ -94,9 +94,11 @@ def test_a_rows_log_sum_does_not_depend_on_its_neighbours(kernel: Kernels) -> No
     assert torch.equal(kernel.log_sums(logits, best), torch.cat(alone))
 
 
-def test_a_device_or_a_dtype_without_kernels_has_none() -> None:
-    """float16 on a CPU, anything on CUDA."""
+def test_a_device_a_dtype_or_a_level_without_kernels_has_none() -> None:
+    """float16 on a CPU, anything on CUDA, instructions that nothing was compiled for."""
     assert kernels(torch.float16, CPU) == "none for float16 on cpu"
     assert kernels(torch.bfloat16, torch.device("cuda")) == "none for bfloat16 on cuda"
+    for level in (2, 9):
+        assert str(kernels(torch.float32, CPU, level)).startswith(f"none of level {level}: this CPU runs ")
     assert not kernels_of("native-float32").fits(24)
     assert not any(kernels_of(kind).fits(512) for kind in KINDS)
