@@ -9,6 +9,7 @@
 #error "gcc with -fopenmp is wanted"
 #endif
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
